@@ -1,0 +1,64 @@
+# make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
+# make lock  renews binder/requirements.txt        make bench prints the speed comparison
+#
+# PYTHON=python3.12      another interpreter (3.10 or newer)
+# TORCH_INDEX=ADDRESS    where pip gets torch, such as the CPU-only index named on pytorch.org
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := binder/requirements.txt
+TORCH := $(shell grep -m1 '^torch==' $(LOCK))
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint $(LOCK)
+NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x
+
+.PHONY: lab test check unit notebooks lock bench clean
+
+lab: $(VENV)/.lab
+	$(BIN)/labkit fetch
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+test: check unit notebooks
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.test
+	$(BIN)/labkit fetch --all
+	$(BIN)/python -m pytest tests
+
+notebooks: $(VENV)/.test
+	$(BIN)/labkit fetch --all
+	$(NBVAL) notebooks
+
+bench: $(VENV)/.bench
+	$(BIN)/python tests/benchmarks/train_speed.py
+
+lock: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
+		--upgrade --no-header --no-annotate --quiet | grep -vE '^(nvidia|cuda|triton)' > $(LOCK).new
+	mv $(LOCK).new $(LOCK)
+
+# torch goes first and alone, so that a CPU build can be chosen before anything else asks for torch.
+$(VENV)/.torch: $(LOCK)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	touch $@
+
+$(VENV)/.lab: $(VENV)/.torch pyproject.toml
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.lab
+	$(PIP_INSTALL) --editable ".[test]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP_INSTALL) --editable ".[bench]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

