@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the bars and remarks of transformers inside the block."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
@@ -14,6 +31,12 @@ def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
 
     The weights come out of 4-bit blocks: bfloat16 here means dequantized, not the original precision.
     """
+    with quiet_transformers():
+        _convert(gguf, folder)
+    gguf.unlink()
+
+
+def _convert(gguf: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
@@ -33,4 +56,3 @@ def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
     )
     tokenizer.model_max_length = model.config.max_position_embeddings
     tokenizer.save_pretrained(folder)
-    gguf.unlink()

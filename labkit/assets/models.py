@@ -1,0 +1,176 @@
+"""Pretrained models: an asset of the course, a folder on this computer, or a name on the hub."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from labkit.assets import cache
+from labkit.assets.convert import quiet_transformers
+from labkit.assets.fetch import ensure
+from labkit.assets.manifest import load_manifest
+from labkit.assets.precision import pick_device, pick_precision
+from labkit.errors import LabkitError, unknown
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass
+class Model:
+    """A pretrained network with its tokenizer.
+
+    Attributes:
+        name: what it was loaded as.
+        module: the network, a transformers or PEFT module.
+        tokenizer: its tokenizer, which pads on the right.
+        kind: ``"causal"`` (predicts the next token) or ``"encoder"`` (turns a text into vectors).
+        precision: the type that matrix products are computed in.
+        head: an encoder's classifier, shape (classes, hidden size); None until it was fine-tuned.
+    """
+
+    name: str
+    module: nn.Module
+    tokenizer: object
+    kind: str
+    precision: torch.dtype
+    head: nn.Linear | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return every parameter once, the head's included."""
+        return [*self.module.parameters(), *(self.head.parameters() if self.head else ())]
+
+    def autocast(self) -> AbstractContextManager:
+        """Compute matrix products in ``precision`` inside the block; norms and losses stay in float32."""
+        return torch.autocast(
+            self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
+        )
+
+    @torch.no_grad()
+    def generate(self, prompt: str, max_new_tokens: int = 20) -> str:
+        """Continue a prompt with the likeliest token each time, and return what was added."""
+        if self.kind != "causal":
+            raise LabkitError(
+                f"{self.name} is an encoder: it reads text but cannot write any.",
+                "Use a causal model such as smollm2-135m.",
+            )
+        self.module.eval()
+        inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
+        with self.autocast():
+            output = self.module.generate(
+                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self.tokenizer.pad_token_id
+            )
+        return self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def copy(self, *, share_weights: bool) -> Model:
+        """Return a model with modules of its own; its weights are the same memory, or a float32 copy.
+
+        A method that inserts layers into a copy that shares weights leaves this model untouched.
+        """
+        if not share_weights:
+            return replace(self, module=copy.deepcopy(self.module).float(), head=copy.deepcopy(self.head))
+        # deepcopy looks objects up in `memo` before it copies them: here each weight is found there
+        # already, as a new Parameter over the old storage, so that only the modules are copied.
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        memo = {
+            id(t): nn.Parameter(t.data, requires_grad=t.requires_grad) if isinstance(t, nn.Parameter) else t
+            for t in tensors
+        }
+        return replace(self, module=copy.deepcopy(self.module, memo), head=copy.deepcopy(self.head))
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that tell this network's weights from any other's.
+
+        Hashes each tensor's name and shape and a sample of its values, rounded to bfloat16 so that the
+        same weights stored in another precision count as the same.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in self.module.state_dict().items():
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            sample = tensor.detach().flatten()[:64].to("cpu", torch.bfloat16)
+            digest.update(sample.view(torch.int16).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.parameters())
+        return f"Model({self.name!r}, {self.kind}, {count / 1e6:.1f} million parameters, {self.device})"
+
+
+def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> Model:
+    """Load a pretrained model.
+
+    Args:
+        name: an asset (``"smollm2-135m"``, ``"minilm"``), a local folder, or a hub name with a slash.
+        device: ``"auto"`` takes a CUDA GPU where there is one.
+        precision: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``. In a 16-bit precision the
+            matrices of linear layers are stored in 16 bits, and the rest stays in float32: autocast would
+            round those matrices at every step anyhow, so nothing is lost and memory is saved.
+
+    Raises:
+        LabkitError: unknown name, unusable folder, or nothing cached and no network.
+    """
+    chosen = pick_device(device)
+    dtype = pick_precision(precision, chosen)
+    folder = _locate(name)
+    options = {"trust_remote_code": False, "local_files_only": cache.offline() or Path(folder).exists()}
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder, **options)
+            kind = "causal" if _is_causal(config) else "encoder"
+            loader = AutoModelForCausalLM if kind == "causal" else AutoModel
+            module = loader.from_pretrained(
+                folder, config=config, dtype=torch.float32, use_safetensors=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError) as problem:
+        reason = str(problem).strip().splitlines()[0]
+        raise LabkitError(
+            f"{name} could not be loaded: {reason}",
+            "A local folder needs config.json, tokenizer files and *.safetensors; a hub name needs a network "
+            "once. Models that bring their own code are not run.",
+        ) from problem
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    store_linear_weights(module, dtype)
+    return Model(name, module.eval().to(chosen), tokenizer, kind, dtype)
+
+
+def store_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Store the matrices of linear layers in ``dtype``, except those tied to an embedding."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and id(layer.weight) not in embeddings:
+            layer.weight.data = layer.weight.data.to(dtype)
+
+
+def _locate(name: str) -> str:
+    models = [asset.name for asset in load_manifest().values() if asset.kind == "model"]
+    if name in models:
+        return str(ensure(name))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / file).exists() for file in WEIGHTS):
+            raise LabkitError(
+                f"{folder} holds no weights in safetensors format ({' or '.join(WEIGHTS)}).",
+                "Save the model with save_pretrained; pickled weights (.bin, .pt) are never loaded.",
+            )
+        return str(folder)
+    if "/" in name and not name.startswith((".", "/", "~")):
+        return name
+    raise unknown("model", name, models, " A local folder or a hub name such as owner/model works too.")
+
+
+def _is_causal(config) -> bool:
+    return any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in config.architectures or ())

@@ -1,0 +1,43 @@
+"""Full fine-tuning: every weight is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from safetensors.torch import load_model, save_model
+
+from labkit.assets.models import Model
+from labkit.methods.registry import Method, register
+
+
+@register
+@dataclass(frozen=True)
+class FullFineTuning(Method):
+    """Train all weights, kept in float32.
+
+    Rates much above the default make small models forget, as notebook 01 measures. The weights are
+    held in float32 also where matrix products run in bfloat16: an update of 1e-4 of a weight is below
+    bfloat16's resolution (2⁻⁸, about 0.4%) and would be rounded away (Micikevicius et al., 2018,
+    Mixed Precision Training, arXiv:1710.03740, section 3.1).
+    """
+
+    name: ClassVar[str] = "full"
+    learning_rate: float = 1e-4
+
+    def apply(self, model: Model, *, inplace: bool = False) -> Model:
+        """Return a float32 copy of ``model``, or ``model`` itself in float32, with every weight trainable."""
+        tuned = model if inplace else model.copy(share_weights=False)
+        tuned.module.float().requires_grad_(True)
+        return tuned
+
+    def save(self, model: Model, folder: Path) -> None:
+        """Write all weights to ``model.safetensors``; weights that are tied are written once."""
+        save_model(model.module, str(folder / "model.safetensors"))
+
+    def load(self, base: Model, folder: Path) -> Model:
+        """Return a copy of ``base`` that holds the saved weights."""
+        tuned = base.copy(share_weights=False)
+        load_model(tuned.module, str(folder / "model.safetensors"))
+        return tuned

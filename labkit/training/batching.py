@@ -1,0 +1,116 @@
+"""From texts to batches: tokens, masks, and an order that wastes little on padding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+
+IGNORED = -100  # the target that cross_entropy leaves out
+
+
+@dataclass(frozen=True)
+class Example:
+    """One tokenized example: its token ids, and how many of the last ones are to be learned.
+
+    For an encoder, which learns a class and no tokens, ``label`` is the number of the class.
+    """
+
+    tokens: list[int]
+    learned: int
+    label: int = -1
+
+
+@dataclass
+class Batch:
+    """Tensors of shape (examples, longest example); ``targets`` is IGNORED where nothing is learned."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    targets: torch.Tensor
+    labels: torch.Tensor
+    tokens: int  # that are not padding
+
+
+def encode(
+    model: Model, prompts: Sequence[str], completions: Sequence[str], max_length: int, labels: Sequence[str] = ()
+) -> list[Example]:
+    """Tokenize examples for completion-only training: the prompt is read, the completion is learned.
+
+    A causal model's completion ends with the end-of-text token, so that the model learns to stop. An
+    example that is too long loses the beginning of its prompt, never its completion.
+
+    Raises:
+        LabkitError: an example keeps no prompt token, so that nothing could be learned from it.
+    """
+    tokenizer = model.tokenizer
+    if model.kind == "encoder":
+        encoded = tokenizer(list(prompts), truncation=True, max_length=max_length)["input_ids"]
+        number = {label: i for i, label in enumerate(labels)}
+        return [Example(ids, 0, number.get(c, -1)) for ids, c in zip(encoded, completions, strict=True)]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    start = tokenizer(list(prompts))["input_ids"]
+    rest = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    examples = []
+    for row, (prompt, completion) in enumerate(zip(start, rest, strict=True)):
+        learned = completion + end
+        room = max_length - len(learned)
+        if not completion or room < 1:
+            raise LabkitError(
+                f"Example {row + 1} has nothing to learn: its completion takes {len(learned)} tokens, and "
+                f"max_length={max_length} leaves {max(room, 0)} for the prompt.",
+                f"Set max_length to {len(learned) + len(prompt)} or shorten the completion.",
+            )
+        examples.append(Example(prompt[-room:] + learned, len(learned)))
+    return examples
+
+
+def encode_text(model: Model, texts: Sequence[str], max_length: int) -> list[Example]:
+    """Tokenize plain text, every token but the first of which is learned."""
+    ids = model.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return [Example(tokens, len(tokens) - 1) for tokens in ids if len(tokens) > 1]
+
+
+def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batch:
+    """Put examples into one rectangle, padded on the right."""
+    shape = (len(examples), max(len(e.tokens) for e in examples))
+    input_ids = torch.full(shape, pad)
+    mask = torch.zeros(shape, dtype=torch.long)
+    targets = torch.full(shape, IGNORED)
+    for row, example in enumerate(examples):
+        length = len(example.tokens)
+        ids = torch.tensor(example.tokens)
+        input_ids[row, :length] = ids
+        mask[row, :length] = 1
+        targets[row, length - example.learned : length] = ids[length - example.learned :]
+    labels = torch.tensor([e.label for e in examples])
+    tokens = sum(len(e.tokens) for e in examples)
+    return Batch(input_ids.to(device), mask.to(device), targets.to(device), labels.to(device), tokens)
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
+    """Return the indices of each batch of a run: shuffled, yet with examples of like length together.
+
+    A batch is as wide as its longest example. Sorting everything would remove the padding and the
+    randomness with it; sorting within random groups of 20 batches removes most of the first only. An
+    epoch's last, incomplete batch is filled from the next epoch.
+    """
+    rng = random.Random(seed)
+    stream: list[int] = []
+    plan: list[list[int]] = []
+    while len(plan) < batches:
+        while len(stream) < 20 * batch_size:
+            epoch = list(range(len(lengths)))
+            rng.shuffle(epoch)
+            stream += epoch
+        group, stream = stream[: 20 * batch_size], stream[20 * batch_size :]
+        group.sort(key=lambda index: lengths[index])
+        parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+        rng.shuffle(parts)
+        plan += parts
+    return plan[:batches]

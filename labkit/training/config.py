@@ -1,0 +1,59 @@
+"""The settings of a training run, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labkit.errors import LabkitError, unknown
+from labkit.methods.registry import require_positive
+
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train.
+
+    Attributes:
+        steps: optimizer updates.
+        learning_rate: the highest rate, reached after the warm-up.
+        batch_size: examples in a forward pass.
+        accumulation: forward passes whose gradients are added up for one update.
+        warmup: share of the steps in which the rate climbs from 0.
+        schedule: how the rate then falls to 0: ``"linear"``, ``"cosine"``, or ``"constant"`` for not at all.
+        weight_decay: AdamW's decay (Loshchilov and Hutter, 2019, arXiv:1711.05101).
+        max_grad_norm: gradients with a larger Euclidean norm are scaled down to it.
+        max_length: tokens of prompt and completion; a longer prompt loses its beginning.
+        replay_every: each k-th update is made on replay text, where some is given.
+        checkpoint_every: updates between checkpoints, where a folder for them is given.
+        seed: fixes the order of examples, new parameters and dropout.
+    """
+
+    steps: int = 60
+    learning_rate: float = 1e-4
+    batch_size: int = 16
+    accumulation: int = 1
+    warmup: float = 0.1
+    schedule: str = "linear"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    max_length: int = 512
+    replay_every: int = 4
+    checkpoint_every: int = 20
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "accumulation", "max_length", "replay_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise LabkitError(f"{name} must be a whole number from 1 up, not {value!r}.", f"Choose a {name}.")
+        require_positive("learning_rate", self.learning_rate)
+        require_positive("max_grad_norm", self.max_grad_norm)
+        if self.replay_every < 2:
+            raise LabkitError("replay_every=1 would leave no step to the task.", "Choose 2 or more.")
+        if not 0 <= self.warmup < 1:
+            raise LabkitError(f"warmup must be from 0 to below 1, not {self.warmup}.", "Try 0.1.")
+        if self.weight_decay < 0:
+            raise LabkitError(f"weight_decay must not be negative: {self.weight_decay}.", "Try 0 or 0.01.")
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)

@@ -1,0 +1,47 @@
+"""What is minimized: the loss of a batch, computed only where there is something to learn."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from labkit.assets.models import Model
+from labkit.training.batching import IGNORED, Batch
+
+
+def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
+    """Return the summed cross-entropy, in nats, of the tokens to be learned, and their number.
+
+    A causal model would give logits for every position, each as wide as the vocabulary: the largest
+    tensor of a step, most of it thrown away under completion-only loss. ``logits_to_keep`` asks for the
+    columns that hold a target in some row, and the mask then picks the exact positions.
+    """
+    targets = batch.targets[:, 1:]  # position i predicts token i + 1
+    wanted = targets != IGNORED
+    # Counted from the end, columns stay right when a method puts tokens of its own before the prompt.
+    columns = wanted.any(dim=0).nonzero().squeeze(1) - batch.input_ids.shape[1]
+    logits = model.module(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, logits_to_keep=columns, use_cache=False
+    ).logits
+    columns = columns + 1  # the same columns in `targets`, which is one shorter
+    keep = wanted[:, columns - 1]
+    loss = F.cross_entropy(logits[keep].float(), targets[:, columns - 1][keep], reduction="sum")
+    return loss, int(keep.sum())
+
+
+def classification_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
+    """Return the summed cross-entropy of the classes that an encoder's head predicts, and their number."""
+    loss = F.cross_entropy(class_logits(model, batch).float(), batch.labels, reduction="sum")
+    return loss, len(batch.labels)
+
+
+def class_logits(model: Model, batch: Batch) -> torch.Tensor:
+    """Return the head's logits, shape (examples, classes), from the mean of an encoder's token vectors."""
+    return model.head(sentence_vectors(model, batch))
+
+
+def sentence_vectors(model: Model, batch: Batch) -> torch.Tensor:
+    """Return one vector of length 1 for each text: the mean over its tokens (Reimers and Gurevych, 2019)."""
+    hidden = model.module(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+    mask = batch.attention_mask.unsqueeze(-1)
+    return F.normalize((hidden * mask).sum(dim=1) / mask.sum(dim=1), dim=-1)
