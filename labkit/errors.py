@@ -25,6 +25,4 @@ def unknown(kind: str, name: str, valid: Iterable[str], extra: str = "") -> Labk
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return LabkitError(
-        f"There is no {kind} called {name!r}.", f"{hint}Valid names: {', '.join(names)}.{extra}"
-    )
+    return LabkitError(f"There is no {kind} called {name!r}.", f"{hint}Valid names: {', '.join(names)}.{extra}")

@@ -75,7 +75,8 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
             if final.exists():
                 if not replace:
                     raise LabkitError(
-                        f"{final} exists already.", "Choose another name, or pass overwrite=True to replace it."
+                        f"{final} exists already.",
+                        "Choose another name, or pass overwrite=True to replace it.",
                     )
                 # A folder cannot be renamed onto a full one: the old one steps aside first.
                 aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))

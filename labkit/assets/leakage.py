@@ -22,7 +22,14 @@ def similarity(a: frozenset, b: frozenset) -> float:
 
 
 def split(
-    rows: list[dict], train: int, test: int, seed: int, *, text: str = "text", label: str = "label", limit: float = 0.5
+    rows: list[dict],
+    train: int,
+    test: int,
+    seed: int,
+    *,
+    text: str = "text",
+    label: str = "label",
+    limit: float = 0.5,
 ) -> tuple[list[dict], list[dict]]:
     """Draw a balanced test set, then a balanced training set that shares nothing with it.
 

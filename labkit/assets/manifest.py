@@ -50,14 +50,14 @@ class Asset:
     convert: str = ""
 
 
+MANIFEST = Path(__file__).with_name("manifest.toml")
+
+
 @cache
-def load_manifest(path: Path = Path(__file__).with_name("manifest.toml")) -> dict[str, Asset]:
-    """Read a manifest file and return its assets by name."""
-    entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: Asset(name=name, **{**entry, "members": tuple(entry["members"])})
-        for name, entry in entries.items()
-    }
+def load_manifest() -> dict[str, Asset]:
+    """Read the manifest and return its assets by name."""
+    entries = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))
+    return {name: Asset(name=name, **{**entry, "members": tuple(entry["members"])}) for name, entry in entries.items()}
 
 
 def get_asset(name: str) -> Asset:

@@ -53,9 +53,7 @@ class Model:
 
     def autocast(self) -> AbstractContextManager:
         """Compute matrix products in ``precision`` inside the block; norms and losses stay in float32."""
-        return torch.autocast(
-            self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
-        )
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     @torch.no_grad()
     def generate(self, prompt: str, max_new_tokens: int = 20) -> str:
@@ -69,7 +67,10 @@ class Model:
         inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
         with self.autocast():
             output = self.module.generate(
-                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self.tokenizer.pad_token_id
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
             )
         return self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
@@ -129,9 +130,7 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
             config = AutoConfig.from_pretrained(folder, **options)
             kind = "causal" if _is_causal(config) else "encoder"
             loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-            module = loader.from_pretrained(
-                folder, config=config, dtype=torch.float32, use_safetensors=True, **options
-            )
+            module = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError) as problem:
         reason = str(problem).strip().splitlines()[0]

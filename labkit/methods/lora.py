@@ -60,7 +60,8 @@ class LoRA(Method):
         except ValueError as problem:
             layers = sorted({name.rsplit(".", 1)[-1] for name, _ in model.module.named_modules() if name})
             raise LabkitError(
-                f"LoRA cannot be put on {targets!r}: {problem}", f"Choose among the layers {', '.join(layers)}."
+                f"LoRA cannot be put on {targets!r}: {problem}",
+                f"Choose among the layers {', '.join(layers)}.",
             ) from problem
         return tuned
 

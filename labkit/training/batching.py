@@ -38,7 +38,11 @@ class Batch:
 
 
 def encode(
-    model: Model, prompts: Sequence[str], completions: Sequence[str], max_length: int, labels: Sequence[str] = ()
+    model: Model,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    max_length: int,
+    labels: Sequence[str] = (),
 ) -> list[Example]:
     """Tokenize examples for completion-only training: the prompt is read, the completion is learned.
 

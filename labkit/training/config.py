@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from labkit.errors import LabkitError, unknown
@@ -57,3 +58,12 @@ class TrainingConfig:
             raise LabkitError(f"weight_decay must not be negative: {self.weight_decay}.", "Try 0 or 0.01.")
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0: a linear climb, then the schedule's fall."""
+        warm = round(self.warmup * self.steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        done = (step - warm) / max(1, self.steps - warm)
+        shape = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
+        return self.learning_rate * shape[self.schedule]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from labkit.assets.models import Model
 from labkit.training.batching import IGNORED, Batch
@@ -18,14 +18,16 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
     """
     targets = batch.targets[:, 1:]  # position i predicts token i + 1
     wanted = targets != IGNORED
+    columns = wanted.any(dim=0).nonzero().squeeze(1)
     # Counted from the end, columns stay right when a method puts tokens of its own before the prompt.
-    columns = wanted.any(dim=0).nonzero().squeeze(1) - batch.input_ids.shape[1]
     logits = model.module(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, logits_to_keep=columns, use_cache=False
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        logits_to_keep=columns - batch.input_ids.shape[1],
+        use_cache=False,
     ).logits
-    columns = columns + 1  # the same columns in `targets`, which is one shorter
-    keep = wanted[:, columns - 1]
-    loss = F.cross_entropy(logits[keep].float(), targets[:, columns - 1][keep], reduction="sum")
+    keep = wanted[:, columns]
+    loss = F.cross_entropy(logits[keep].float(), targets[:, columns][keep], reduction="sum")
     return loss, int(keep.sum())
 
 

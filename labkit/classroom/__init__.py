@@ -1,0 +1,1 @@
+"""Exercises: checks, hints and what they say."""

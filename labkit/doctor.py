@@ -1,0 +1,58 @@
+"""A look at this computer: what the course will run on, and what to mend."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+
+import psutil
+import torch
+
+from labkit.assets import cache
+from labkit.assets.fetch import asset_folder, find_damage
+from labkit.assets.manifest import load_manifest
+from labkit.assets.precision import pick_device, pick_precision
+
+NEEDED_MEMORY = 5e9  # bytes; notebook 01's largest step takes about half of it
+NEEDED_DISK = 1e9  # bytes; the assets and a saved run
+
+
+def doctor() -> bool:
+    """Print the state of this computer and the remedy of each problem; return whether all is well."""
+    device = pick_device()
+    precision = pick_precision("auto", device)
+    memory = psutil.virtual_memory()
+    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else memory.available
+    home = cache.home()
+    disk = shutil.disk_usage(cache.nearest_existing(home)).free
+    problems = []
+    if free < NEEDED_MEMORY:
+        problems.append(f"Less than {NEEDED_MEMORY / 1e9:.0f} GB of memory are free: close other programs.")
+    if disk < NEEDED_DISK:
+        problems.append("Less than 1 GB of disk is free: free some, or set LABKIT_HOME to another disk.")
+    if not os.access(cache.nearest_existing(home), os.W_OK):
+        problems.append(f"{home} cannot be written: set LABKIT_HOME to a folder of your own.")
+    _line("Python", platform.python_version())
+    _line("torch", torch.__version__)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    _line("device", f"{device} ({name})")
+    speed = {torch.bfloat16: "16-bit, in hardware", torch.float16: "16-bit, with loss scaling"}
+    _line("precision", f"{str(precision).removeprefix('torch.')} ({speed.get(precision, '32-bit')})")
+    _line("free memory", f"{free / 1e9:.1f} GB")
+    _line("free disk", f"{disk / 1e9:.1f} GB")
+    _line("network", "off (offline mode)" if cache.offline() else "allowed")
+    for asset in load_manifest().values():
+        folder = asset_folder(asset)
+        damage = find_damage(folder) if folder.exists() else "not fetched"
+        _line(asset.name, damage or "ready")
+        if damage:
+            problems.append(f"{asset.name}: {damage}. Run `labkit fetch {asset.name}`.")
+    for problem in problems:
+        print(f"✗ {problem}")
+    print("All is well." if not problems else f"{len(problems)} to mend.")
+    return not problems
+
+
+def _line(name: str, value: str) -> None:
+    print(f"{name:<14}{value}")

@@ -1,0 +1,212 @@
+"""Fine-tune a model on a task in one call, and keep the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from labkit.assets import cache
+from labkit.assets.models import Model, load_model
+from labkit.assets.tasks import Task
+from labkit.display.plots import plot_history
+from labkit.errors import LabkitError, unknown
+from labkit.evaluation import zero_shot_head
+from labkit.memory import MemoryReport
+from labkit.methods import Method, get_method
+from labkit.training.batching import Example, encode, encode_text
+from labkit.training.callbacks import Callback, Progress
+from labkit.training.checkpoints import Checkpoints
+from labkit.training.config import TrainingConfig
+from labkit.training.head import load_head, save_head
+from labkit.training.loop import Trainer, TrainingDivergedError
+
+
+@dataclass
+class Run:
+    """A finished fine-tuning run.
+
+    Attributes:
+        model: the tuned model.
+        method: which parameters were trained.
+        config: how they were trained.
+        base: name and fingerprint of the model it started from.
+        task: name of the task.
+        labels: the classes of an encoder's head, in order.
+        history: a record for each step, with the keys step, loss, learning_rate, grad_norm, tokens, seconds.
+        memory: what one step held in memory at its peak.
+    """
+
+    model: Model
+    method: Method
+    config: TrainingConfig
+    base: dict[str, str]
+    task: str
+    labels: tuple[str, ...] = ()
+    history: list[dict] = field(default_factory=list, repr=False)
+    memory: MemoryReport | None = field(default=None, repr=False)
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def plot(self, column: str = "loss"):
+        """Draw a column of the history over the steps, and return the axes."""
+        return plot_history(self.history, column=column)
+
+    def save(self, name: str | Path, *, overwrite: bool = False) -> Path:
+        """Write what was trained, with settings and history, and return the folder.
+
+        Args:
+            name: a plain name is kept under LABKIT_HOME/runs; a path is taken as it is.
+            overwrite: replace a run of that name.
+        """
+        folder = run_folder(name)
+        record = {
+            "method": self.method.to_dict(),
+            "config": asdict(self.config),
+            "base": self.base,
+            "task": self.task,
+            "labels": self.labels,
+            "history": self.history,
+            "memory": asdict(self.memory) | {"timeline": ()} if self.memory else None,
+        }
+        with cache.new_folder(folder, replace=overwrite) as new:
+            self.method.save(self.model, new)
+            save_head(self.model, new)
+            (new / "run.json").write_text(json.dumps(record, indent=1, default=list))
+        return folder
+
+
+def finetune(
+    model: Model,
+    task: Task,
+    method: str | Method = "lora",
+    *,
+    inplace: bool = False,
+    replay: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    checkpoints: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **settings,
+) -> Run:
+    """Fine-tune ``model`` on ``task`` and return the run, whose ``model`` is the tuned one.
+
+    ``model`` is left as it was: adapters share its weights' memory, full fine-tuning works on a copy.
+
+    Args:
+        model: where to start.
+        task: what to learn.
+        method: a name or an instance, such as ``"lora"`` or ``lk.LoRA(rank=4)``.
+        inplace: let full fine-tuning change ``model`` itself, which saves the copy.
+        replay: general texts to rehearse on, against forgetting; see ``TrainingConfig.replay_every``.
+        callbacks: called after each step, such as ``lk.Every``.
+        checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
+        resume: go on from the newest checkpoint there; without it, old checkpoints are removed.
+        progress: show a bar.
+        **settings: fields of ``TrainingConfig``: steps, learning_rate, batch_size, seed, …
+
+    Raises:
+        LabkitError: bad settings, nothing to learn, or a checkpoint of another run.
+        TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
+    """
+    method = get_method(method)
+    settings.setdefault("learning_rate", method.learning_rate)
+    if odd := settings.keys() - TrainingConfig.__dataclass_fields__.keys():
+        raise unknown("setting", sorted(odd)[0], TrainingConfig.__dataclass_fields__)
+    config = TrainingConfig(**settings)
+    if model.kind == "encoder" and (not task.labels or replay):
+        raise LabkitError(
+            f"{model.name} is an encoder: it learns classes, not text.",
+            "Use a task with labels and no replay, or a causal model.",
+        )
+    examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
+    rehearsal = encode_text(model, replay, config.max_length)
+    base = {"name": model.name, "fingerprint": model.fingerprint()}
+    saved = None
+    if checkpoints is not None:
+        folder = _folder(checkpoints, "checkpoints")
+        saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
+        if not resume:
+            saved.clear()
+    tuned = prepare(model, task, method, config.seed, inplace=inplace)
+    trainer = Trainer(tuned, examples, config, rehearsal)
+    run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
+    bar = [Progress(config.steps)] if progress else []
+    try:
+        trainer.run([*bar, *callbacks], saved)
+    except TrainingDivergedError as stop:
+        stop.run = run
+        raise
+    finally:
+        run.history, run.memory = trainer.history, trainer.memory
+    return run
+
+
+def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:
+    """Return ``model`` with the method's parameters in place; new ones depend on ``seed`` alone."""
+    head = None
+    if model.kind == "encoder":
+        head = model.head or zero_shot_head(model, task.labels)
+    torch.manual_seed(seed)
+    tuned = method.apply(model, inplace=inplace)
+    if head is not None:
+        tuned.head = (tuned.head or head).requires_grad_(True)
+    return tuned
+
+
+def load_run(name: str | Path, base: Model | None = None) -> Run:
+    """Load a saved run. Its base model is loaded by name, unless ``base`` is given.
+
+    Raises:
+        LabkitError: there is no such run, or ``base`` is not the model that it was trained on.
+    """
+    folder = run_folder(name)
+    if not (folder / "run.json").is_file():
+        runs = cache.home() / "runs"
+        names = [p.name for p in runs.iterdir() if (p / "run.json").is_file()] if runs.is_dir() else []
+        raise unknown("saved run", str(name), names)
+    record = json.loads((folder / "run.json").read_text())
+    base = base or load_model(record["base"]["name"])
+    if base.fingerprint() != record["base"]["fingerprint"]:
+        raise LabkitError(
+            f"{folder.name} was trained on {record['base']['name']} ({record['base']['fingerprint']}), "
+            f"and {base.name} ({base.fingerprint()}) has other weights.",
+            "Load that base model, or leave `base` out.",
+        )
+    method = get_method(record["method"])
+    model = load_head(method.load(base, folder), folder)
+    memory = MemoryReport(**record["memory"]) if record["memory"] else None
+    config = TrainingConfig(**record["config"])
+    return Run(
+        model,
+        method,
+        config,
+        record["base"],
+        record["task"],
+        tuple(record["labels"]),
+        record["history"],
+        memory,
+    )
+
+
+def run_folder(name: str | Path) -> Path:
+    """Return where a run of this name is kept."""
+    return _folder(name, "runs")
+
+
+def _folder(name: str | Path, kind: str) -> Path:
+    path = Path(name).expanduser()
+    return path if path.is_absolute() or len(path.parts) > 1 else cache.home() / kind / path
+
+
+def _identity(base: dict, method: Method, config: TrainingConfig, examples: list[Example]) -> dict:
+    content = json.dumps([(e.tokens, e.learned, e.label) for e in examples])
+    data = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": data}

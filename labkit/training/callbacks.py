@@ -1,0 +1,54 @@
+"""What may look on while a model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tqdm.auto import tqdm
+
+from labkit.assets.models import Model
+
+
+class Callback(Protocol):
+    """Called after each step.
+
+    ``record`` is the step's line in the history and may be added to. Returning True ends the run.
+    """
+
+    def __call__(self, model: Model, record: dict, last: bool) -> bool | None:
+        """Look at ``model`` after ``record["step"]`` steps; ``last`` says whether the run is over."""
+
+
+class Every:
+    """Measure something every few steps and after the last one.
+
+    >>> lk.Every(20, lambda model: {"accuracy": lk.evaluate(model, task).accuracy})
+
+    Args:
+        steps: how many steps lie between two measurements.
+        measure: gets the model, returns what to add to the history.
+    """
+
+    def __init__(self, steps: int, measure: Callable[[Model], dict]):
+        self.steps = steps
+        self.measure = measure
+
+    def __call__(self, model: Model, record: dict, last: bool) -> None:
+        """Add the measurements to the record, on every ``steps``-th step."""
+        if last or record["step"] % self.steps == 0:
+            record.update(self.measure(model))
+
+
+class Progress:
+    """A progress bar, for notebooks and terminals."""
+
+    def __init__(self, total: int, done: int = 0):
+        self.bar = tqdm(total=total, initial=done, desc="training", unit="step")
+
+    def __call__(self, model: Model, record: dict, last: bool) -> None:
+        """Move the bar and show the loss."""
+        self.bar.update()
+        self.bar.set_postfix(loss=f"{record['loss']:.3f}")
+        if last:
+            self.bar.close()

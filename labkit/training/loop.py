@@ -1,0 +1,160 @@
+"""The training loop. Notebook 01 opens it up line by line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.memory.ledger import Ledger, MemoryReport
+from labkit.training.accelerator import make_accelerator
+from labkit.training.batching import Batch, Example, collate, plan_batches
+from labkit.training.callbacks import Callback
+from labkit.training.checkpoints import Checkpoints
+from labkit.training.config import TrainingConfig
+from labkit.training.objectives import classification_loss, completion_loss
+
+
+class TrainingDivergedError(LabkitError):
+    """The loss or a gradient became infinite or not a number.
+
+    ``labkit.finetune`` adds the attribute ``run``, which holds the model with its last good weights.
+    """
+
+
+class Trainer:
+    """Trains the parameters of a model that require gradients.
+
+    Args:
+        model: as a method's ``apply`` returned it; its weights are changed in place.
+        examples: what to learn.
+        config: how.
+        replay: plain text to be trained on at every ``config.replay_every``-th step.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        config: TrainingConfig,
+        replay: Sequence[Example] = (),
+    ):
+        self.model, self.config = model, config
+        self.accelerator = make_accelerator(model)
+        self.named = trainable(model)
+        self.parameters = list(self.named.values())
+        adamw = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.optimizer = self.accelerator.prepare_optimizer(adamw)
+        if self.accelerator.num_processes > 1:
+            model.module = self.accelerator.prepare_model(model.module)
+        self.objective = completion_loss if model.kind == "causal" else classification_loss
+        self.history: list[dict] = []
+        self.memory: MemoryReport | None = None
+        # The whole run's batches, fixed in advance by the seed alone: resuming needs only the step.
+        count = config.steps * config.accumulation
+        self.sources = [examples, replay] if replay else [examples]
+        self.plans = [
+            plan_batches([len(e.tokens) for e in source], config.batch_size, count, config.seed)
+            for source in self.sources
+        ]
+
+    def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
+        """Train to the end, from the newest checkpoint where there is one.
+
+        Raises:
+            TrainingDivergedError: a loss or gradient was not finite; the weights are the last good ones.
+        """
+        start = 0
+        if checkpoints:
+            start, self.history, scaler = checkpoints.load(self.named, self._adamw)
+            if self.accelerator.scaler and scaler:
+                self.accelerator.scaler.load_state_dict(scaler)
+        # The second step of a run is the first that has optimizer states throughout.
+        measured = min(start + 1, self.config.steps - 1)
+        for step in range(start, self.config.steps):
+            began = time.perf_counter()
+            if step == measured:
+                with Ledger(self.model.parameters(), self._adamw, self.model.module.buffers()) as ledger:
+                    record = self._step(step, checkpoints)
+                self.memory = ledger.report
+            else:
+                record = self._step(step, checkpoints)
+            record["seconds"] = time.perf_counter() - began
+            self.history.append(record)
+            last = step + 1 == self.config.steps
+            # A list, not any() over a generator: every callback is called at every step.
+            last = any([bool(callback(self.model, record, last)) for callback in callbacks]) or last
+            if checkpoints and (last or (step + 1) % self.config.checkpoint_every == 0):
+                self._save(checkpoints, step + 1)
+            if last:
+                break
+        self.model.module = self.accelerator.unwrap_model(self.model.module)
+        self.model.module.eval()
+
+    def _step(self, step: int, checkpoints: Checkpoints | None) -> dict:
+        self.model.module.train()
+        torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, the same after a resume
+        rate = self._adamw.param_groups[0]["lr"] = self.config.rate_at(step)
+        batches, share = self._batches(step)
+        total = 0.0
+        for batch in batches:
+            with self.accelerator.autocast():
+                loss, _ = self.objective(self.model, batch)
+                loss = loss * share  # a mean over the step's tokens, whichever batch they are in
+            if not torch.isfinite(loss):
+                self._diverged(step, f"the loss is {loss.item()}", checkpoints)
+            self.accelerator.backward(loss)
+            total += loss.item()
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        if not math.isfinite(norm) and not self.accelerator.scaler:  # float16's scaler skips such steps
+            self._diverged(step, f"the gradient's norm is {norm}", checkpoints)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(batch.tokens for batch in batches)
+        return {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+
+    def _batches(self, step: int) -> tuple[list[Batch], float]:
+        """Return this process's batches of a step, and the weight of one learned token."""
+        replayed = len(self.sources) > 1 and (step + 1) % self.config.replay_every == 0
+        source, plan = (self.sources[replayed], self.plans[replayed])
+        rows = plan[step * self.config.accumulation : (step + 1) * self.config.accumulation]
+        learned = sum(max(source[i].learned, 1) for row in rows for i in row)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        pad = self.model.tokenizer.pad_token_id
+        mine = [collate([source[i] for i in row[rank::world]], pad, self.model.device) for row in rows]
+        return mine, world / learned
+
+    def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.module.eval()
+        kept = step
+        if checkpoints:
+            # The weights themselves may have overflowed in the step before: a checkpoint is sure to be good.
+            kept = checkpoints.load(self.named, self._adamw)[0] or step
+        raise TrainingDivergedError(
+            f"Training stopped at step {step + 1}: {what}. The model keeps its weights after step {kept}.",
+            f"Lower the learning rate ({self.config.learning_rate:g}) or max_grad_norm, or lengthen the warm-up.",
+        )
+
+    def _save(self, checkpoints: Checkpoints, done: int) -> None:
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
+            checkpoints.save(done, self.named, self._adamw, self.history, scaler)
+
+    @property
+    def _adamw(self) -> torch.optim.Optimizer:
+        return self.optimizer.optimizer  # inside Accelerate's wrapper
+
+
+def trainable(model: Model) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that require gradients, by name."""
+    named = dict(model.module.named_parameters())
+    if model.head is not None:
+        named |= {f"head.{name}": p for name, p in model.head.named_parameters()}
+    return {name: p for name, p in named.items() if p.requires_grad}
