@@ -127,7 +127,7 @@ def finetune(
             "Use a task with labels and no replay, or a causal model.",
         )
     examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
-    rehearsal = encode_text(model, replay, config.max_length)
+    rehearsal = encode_text(model, replay, config.max_length) if replay else []
     base = {"name": model.name, "fingerprint": model.fingerprint()}
     saved = None
     if checkpoints is not None:

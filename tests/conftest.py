@@ -1,0 +1,77 @@
+"""Fixtures: the real assets for what is about them, and tiny random models for what is about code."""
+
+import os
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+import labkit as lk
+from labkit.assets.models import Model
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def smollm():
+    """The real model, loaded once; tests must not change it."""
+    return lk.load_model("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The real encoder, loaded once; tests must not change it."""
+    return lk.load_model("minilm")
+
+
+@pytest.fixture(scope="session")
+def triage():
+    return lk.load_task("triage", train=400, test=120)
+
+
+@pytest.fixture
+def tiny(smollm):
+    """A Llama of two small layers with random weights, in float32, and SmolLM2's tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(smollm.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    return Model("tiny", LlamaForCausalLM(config).eval(), smollm.tokenizer, "causal", torch.float32)
+
+
+@pytest.fixture
+def tiny_encoder(minilm):
+    """A BERT of two small layers with random weights, in float32, and MiniLM's tokenizer."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(minilm.tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    return Model("tiny-encoder", BertModel(config).eval(), minilm.tokenizer, "encoder", torch.float32)
+
+
+@pytest.fixture
+def colours():
+    """A task of one's own that a tiny model can learn."""
+    pairs = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
+    places = "north south east west high low old new far near".split()
+    rows = [
+        {"prompt": f"The {thing} in the {place} is", "completion": f" {colour}"}
+        for place in places
+        for thing, colour in pairs.items()
+    ]
+    return lk.load_task(Dataset.from_list(rows), train=24, test=12)
