@@ -4,7 +4,7 @@ from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
 from labkit.classroom import check
-from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory
+from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
 from labkit.doctor import doctor
 from labkit.errors import LabkitError
 from labkit.evaluation import (
@@ -56,5 +56,6 @@ __all__ = [
     "plot_curves",
     "plot_history",
     "plot_memory",
+    "plot_timeline",
     "text_loss",
 ]

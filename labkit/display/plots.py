@@ -89,3 +89,18 @@ def plot_curves(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(frameon=False)
     return ax
+
+
+def plot_timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
+    """Draw the memory of one step as it passes: forward, backward, update (in MB, 10⁶ bytes)."""
+    ax = ax or plt.subplots(figsize=(7, 3.4), layout="constrained")[1]
+    stride = max(1, len(report.timeline) // 2000)
+    points = report.timeline[::stride]
+    series = [[value / 1e6 for value in kind] for kind in zip(*points, strict=True)]
+    xs = [100 * i / max(1, len(points) - 1) for i in range(len(points))]
+    areas = ax.stackplot(xs, series, colors=GREYS, labels=report.megabytes(), edgecolor="white", linewidth=0.3)
+    for area, hatch in zip(areas, HATCHES, strict=True):
+        area.set_hatch(hatch)
+    ax.set(xlabel="progress of one step (% of allocations and releases)", ylabel="memory in use (MB)")
+    ax.legend(ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax

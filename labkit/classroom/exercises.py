@@ -1,0 +1,54 @@
+"""What all exercise checks have in common: stubs, answers that fail, and graded hints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+HINTS: dict[str, tuple[str, ...]] = {}
+_shown: dict[str, int] = {}
+
+
+def exercise(*hints: str) -> Callable:
+    """Make a function into a check: it gets an answer and returns what to say about it.
+
+    The check prints that text and returns nothing. It says "not attempted yet" on an untouched stub
+    (``None`` or ``...``), and never raises, whatever the answer is or does.
+    """
+
+    def decorate(judge: Callable[[Any], str]) -> Callable[[Any], None]:
+        HINTS[judge.__name__] = hints
+
+        @wraps(judge)
+        def check(answer: Any = None) -> None:
+            if answer is None or answer is ...:
+                _say(f"○ {judge.__name__}: not attempted yet")
+                return
+            try:
+                _say(judge(answer))
+            except Exception as problem:
+                _say(f"✗ Your answer stopped with {type(problem).__name__}: {problem}")
+
+        return check
+
+    return decorate
+
+
+def hint(name: str) -> None:
+    """Print the next hint of an exercise; each call goes one further, the last one stays."""
+    if name not in HINTS:
+        _say(f"There is no exercise called {name!r}. There are: {', '.join(sorted(HINTS))}.")
+        return
+    number = min(_shown.get(name, 0), len(HINTS[name]) - 1)
+    _shown[name] = number + 1
+    _say(f"Hint {number + 1} of {len(HINTS[name])}: {HINTS[name][number]}")
+
+
+def untouched(result: Any) -> bool:
+    """Say whether a function that the learner was to complete still returns the stub's value."""
+    return result is None or result is ...
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  this is what a check is for
