@@ -25,13 +25,14 @@ def doctor() -> bool:
     memory = psutil.virtual_memory()
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else memory.available
     home = cache.home()
-    disk = shutil.disk_usage(cache.nearest_existing(home)).free
+    existing = cache.nearest_existing(home)
+    disk = shutil.disk_usage(existing).free
     problems = []
     if free < NEEDED_MEMORY:
         problems.append(f"Less than {NEEDED_MEMORY / 1e9:.0f} GB of memory are free: close other programs.")
     if disk < NEEDED_DISK:
         problems.append("Less than 1 GB of disk is free: free some, or set LABKIT_HOME to another disk.")
-    if not os.access(cache.nearest_existing(home), os.W_OK):
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         problems.append(f"{home} cannot be written: set LABKIT_HOME to a folder of your own.")
     _line("Python", platform.python_version())
     _line("torch", torch.__version__)

@@ -110,8 +110,9 @@ def label_probabilities(
 
     A causal model reads the labels as a tree of tokens: where several labels go on differently, the
     probability is shared among those continuations, and all other tokens are ruled out. Labels that
-    differ in their first token thus cost one forward pass. An encoder uses its trained head; without
-    one, it compares the prompt's vector with the labels' (zero-shot).
+    differ in their first token thus cost one forward pass. As in training, a label ends with the
+    end-of-text token, which tells "red" from the beginning of "red wine". An encoder uses its trained
+    head; without one, it compares the prompt's vector with the labels' (zero-shot).
     """
     model.module.eval()
     prompts = list(prompts)
@@ -120,7 +121,8 @@ def label_probabilities(
         examples = encode(model, prompts, prompts, 512)
         rows = [F.softmax(_classes(model, head, part), dim=-1) for part in _parts(examples, batch_size)]
         return _restore(torch.cat(rows), examples)
-    tokens = [tuple(model.tokenizer(label, add_special_tokens=False)["input_ids"]) for label in labels]
+    end = () if model.tokenizer.eos_token_id is None else (model.tokenizer.eos_token_id,)
+    tokens = [(*model.tokenizer(label, add_special_tokens=False)["input_ids"], *end) for label in labels]
     starts = model.tokenizer(prompts)["input_ids"]
     result = torch.ones(len(prompts), len(labels))
     for stem in sorted({label[:n] for label in tokens for n in range(len(label))}):
@@ -151,8 +153,7 @@ def zero_shot_head(model: Model, labels: Sequence[str]) -> nn.Linear:
 @torch.no_grad()
 def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
     """Return the mean loss in nats a token, over texts or over the completions of a task's test set."""
-    if model.kind != "causal":
-        raise LabkitError(f"{model.name} is an encoder, which predicts no tokens.", "Use a causal model.")
+    _require_causal(model)
     model.module.eval()
     if isinstance(data, Task):
         examples = encode(model, data.test["prompt"], data.test["completion"], max_length)
@@ -180,11 +181,17 @@ def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) 
 
 
 def knowledge(model: Model) -> Evaluation:
-    """Ask the 60 general-knowledge questions; a choice is scored by its tokens' mean log-probability."""
+    """Ask the 60 general-knowledge questions; the likeliest of the four choices is the model's answer.
+
+    The end-of-text token is no part of a choice: whether a model stops after a short answer is a
+    matter of form, which fine-tuning changes at once, and would drown what is asked here.
+    """
+    _require_causal(model)
     questions = general_knowledge()
     prompts = [f"Question: {q['question']}\nAnswer:" for q in questions for _ in q["choices"]]
     choices = [f" {choice}" for q in questions for choice in q["choices"]]
-    examples = encode(model, prompts, choices, 512)
+    encoded = encode(model, prompts, choices, 512)
+    examples = [Example(e.tokens[:-1], e.learned - 1) for e in encoded]
     losses = []
     model.module.eval()
     with torch.no_grad():
@@ -198,6 +205,11 @@ def knowledge(model: Model) -> Evaluation:
     of_topic = {t: [h for h, q in zip(hits, questions, strict=True) if q["topic"] == t] for t in topics}
     per_class = {topic: (sum(group), len(group)) for topic, group in of_topic.items()}
     return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, predicted)
+
+
+def _require_causal(model: Model) -> None:
+    if model.kind != "causal":
+        raise LabkitError(f"{model.name} is an encoder, which predicts no tokens.", "Use a causal model.")
 
 
 def _parts(examples: list[Example], size: int) -> list[list[Example]]:
@@ -233,7 +245,7 @@ def _loss_each(model: Model, part: list[Example]) -> torch.Tensor:
         :, :-1
     ]
     losses = F.cross_entropy(logits.float().transpose(1, 2), batch.targets[:, 1:], reduction="none")
-    return (losses.sum(dim=1) / (batch.targets[:, 1:] >= 0).sum(dim=1)).cpu()
+    return losses.sum(dim=1).cpu()
 
 
 def _classes(model: Model, head: nn.Linear, part: list[Example]) -> torch.Tensor:

@@ -203,7 +203,7 @@ def run_folder(name: str | Path) -> Path:
 
 def _folder(name: str | Path, kind: str) -> Path:
     path = Path(name).expanduser()
-    return path if path.is_absolute() or len(path.parts) > 1 else cache.home() / kind / path
+    return cache.home() / kind / path if path.name == str(name) else path
 
 
 def _identity(base: dict, method: Method, config: TrainingConfig, examples: list[Example]) -> dict:

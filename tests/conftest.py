@@ -31,7 +31,16 @@ def triage():
 
 
 @pytest.fixture
-def tiny(smollm):
+def one_thread():
+    """Tiny models gain nothing from several threads, and on a busy computer these wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny(smollm, one_thread):
     """A Llama of two small layers with random weights, in float32, and SmolLM2's tokenizer."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -51,7 +60,7 @@ def tiny(smollm):
 
 
 @pytest.fixture
-def tiny_encoder(minilm):
+def tiny_encoder(minilm, one_thread):
     """A BERT of two small layers with random weights, in float32, and MiniLM's tokenizer."""
     torch.manual_seed(0)
     config = BertConfig(

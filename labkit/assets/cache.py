@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from labkit.errors import LabkitError
 
@@ -41,14 +42,15 @@ def writing_to(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
-    except OSError as problem:
-        if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+    except (OSError, SafetensorError) as problem:
+        code = getattr(problem, "errno", None)  # safetensors says in words only that the disk is full
+        if code in {errno.ENOSPC, errno.EDQUOT} or "No space left" in str(problem):
             free = shutil.disk_usage(nearest_existing(folder)).free / 1e6
             raise LabkitError(
                 f"The disk is full: {folder} has {free:.0f} MB left. Nothing was half-written.",
                 "Free some space, or set LABKIT_HOME to a folder on a larger disk.",
             ) from problem
-        if problem.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
             raise LabkitError(
                 f"No files can be written in {folder} ({problem.strerror}).",
                 "Set LABKIT_HOME to a folder of your own that you may write to.",
@@ -80,8 +82,14 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
                     )
                 # A folder cannot be renamed onto a full one: the old one steps aside first.
                 aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
-                os.replace(final, aside / final.name)
-                os.replace(temporary, final)
+                try:
+                    os.replace(final, aside / final.name)
+                    os.replace(temporary, final)
+                except OSError:
+                    if (aside / final.name).exists():
+                        os.replace(aside / final.name, final)
+                    aside.rmdir()
+                    raise
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 os.replace(temporary, final)

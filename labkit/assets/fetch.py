@@ -57,10 +57,10 @@ def asset_folder(asset: Asset) -> Path:
 def find_damage(folder: Path) -> str:
     """Compare a folder with its receipt; return what is wrong, or an empty string."""
     try:
-        receipt = json.loads((folder / RECEIPT).read_text())
-    except (OSError, ValueError):
+        files = json.loads((folder / RECEIPT).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
         return "the receipt is missing or unreadable"
-    for relative, (size, checksum) in receipt["files"].items():
+    for relative, (size, checksum) in files.items():
         path = folder / relative
         if not path.is_file():
             return f"{relative} is missing"
@@ -70,6 +70,8 @@ def find_damage(folder: Path) -> str:
 
 
 def _install(asset: Asset, folder: Path, progress: bool) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a killed process: the lock keeps others out
+        shutil.rmtree(leftover, ignore_errors=True)
     with cache.new_folder(folder, replace=True) as new:
         download = new / "download"
         wheel = _download(asset, download, progress)
@@ -119,7 +121,11 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
             stderr=output,
             env={**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)},
         )
-        _watch(pip, folder, asset, progress)
+        try:
+            _watch(pip, folder, asset, progress)
+        finally:
+            pip.kill()  # does nothing once pip has ended; an interrupted cell must not leave it running
+            pip.wait()
     wheel = folder / asset.wheel
     if pip.returncode:
         raise _explain(asset, log.read_text(errors="replace"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
@@ -130,20 +131,36 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
             config = AutoConfig.from_pretrained(folder, **options)
             kind = "causal" if _is_causal(config) else "encoder"
             loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-            module = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, **options)
+            module, report = loader.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
+            )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError) as problem:
-        reason = str(problem).strip().splitlines()[0]
-        raise LabkitError(
-            f"{name} could not be loaded: {reason}",
-            "A local folder needs config.json, tokenizer files and *.safetensors; a hub name needs a network "
-            "once. Models that bring their own code are not run.",
-        ) from problem
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
+        raise _unloadable(name, str(problem).strip().splitlines()[0]) from problem
+    # transformers fills such gaps silently: with random weights (an unused pooler may be missing), and with
+    # a tokenizer that knows no words.
+    if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
+        raise _unloadable(name, f"its files lack {len(missing)} weights, such as {missing[0]}.")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise _unloadable(name, "its tokenizer has no vocabulary.")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     store_linear_weights(module, dtype)
     return Model(name, module.eval().to(chosen), tokenizer, kind, dtype)
+
+
+def _unloadable(name: str, reason: str) -> LabkitError:
+    return LabkitError(
+        f"{name} could not be loaded: {reason}",
+        "A local folder needs config.json, tokenizer files and *.safetensors; a hub name needs a network "
+        "once. Models that bring their own code are not run.",
+    )
 
 
 def store_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:

@@ -89,6 +89,11 @@ def _own_rows(data: str | Path | Dataset) -> tuple[list[dict], str]:
     if isinstance(data, Dataset):
         rows, name = data.to_list(), "your dataset"
         columns = set(data.column_names)
+    elif not isinstance(data, (str, Path)):
+        raise LabkitError(
+            f"A task cannot be made of a {type(data).__name__}.",
+            "Pass a name, a file, or a datasets.Dataset: Dataset.from_list(rows) makes one of a list of dicts.",
+        )
     else:
         path = Path(data).expanduser()
         readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
@@ -96,7 +101,10 @@ def _own_rows(data: str | Path | Dataset) -> tuple[list[dict], str]:
             raise unknown("task", str(data), TEMPLATES, " A .jsonl or .csv file or a Dataset works too.")
         if not path.is_file():
             raise LabkitError(f"There is no file {path}.", "Check the path; it starts from the notebook's folder.")
-        rows, name = readers[path.suffix](path), path.name
+        try:
+            rows, name = readers[path.suffix](path), path.name
+        except UnicodeDecodeError as problem:
+            raise LabkitError(f"{path.name} is not UTF-8 text: {problem}.", "Save it again as UTF-8.") from problem
         columns = set(rows[0]) if rows else set(COLUMNS)
     if missing := [column for column in COLUMNS if column not in columns]:
         raise LabkitError(
@@ -123,7 +131,8 @@ def _checked(row: dict, number: int, name: str) -> dict:
 
 def _read_jsonl(path: Path) -> list[dict]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines(): a JSON string may hold a line separator such as U+2028 as it stands.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(dict(json.loads(line)))
@@ -137,7 +146,7 @@ def _read_jsonl(path: Path) -> list[dict]:
 
 def _read_csv(path: Path) -> list[dict]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream))
+        return list(csv.DictReader(stream, restkey="(beyond the last column)"))
 
 
 def _dataset(rows: list[dict]) -> Dataset:

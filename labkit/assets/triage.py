@@ -34,6 +34,7 @@ PRIVATE_WORDS = re.compile(
     r"|anus|anal\b|rectal|rectum|pubic|puberty|libido|orgasm|masturb|abortion|incest",
     re.IGNORECASE,
 )
+OBO_ESCAPES = {"n": "\n", "t": "\t", "W": " "}  # any other escaped character stands for itself
 MAX_CHARACTERS = 400  # 95% of the definitions; the few longer ones would slow every step they are in
 
 
@@ -50,10 +51,14 @@ def read_terms(path: Path) -> dict[str, dict]:
         definition = re.match(r'"((?:[^"\\]|\\.)*)"', "".join(fields["def"]))
         terms[fields["id"][0]] = {
             "name": fields["name"][0],
-            "definition": re.sub(r"\\(.)", r"\1", definition[1]).strip() if definition else "",
+            "definition": _unescape(definition[1]).strip() if definition else "",
             "parents": [value.split(" ")[0] for value in fields["is_a"]],
         }
     return terms
+
+
+def _unescape(value: str) -> str:
+    return re.sub(r"\\(.)", lambda found: OBO_ESCAPES.get(found[1], found[1]), value)
 
 
 def ancestors(terms: dict[str, dict]) -> dict[str, set[str]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib import pyplot as plt
 
+from labkit.errors import unknown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -23,6 +25,8 @@ def plot_history(history: Sequence[Mapping[str, float]], ax: Axes | None = None,
     """Draw a column of a run's history over the steps; for the loss, with a running mean."""
     ax = ax or plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
     points = [(row["step"], row[column]) for row in history if column in row]
+    if not points:
+        raise unknown("column", column, {key for row in history for key in row})
     steps, values = zip(*points, strict=True)
     smooth = column == "loss" and len(values) > 10
     ax.plot(steps, values, color="0.7" if smooth else "0.1", linewidth=1, label="each step")

@@ -72,6 +72,7 @@ class Ledger(TorchDispatchMode):
         self._sizes: list[int] = []
         self._kinds: dict[int, str] = {}
         self._events: list[int] = []  # +n: storage n − 1 appears; −n: it is freed
+        self._watches: list[weakref.finalize] = []
         self.report: MemoryReport | None = None
 
     def __enter__(self) -> Ledger:
@@ -97,6 +98,8 @@ class Ledger(TorchDispatchMode):
             hook.remove()
         self._book_states()
         self.report = self._settle()
+        for watch in self._watches:
+            watch.detach()  # it would keep this ledger, and with it every weight, for as long as Python runs
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -121,7 +124,7 @@ class Ledger(TorchDispatchMode):
             self._live[address] = number
             self._sizes.append(storage.nbytes())
             self._events.append(number + 1)
-            weakref.finalize(storage, self._strike, address, number).atexit = False
+            self._watches.append(weakref.finalize(storage, self._strike, address, number))
         if kind:
             self._kinds[self._live[address]] = kind
 

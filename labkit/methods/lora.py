@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import peft
+from torch import nn
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
@@ -39,7 +42,8 @@ class LoRA(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        require_positive("rank", self.rank)
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise LabkitError(f"rank must be a whole number from 1 up, not {self.rank!r}.", "Try 8.")
         require_positive("alpha", self.alpha)
         if not 0 <= self.dropout < 1:
             raise LabkitError(f"dropout must be from 0 to below 1, not {self.dropout}.", "Try 0.05.")
@@ -48,6 +52,8 @@ class LoRA(Method):
         """Return a model with adapters of its own over the same base weights, which are not copied."""
         tuned = model if inplace else model.copy(share_weights=True)
         targets = self.target_modules
+        if isinstance(targets, str) and targets != "all-linear":
+            targets = [targets]  # PEFT would take a lone name for a pattern that whole paths must match
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -56,9 +62,11 @@ class LoRA(Method):
             task_type="CAUSAL_LM" if model.kind == "causal" else "FEATURE_EXTRACTION",
         )
         try:
-            tuned.module = peft.get_peft_model(tuned.module, config)
+            with quiet_peft():
+                tuned.module = peft.get_peft_model(tuned.module, config)
         except ValueError as problem:
-            layers = sorted({name.rsplit(".", 1)[-1] for name, _ in model.module.named_modules() if name})
+            linear = [name for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)]
+            layers = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise LabkitError(
                 f"LoRA cannot be put on {targets!r}: {problem}",
                 f"Choose among the layers {', '.join(layers)}.",
@@ -72,4 +80,15 @@ class LoRA(Method):
     def load(self, base: Model, folder: Path) -> Model:
         """Return a model over ``base``'s weights with the saved adapter."""
         shared = base.copy(share_weights=True)
-        return replace(shared, module=peft.PeftModel.from_pretrained(shared.module, folder))
+        with quiet_peft():
+            # Trainable, so that the adapter can be trained on and its parameters counted.
+            tuned = peft.PeftModel.from_pretrained(shared.module, folder, is_trainable=True)
+        return replace(shared, module=tuned.eval())
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide a warning about an attribute that PEFT still reads and a learner can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield

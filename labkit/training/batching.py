@@ -101,20 +101,20 @@ def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: in
     """Return the indices of each batch of a run: shuffled, yet with examples of like length together.
 
     A batch is as wide as its longest example. Sorting everything would remove the padding and the
-    randomness with it; sorting within random groups of 20 batches removes most of the first only. An
-    epoch's last, incomplete batch is filled from the next epoch.
+    randomness with it; sorting within random groups of 20 batches removes most of the first only. No
+    group reaches into the next epoch; examples that fill no batch are left for it.
     """
     rng = random.Random(seed)
     stream: list[int] = []
     plan: list[list[int]] = []
     while len(plan) < batches:
-        while len(stream) < 20 * batch_size:
-            epoch = list(range(len(lengths)))
-            rng.shuffle(epoch)
-            stream += epoch
-        group, stream = stream[: 20 * batch_size], stream[20 * batch_size :]
-        group.sort(key=lambda index: lengths[index])
-        parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
-        rng.shuffle(parts)
-        plan += parts
+        epoch = list(range(len(lengths)))
+        rng.shuffle(epoch)
+        stream += epoch
+        while len(stream) >= batch_size:
+            size = min(20, len(stream) // batch_size) * batch_size
+            group, stream = sorted(stream[:size], key=lambda index: lengths[index]), stream[size:]
+            parts = [group[i : i + batch_size] for i in range(0, size, batch_size)]
+            rng.shuffle(parts)
+            plan += parts
     return plan[:batches]

@@ -33,7 +33,7 @@ class Checkpoints:
         self.identity = json.loads(json.dumps(identity))
 
     def save(self, done: int, parameters: dict, optimizer, history: list[dict], scaler: dict) -> None:
-        """Write the state after ``done`` steps, then remove older checkpoints."""
+        """Write the state after ``done`` steps, then remove older checkpoints and half-written ones."""
         tensors = {f"weight.{name}": p.detach().contiguous() for name, p in parameters.items()}
         for name, parameter in parameters.items():
             for key in STATES:
@@ -43,7 +43,7 @@ class Checkpoints:
             save_file(tensors, folder / "state.safetensors")
             record = {"done": done, "identity": self.identity, "history": history, "scaler": scaler}
             (folder / "run.json").write_text(json.dumps(record))
-        for old in self._found()[:-1]:
+        for old in [*self._found()[:-1], *self._unfinished()]:
             shutil.rmtree(old, ignore_errors=True)
 
     def load(self, parameters: dict, optimizer) -> tuple[int, list[dict], dict]:
@@ -79,8 +79,11 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints of this folder, and what killed runs left half-written."""
-        for path in [*self._found(), *self.folder.glob(".step-*")]:
+        for path in [*self._found(), *self._unfinished()]:
             shutil.rmtree(path, ignore_errors=True)
+
+    def _unfinished(self) -> list[Path]:
+        return list(self.folder.glob(".step-*"))
 
     def _found(self) -> list[Path]:
         if not self.folder.is_dir():

@@ -54,8 +54,8 @@ class TrainingConfig:
             raise LabkitError("replay_every=1 would leave no step to the task.", "Choose 2 or more.")
         if not 0 <= self.warmup < 1:
             raise LabkitError(f"warmup must be from 0 to below 1, not {self.warmup}.", "Try 0.1.")
-        if self.weight_decay < 0:
-            raise LabkitError(f"weight_decay must not be negative: {self.weight_decay}.", "Try 0 or 0.01.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise LabkitError(f"weight_decay must be finite and from 0 up, not {self.weight_decay}.", "Try 0 or 0.01.")
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
 

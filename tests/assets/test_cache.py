@@ -1,0 +1,132 @@
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from labkit.assets import cache
+from labkit.errors import LabkitError
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def old(tmp_path):
+    folder = tmp_path / "thing"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    return folder
+
+
+def test_a_new_folder_appears_only_when_the_block_ends(tmp_path):
+    final = tmp_path / "deep" / "thing"
+    with cache.new_folder(final) as new:
+        (new / "file.txt").write_text("hello")
+        assert not final.exists()
+    assert tree(tmp_path) == {"deep/thing/file.txt": "hello"}
+    assert os.listdir(final.parent) == ["thing"]
+
+
+def test_a_replaced_folder_keeps_nothing_of_the_old_one(old):
+    with cache.new_folder(old, replace=True) as new:
+        (new / "new.txt").write_text("new")
+        assert tree(old) == {"old.txt": "old"}
+    assert tree(old) == {"new.txt": "new"}
+    assert os.listdir(old.parent) == ["thing"]
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
+def test_an_interrupted_block_leaves_the_old_folder_and_nothing_else(old, interruption):
+    with pytest.raises(interruption), cache.new_folder(old, replace=True) as new:
+        (new / "new.txt").write_text("new")
+        raise interruption
+    assert tree(old.parent) == {"thing/old.txt": "old"}
+    assert os.listdir(old.parent) == ["thing"]
+
+
+def test_an_existing_folder_is_not_replaced_unasked(old):
+    with pytest.raises(LabkitError, match="exists already") as caught, cache.new_folder(old) as new:
+        (new / "new.txt").write_text("new")
+    assert "overwrite=True" in caught.value.remedy
+    assert tree(old.parent) == {"thing/old.txt": "old"}
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_the_old_folder_comes_back_when_a_rename_fails(old, monkeypatch, failing):
+    calls, rename = [], os.replace
+
+    def flaky(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError(errno.EIO, "the disk hiccups")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", flaky)
+    with pytest.raises(OSError, match="hiccups"), cache.new_folder(old, replace=True) as new:
+        (new / "new.txt").write_text("new")
+    assert tree(old.parent) == {"thing/old.txt": "old"}
+    assert os.listdir(old.parent) == ["thing"]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_explained_and_nothing_is_half_written(tmp_path, problem):
+    with pytest.raises(LabkitError, match="disk is full") as caught, cache.new_folder(tmp_path / "thing") as new:
+        (new / "half.txt").write_text("half")
+        raise problem
+    assert "LABKIT_HOME" in caught.value.remedy
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_forbidden_folder_is_named(tmp_path, code):
+    with pytest.raises(LabkitError) as caught, cache.writing_to(tmp_path / "mine"):
+        raise OSError(code, os.strerror(code))
+    assert str(tmp_path / "mine") in caught.value.cause
+    assert os.strerror(code) in caught.value.cause
+    assert "LABKIT_HOME" in caught.value.remedy
+
+
+@pytest.mark.parametrize("problem", [OSError(errno.EIO, "broken"), SafetensorError("bad header")])
+def test_other_failures_pass_as_they_are(tmp_path, problem):
+    with pytest.raises(type(problem)) as caught, cache.writing_to(tmp_path):
+        raise problem
+    assert caught.value is problem
+
+
+def test_the_home_is_where_the_variable_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    assert cache.home() == tmp_path
+    monkeypatch.setenv("LABKIT_HOME", "~/lab")
+    assert cache.home() == Path.home() / "lab"
+    monkeypatch.delenv("LABKIT_HOME")
+    assert cache.home().name == "labkit"
+
+
+@pytest.mark.parametrize("variable", ["LABKIT_OFFLINE", "HF_HUB_OFFLINE"])
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("TRUE", True), ("on", True), ("0", False), ("", False)])
+def test_either_variable_turns_offline_mode_on(monkeypatch, variable, value, expected):
+    for name in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    assert cache.offline() is expected
+
+
+def test_the_checksum_is_that_of_the_whole_file(tmp_path):
+    content = bytes(range(256)) * 8200  # more than one piece, and the last one is not full
+    (tmp_path / "file").write_bytes(content)
+    assert cache.sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_the_nearest_existing_folder_may_be_far_up(tmp_path):
+    assert cache.nearest_existing(tmp_path / "a" / "b") == tmp_path
+    assert cache.nearest_existing(tmp_path) == tmp_path

@@ -1,0 +1,81 @@
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+import labkit as lk
+from labkit.methods import METHODS, FullFineTuning, LoRA, Method, get_method, register, registry
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """A registry that a test may add to."""
+    monkeypatch.setattr(registry, "METHODS", dict(METHODS))
+
+
+def test_both_methods_are_registered():
+    assert METHODS == {"full": FullFineTuning, "lora": LoRA}
+
+
+def test_a_name_gives_the_method_with_its_defaults():
+    assert get_method("lora") == LoRA()
+    assert get_method("full") == FullFineTuning()
+
+
+def test_an_instance_is_returned_as_it_is():
+    method = LoRA(rank=3)
+    assert get_method(method) is method
+
+
+@pytest.mark.parametrize("method", [FullFineTuning(learning_rate=3e-4), LoRA(rank=3, alpha=5, dropout=0.2)])
+def test_settings_survive_the_way_to_json_and_back(method):
+    assert get_method(method.to_dict()) == method
+
+
+def test_an_unknown_name_lists_the_valid_ones_and_the_nearest():
+    with pytest.raises(lk.LabkitError, match="'lorra'.*\n.*Did you mean 'lora'.*full, lora"):
+        get_method("lorra")
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("rate", [0, -1e-3, math.nan, math.inf])
+def test_every_method_refuses_an_impossible_rate(name, rate):
+    with pytest.raises(lk.LabkitError, match=f"learning_rate .*not {rate}"):
+        METHODS[name](learning_rate=rate)
+
+
+def test_a_taken_name_cannot_be_registered_again(own_registry):
+    class Other:
+        name = "lora"
+
+    with pytest.raises(lk.LabkitError, match="'lora' is registered already"):
+        register(Other)
+    assert get_method("lora") == LoRA()
+
+
+def test_a_new_method_is_one_class(own_registry, tiny, colours):
+    @register
+    @dataclass(frozen=True)
+    class NormsOnly(Method):
+        name: ClassVar[str] = "norms"
+        learning_rate: float = 1e-2
+
+        def apply(self, model, *, inplace=False):
+            tuned = model.copy(share_weights=False)
+            for key, parameter in tuned.module.named_parameters():
+                parameter.requires_grad_("norm" in key)
+            return tuned
+
+        def save(self, model, folder):
+            raise NotImplementedError
+
+        def load(self, base, folder):
+            raise NotImplementedError
+
+    run = lk.finetune(tiny, colours, "norms", steps=2, batch_size=4, progress=False)
+
+    before = dict(tiny.module.named_parameters())
+    changed = {key for key, p in run.model.module.named_parameters() if not torch.equal(p, before[key])}
+    assert changed == {key for key in before if "norm" in key}

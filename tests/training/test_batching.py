@@ -1,0 +1,133 @@
+import random
+import re
+from collections import Counter
+
+import pytest
+import torch
+
+import labkit as lk
+from labkit.training.batching import IGNORED, Example, collate, encode, encode_text, plan_batches
+
+
+@pytest.fixture
+def rows(triage):
+    """Real prompts of many lengths, and completions of one and of several tokens."""
+    prompts = list(triage.train["prompt"][:12])
+    completions = [f" {'very ' * (number % 4)}{c.strip()}" for number, c in enumerate(triage.train["completion"][:12])]
+    return prompts, completions
+
+
+def test_what_is_learned_is_the_completion_and_the_end(tiny, rows):
+    end = tiny.tokenizer.eos_token
+    for example, prompt, completion in zip(encode(tiny, *rows, 512), *rows, strict=True):
+        cut = len(example.tokens) - example.learned
+        assert tiny.tokenizer.decode(example.tokens[cut:]) == completion + end
+        assert tiny.tokenizer.decode(example.tokens[:cut]) == prompt
+
+
+def test_targets_decode_to_the_completion_and_the_end(tiny, rows):
+    batch = collate(encode(tiny, *rows, 512), tiny.tokenizer.pad_token_id, tiny.device)
+    for targets, completion in zip(batch.targets, rows[1], strict=True):
+        assert tiny.tokenizer.decode(targets[targets != IGNORED]) == completion + tiny.tokenizer.eos_token
+
+
+def test_collate_pads_on_the_right():
+    batch = collate([Example([5, 6, 7], 2, 1), Example([8, 9, 10, 11, 12], 1, 0)], pad=2, device=torch.device("cpu"))
+    assert batch.input_ids.tolist() == [[5, 6, 7, 2, 2], [8, 9, 10, 11, 12]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.targets.tolist() == [[-100, 6, 7, -100, -100], [-100, -100, -100, -100, 12]]
+    assert batch.labels.tolist() == [1, 0]
+    assert batch.tokens == 8
+
+
+@pytest.mark.parametrize("max_length", [8, 20, 40])
+def test_a_long_example_loses_the_beginning_of_its_prompt_only(tiny, rows, max_length):
+    whole, cut = encode(tiny, *rows, 512), encode(tiny, *rows, max_length)
+    assert max(len(example.tokens) for example in whole) > max_length
+    for before, after in zip(whole, cut, strict=True):
+        assert after.tokens == before.tokens[-max_length:]
+        assert after.learned == before.learned < len(after.tokens)
+
+
+def test_a_completion_that_leaves_no_room_is_an_error_with_the_numbers(tiny):
+    completion = " one two three four five"
+    count = len(tiny.tokenizer(completion)["input_ids"]) + 1
+    assert encode(tiny, ["Count:"], [completion], count + 1)[0].learned == count
+    for length in (count, count - 3):
+        with pytest.raises(lk.LabkitError, match=rf"Example 2 .*takes {count} tokens.*max_length={length} leaves 0") as e:
+            encode(tiny, ["Count:", "Count:"], [" one", completion], length)
+        # The remedy works, and is no longer than it needs to be for the whole prompt.
+        enough = int(re.search(r"Set max_length to (\d+)", e.value.remedy)[1])
+        assert tiny.tokenizer.decode(encode(tiny, ["Count:"], [completion], enough)[0].tokens).startswith("Count:")
+
+
+def test_an_example_without_a_completion_is_an_error(tiny):
+    with pytest.raises(lk.LabkitError, match="Example 1 has nothing to learn.*max_length=512"):
+        encode(tiny, ["Count:"], [""], 512)
+
+
+def test_an_encoder_learns_the_number_of_the_class(tiny_encoder):
+    labels = (" black", " white")
+    examples = encode(tiny_encoder, ["snow " * 50, "coal"], [" white", " black"], 16, labels)
+    assert [example.label for example in examples] == [1, 0]
+    assert [len(example.tokens) for example in examples] == [16, 3]  # [CLS] coal [SEP]
+
+
+def test_plain_text_is_learned_but_for_its_first_token(tiny):
+    examples = encode_text(tiny, ["The cat sat on the mat.", "a"], 5)
+    assert len(examples) == 1  # one token has nothing before it to be predicted from
+    assert tiny.tokenizer.decode(examples[0].tokens) == "The cat sat on the"
+    assert examples[0].learned == 4
+
+
+LENGTHS = random.Random(1).choices(range(5, 300), k=1000)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1000, 10), (24, 8), (24, 24), (60, 4), (6, 3)])
+def test_each_epoch_shows_each_example_once(count, batch_size):
+    each = count // batch_size
+    plan = plan_batches(LENGTHS[:count], batch_size, 3 * each, seed=0)
+    for epoch in range(3):
+        shown = sum(plan[epoch * each : (epoch + 1) * each], [])
+        assert sorted(shown) == list(range(count))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(25, 8), (7, 16), (1, 4), (100, 16)])
+def test_no_example_gets_far_ahead_of_another(count, batch_size):
+    plan = plan_batches(LENGTHS[:count], batch_size, 40, seed=0)
+    shown = Counter(sum(plan, []))
+    assert len(plan) == 40
+    assert {len(batch) for batch in plan} == {batch_size}
+    assert max(shown.values()) - min(shown[i] for i in range(count)) <= 2
+
+
+def test_the_order_depends_on_the_seed_alone():
+    plan = plan_batches(LENGTHS, 16, 50, seed=3)
+    random.seed(99)
+    assert plan_batches(LENGTHS, 16, 50, seed=3) == plan
+    assert plan_batches(LENGTHS, 16, 50, seed=4) != plan
+
+
+def test_a_longer_run_begins_like_a_shorter_one():
+    assert plan_batches(LENGTHS, 16, 90, seed=3)[:50] == plan_batches(LENGTHS, 16, 50, seed=3)
+
+
+def test_epochs_differ():
+    plan = plan_batches(LENGTHS[:64], 8, 16, seed=0)
+    assert {frozenset(batch) for batch in plan[:8]} != {frozenset(batch) for batch in plan[8:]}
+
+
+def padding(plan):
+    return sum(max(LENGTHS[i] for i in batch) - LENGTHS[j] for batch in plan for j in batch)
+
+
+def test_most_of_the_padding_is_saved():
+    order = list(range(1000))
+    random.Random(5).shuffle(order)
+    unsorted = [order[i : i + 10] for i in range(0, 1000, 10)]
+    assert padding(plan_batches(LENGTHS, 10, 100, seed=0)) < 0.1 * padding(unsorted)
+
+
+def test_batches_do_not_come_in_order_of_length():
+    widths = [max(LENGTHS[i] for i in batch) for batch in plan_batches(LENGTHS, 10, 20, seed=0)]
+    assert sorted(widths) != widths != sorted(widths, reverse=True)

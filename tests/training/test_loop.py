@@ -1,0 +1,310 @@
+import math
+import random
+
+import pytest
+import torch
+
+import labkit as lk
+from labkit.assets.models import store_linear_weights
+from labkit.training.batching import Example, encode
+from labkit.training.loop import Trainer
+
+QUIET = {"progress": False}
+
+
+def made_up(count, seed=0):
+    """Examples of random tokens, of unequal lengths and unequally much to learn."""
+    rng = random.Random(seed)
+    return [Example([rng.randrange(3, 40000) for _ in range(rng.randint(8, 24))], rng.randint(1, 7)) for _ in range(count)]
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in model.module.named_parameters()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+
+
+def distance(a, b):
+    assert a.keys() == b.keys()
+    return max((tensor - b[name]).abs().max().item() for name, tensor in a.items())
+
+
+def plain_loop(model, examples, steps, rates, clip, decay):
+    """Fine-tuning as a textbook writes it: one example after the other, no padding, no library."""
+    optimizer = torch.optim.AdamW(model.module.parameters(), lr=1.0, weight_decay=decay)
+    losses, norms = [], []
+    for rows, rate in zip(steps, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        learned = sum(examples[i].learned for i in rows)
+        total = 0.0
+        for i in rows:
+            tokens = torch.tensor(examples[i].tokens)
+            shares = model.module(tokens[None]).logits[0].log_softmax(dim=-1)
+            places = range(len(tokens) - examples[i].learned, len(tokens))
+            total = total - sum(shares[place - 1, tokens[place]] for place in places) / learned
+        total.backward()
+        norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.module.parameters()))
+        for parameter in model.module.parameters():
+            parameter.grad *= min(1.0, clip / norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total.item())
+        norms.append(norm)
+    return losses, norms
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_steps_are_those_of_a_plain_loop(tiny, accumulation):
+    examples = made_up(20)
+    config = lk.TrainingConfig(
+        steps=2,
+        batch_size=8 // accumulation,
+        accumulation=accumulation,
+        learning_rate=3e-4,
+        warmup=0,
+        weight_decay=0.1,
+        max_grad_norm=0.5,
+    )
+    reference = tiny.copy(share_weights=False)
+    trainer = Trainer(tiny, examples, config)
+    plan = sum(trainer.plans[0], [])
+    trainer.run()
+
+    losses, norms = plain_loop(reference, examples, [plan[:8], plan[8:]], [3e-4, 1.5e-4], clip=0.5, decay=0.1)
+
+    assert min(norms) > 0.5  # so that clipping was at work
+    assert [row["loss"] for row in trainer.history] == pytest.approx(losses, rel=1e-5)
+    assert [row["grad_norm"] for row in trainer.history] == pytest.approx(norms, rel=1e-4)
+    assert [row["learning_rate"] for row in trainer.history] == pytest.approx([3e-4, 1.5e-4])
+    assert distance(weights(tiny), weights(reference)) < 1e-6
+
+
+def test_two_batches_of_4_make_the_update_of_one_of_8(tiny):
+    examples = made_up(16)
+    other = tiny.copy(share_weights=False)
+    whole = Trainer(tiny, examples, lk.TrainingConfig(steps=2, batch_size=8, learning_rate=3e-4))
+    split = Trainer(other, examples, lk.TrainingConfig(steps=2, batch_size=4, accumulation=2, learning_rate=3e-4))
+    split.plans = [[batch[half : half + 4] for batch in whole.plans[0] for half in (0, 4)]]
+    halves = [sum(examples[i].learned for i in batch) for batch in split.plans[0]]
+    assert halves[0] != halves[1]  # a mean of the two means would be another number
+
+    whole.run()
+    split.run()
+
+    assert distance(weights(tiny), weights(other)) < 1e-6
+    for one, two in zip(whole.history, split.history, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["tokens"] == one["tokens"]
+
+
+def test_the_history_holds_one_record_a_step(tiny, colours):
+    run = lk.finetune(tiny, colours, steps=5, batch_size=24, **QUIET)
+    assert [row["step"] for row in run.history] == [1, 2, 3, 4, 5]
+    tokens = tiny.tokenizer([p + c for p, c in zip(colours.train["prompt"], colours.train["completion"], strict=True)])
+    for row in run.history:
+        assert row.keys() == {"step", "loss", "learning_rate", "grad_norm", "tokens", "seconds"}
+        assert row["tokens"] == sum(len(ids) + 1 for ids in tokens["input_ids"])  # all 24, with their ends
+        assert row["learning_rate"] == run.config.rate_at(row["step"] - 1)
+
+
+@pytest.mark.parametrize("method", [lk.FullFineTuning(), lk.LoRA(rank=4, dropout=0.1)])
+def test_the_seed_decides_everything(tiny, colours, method):
+    def train(seed, noise):
+        torch.manual_seed(noise)
+        random.seed(noise)
+        return weights(lk.finetune(tiny, colours, method, steps=3, batch_size=4, seed=seed, **QUIET).model)
+
+    first = train(seed=1, noise=5)
+    assert equal(train(seed=1, noise=6), first)
+    assert not equal(train(seed=2, noise=5), first)
+
+
+def test_the_loss_falls_and_the_task_is_learned(tiny, colours):
+    before = lk.text_loss(tiny, colours)
+    run = lk.finetune(tiny, colours, "full", steps=40, batch_size=8, learning_rate=1e-2, **QUIET)
+    losses = [row["loss"] for row in run.history]
+    assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
+    assert lk.text_loss(run.model, colours) < 0.1 * before
+    assert lk.evaluate(run.model, colours).accuracy > 0.75  # guessing: 0.25
+
+
+def test_an_encoder_learns_too(tiny_encoder, colours):
+    run = lk.finetune(tiny_encoder, colours, "full", steps=40, batch_size=8, learning_rate=3e-3, **QUIET)
+    losses = [row["loss"] for row in run.history]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert lk.evaluate(run.model, colours).accuracy > 0.75
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lora_trains_adapters_and_nothing_else(tiny, colours, dtype):
+    store_linear_weights(tiny.module, dtype)
+    tiny.precision = dtype
+    base = weights(tiny)
+    fresh = lk.LoRA().apply(tiny)
+    run = lk.finetune(tiny, colours, "lora", steps=4, batch_size=4, **QUIET)
+
+    start = weights(fresh)
+    for name, parameter in run.model.module.named_parameters():
+        assert torch.equal(parameter, start[name]) == ("lora_" not in name)
+        assert (parameter.grad is None) or "lora_" in name
+    assert equal(weights(tiny), base)
+
+
+def test_dropout_acts_in_training(tiny, colours):
+    def losses(dropout):
+        run = lk.finetune(tiny, colours, lk.LoRA(dropout=dropout), steps=3, batch_size=4, learning_rate=1e-2, **QUIET)
+        assert not run.model.module.training
+        return [row["loss"] for row in run.history]
+
+    without, with_dropout = losses(0.0), losses(0.5)
+    assert with_dropout[0] == without[0]  # B is still zero: what A gets makes no difference
+    assert with_dropout[2] != without[2]
+
+
+def test_dropout_draws_new_numbers_at_each_step(tiny):
+    # One example, a rate that moves no weight: only the dropout mask can change the loss from step to step.
+    method = lk.LoRA(dropout=0.5)
+    tuned = method.apply(tiny)
+    with torch.no_grad():
+        for name, parameter in tuned.module.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    trainer = Trainer(tuned, made_up(1), lk.TrainingConfig(steps=5, batch_size=1, learning_rate=1e-30))
+    trainer.run()
+    assert len({row["loss"] for row in trainer.history}) == 5
+
+
+def test_replay_comes_at_every_third_step_only(tiny):
+    task = [Example([5, 6, 7, token], 1) for token in range(100, 120)]
+    general = [Example([8, 9, token], 2) for token in range(200, 220)]
+    trainer = Trainer(tiny, task, lk.TrainingConfig(steps=8, batch_size=4, replay_every=3), general)
+    objective, seen = trainer.objective, []
+
+    def spy(model, batch):
+        seen.append(batch.input_ids[:, 0].tolist())
+        return objective(model, batch)
+
+    trainer.objective = spy
+    trainer.run()
+    assert seen == [[8] * 4 if step in (3, 6) else [5] * 4 for step in range(1, 9)]
+
+
+def test_replay_keeps_the_other_steps_as_they_were(tiny, colours):
+    texts = ["Cats sleep for most of the day.", "The bridge over the river was closed in June."]
+    with_replay = lk.finetune(tiny, colours, steps=4, batch_size=4, replay_every=3, replay=texts, **QUIET)
+    without = lk.finetune(tiny, colours, steps=4, batch_size=4, **QUIET)
+    pairs = list(zip(with_replay.history, without.history, strict=True))
+    assert all(a["loss"] == b["loss"] for a, b in pairs[:2])
+    assert pairs[2][0]["tokens"] != pairs[2][1]["tokens"]
+    assert pairs[3][0]["tokens"] == pairs[3][1]["tokens"]
+
+
+def test_runs_of_two_precisions_follow_each_other_in_one_process(tiny, colours):
+    computed = []
+
+    def watch(model, record, last):
+        layer = model.module.get_submodule("model.layers.0.mlp.up_proj")
+        layer.register_forward_hook(lambda module, args, output: computed.append(output.dtype))
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        tiny.precision = dtype
+        computed.clear()
+        run = lk.finetune(tiny, colours, "full", steps=2, batch_size=4, callbacks=[watch], **QUIET)
+        assert computed == [dtype]  # hooked after the first step, so seen at the second
+        assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+
+
+def test_measuring_between_steps_changes_nothing(tiny, colours):
+    watched = lk.Every(1, lambda model: {"accuracy": lk.evaluate(model, colours).accuracy})
+    method = lk.LoRA(dropout=0.2)
+    run = lk.finetune(tiny, colours, method, steps=4, batch_size=4, callbacks=[watched], **QUIET)
+    plain = lk.finetune(tiny, colours, method, steps=4, batch_size=4, **QUIET)
+    assert equal(weights(run.model), weights(plain.model))
+
+
+def test_the_memory_of_a_step_is_reported(tiny, colours):
+    run = lk.finetune(tiny, colours, "full", steps=3, batch_size=4, **QUIET)
+    count = sum(p.numel() for p in tiny.parameters())
+    assert run.memory.optimizer == pytest.approx(2 * 4 * count, rel=1e-4)
+    assert run.memory.parameters == pytest.approx(4 * count, rel=1e-4)
+
+
+class Poison:
+    """After some steps, makes the loss or its gradients not a number, and remembers the weights until then."""
+
+    def __init__(self, after, what):
+        self.after, self.what, self.seen = after, what, {}
+
+    def __call__(self, model, record, last):
+        self.seen[record["step"]] = weights(model)
+        if record["step"] == self.after:
+            model.module.register_forward_hook(self.spoil)
+
+    def spoil(self, module, args, output):
+        if self.what == "loss":
+            output.logits = output.logits * math.nan
+        else:
+            output.logits.register_hook(lambda gradient: gradient * math.nan)
+        return output
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_run_that_diverges_stops_with_the_last_good_weights(tiny, colours, what, method, after):
+    base, poison = weights(tiny), Poison(after, what)
+    message = rf"stopped at step {after + 1}: the {what}.* nan\. .*weights after step {after}\."
+    with pytest.raises(lk.TrainingDivergedError, match=message) as stop:
+        lk.finetune(tiny, colours, method, steps=8, batch_size=4, callbacks=[poison], **QUIET)
+
+    run = stop.value.run
+    kept = weights(run.model)
+    assert equal(kept, poison.seen[after])
+    assert all(tensor.isfinite().all() for tensor in kept.values())
+    assert [row["step"] for row in run.history] == list(range(1, after + 1))
+    assert not run.model.module.training
+    assert all(p.grad is None for p in run.model.parameters())
+    assert equal(weights(tiny), base)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_with_checkpoints_a_diverged_run_goes_back_to_the_newest(tiny, colours, tmp_path, method):
+    poison = Poison(5, "loss")
+    with pytest.raises(lk.TrainingDivergedError, match=r"stopped at step 6: .*weights after step 4\.") as stop:
+        lk.finetune(
+            tiny,
+            colours,
+            method,
+            steps=8,
+            batch_size=4,
+            callbacks=[poison],
+            checkpoints=tmp_path / "points",
+            checkpoint_every=2,
+            **QUIET,
+        )
+    assert equal(weights(stop.value.run.model), poison.seen[4])
+    assert not equal(poison.seen[5], poison.seen[4])
+
+
+def test_a_rate_far_too_high_is_told_as_such(tiny, colours):
+    with pytest.raises(lk.TrainingDivergedError, match=r"stopped at step 2: .*\n.*Lower the learning rate \(1e\+30\)"):
+        lk.finetune(tiny, colours, "full", steps=4, batch_size=4, learning_rate=1e30, **QUIET)
+
+
+def test_infinite_losses_count_as_diverged(tiny, colours):
+    with torch.no_grad():
+        tiny.module.lm_head.weight[5] = math.inf
+    with pytest.raises(lk.TrainingDivergedError, match="step 1"):
+        lk.finetune(tiny, colours, "lora", steps=2, batch_size=4, **QUIET)
+
+
+def test_only_completions_and_ends_are_learned(tiny, colours):
+    examples = encode(tiny, colours.train["prompt"], colours.train["completion"], 64)
+    trainer = Trainer(tiny, examples, lk.TrainingConfig(steps=3, batch_size=8))
+    batches, share = trainer._batches(0)
+    learned = torch.cat([batch.targets[batch.targets >= 0] for batch in batches])
+    allowed = set(sum((tiny.tokenizer(c)["input_ids"] for c in colours.train["completion"]), []))
+    assert set(learned.tolist()) == allowed | {tiny.tokenizer.eos_token_id}
+    assert share == 1 / len(learned)
