@@ -77,7 +77,7 @@ def tiny_encoder(minilm, one_thread):
 def colours():
     """A task of one's own that a tiny model can learn."""
     pairs = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
-    places = "north south east west high low old new far near".split()
+    places = ["north", "south", "east", "west", "high", "low", "old", "new", "far", "near"]
     rows = [
         {"prompt": f"The {thing} in the {place} is", "completion": f" {colour}"}
         for place in places

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from labkit.errors import unknown
 
@@ -35,6 +36,7 @@ def plot_history(history: Sequence[Mapping[str, float]], ax: Axes | None = None,
         means = [sum(values[max(0, i - window + 1) : i + 1]) / min(window, i + 1) for i in range(len(values))]
         ax.plot(steps, means, color="0.1", linewidth=2, label=f"mean of the last {window}")
         ax.legend(frameon=False)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="step", ylabel="loss (nats a token)" if column == "loss" else column.replace("_", " "))
     return ax
 
@@ -65,7 +67,7 @@ def plot_memory(reports: Mapping[str, MemoryReport], ax: Axes | None = None) -> 
 
 def plot_accuracy(evaluations: Mapping[str, Evaluation], chance: float, ax: Axes | None = None) -> Axes:
     """Draw accuracies with their 95% intervals, and the accuracy of guessing as a dotted line."""
-    ax = ax or plt.subplots(figsize=(6, 0.9 + 0.5 * len(evaluations)), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(6, 1.2 + 0.5 * len(evaluations)), layout="constrained")[1]
     for row, evaluation in enumerate(evaluations.values()):
         low, high = (100 * bound for bound in evaluation.interval)
         ax.barh(row, 100 * evaluation.accuracy, color=GREYS[row % 2 + 1], height=0.6)
@@ -75,7 +77,7 @@ def plot_accuracy(evaluations: Mapping[str, Evaluation], chance: float, ax: Axes
     ax.set_yticks(range(len(evaluations)), list(evaluations))
     ax.set(xlabel="accuracy on the test set (%), with 95% interval", xlim=(0, 108))
     ax.invert_yaxis()
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax
 
 
@@ -90,6 +92,8 @@ def plot_curves(
     for number, (name, (xs, ys)) in enumerate(curves.items()):
         style = {"linestyle": LINES[number % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
         ax.plot(xs, ys, color=GREYS[number % 3], label=name, **style)
+    if xlabel == "step":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(frameon=False)
     return ax

@@ -14,6 +14,11 @@ def tree(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def write_and_raise(folder: Path, problem: BaseException):
+    (folder / "new.txt").write_text("new")
+    raise problem
+
+
 @pytest.fixture
 def old(tmp_path):
     folder = tmp_path / "thing"
@@ -42,8 +47,7 @@ def test_a_replaced_folder_keeps_nothing_of_the_old_one(old):
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
 def test_an_interrupted_block_leaves_the_old_folder_and_nothing_else(old, interruption):
     with pytest.raises(interruption), cache.new_folder(old, replace=True) as new:
-        (new / "new.txt").write_text("new")
-        raise interruption
+        write_and_raise(new, interruption())
     assert tree(old.parent) == {"thing/old.txt": "old"}
     assert os.listdir(old.parent) == ["thing"]
 
@@ -81,8 +85,7 @@ def test_the_old_folder_comes_back_when_a_rename_fails(old, monkeypatch, failing
 )
 def test_a_full_disk_is_explained_and_nothing_is_half_written(tmp_path, problem):
     with pytest.raises(LabkitError, match="disk is full") as caught, cache.new_folder(tmp_path / "thing") as new:
-        (new / "half.txt").write_text("half")
-        raise problem
+        write_and_raise(new, problem)
     assert "LABKIT_HOME" in caught.value.remedy
     assert os.listdir(tmp_path) == []
 
@@ -109,7 +112,7 @@ def test_the_home_is_where_the_variable_says(tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_HOME", "~/lab")
     assert cache.home() == Path.home() / "lab"
     monkeypatch.delenv("LABKIT_HOME")
-    assert cache.home().name == "labkit"
+    assert "labkit" in cache.home().parts
 
 
 @pytest.mark.parametrize("variable", ["LABKIT_OFFLINE", "HF_HUB_OFFLINE"])

@@ -118,7 +118,9 @@ def test_the_tokenizer_splits_digits_off_the_spaces_before_them(converted):
 
 def test_silence_ends_with_the_block():
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    with pytest.raises(ValueError, match="loud"), quiet_transformers():
+    with quiet_transformers():
         assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    with pytest.raises(ValueError, match="loud"), quiet_transformers():
         raise ValueError("loud")
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before

@@ -52,7 +52,7 @@ def index(tmp_path):
 @pytest.fixture
 def stock(tmp_path, home, index, monkeypatch):
     """Return a function that makes "toy" the only asset, and its wheel the only one that pip finds."""
-    for variable in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE"):
+    for variable in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(variable, raising=False)
     settings = {"LABKIT_HOME": home, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": index, "PIP_CONFIG_FILE": os.devnull}
     for variable, value in settings.items():
@@ -153,8 +153,8 @@ def test_labkit_checks_the_archive_itself_too(stock, home, fake_pip):
     wheel = stock()
     good = hashlib.sha256(wheel.read_bytes()).hexdigest()
     fake_pip(
-        "import pathlib, sys\n"
-        f"folder = pathlib.Path(sys.argv[sys.argv.index('--dest') + 1])\n(folder / {wheel.name!r}).write_text('altered')"
+        "import pathlib, sys\nfolder = pathlib.Path(sys.argv[sys.argv.index('--dest') + 1])\n"
+        f"(folder / {wheel.name!r}).write_text('altered')"
     )
     with pytest.raises(LabkitError) as caught:
         fetch.ensure("toy")
@@ -321,6 +321,7 @@ def test_without_a_network_the_remedy_is_named(stock, home, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
     monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(LabkitError, match="could not download") as caught:
         fetch.ensure("toy")
     assert "Check the network" in caught.value.remedy
@@ -495,7 +496,9 @@ def test_a_member_that_points_elsewhere_is_refused(tmp_path, member, pattern):
 
 
 def test_only_files_that_match_are_taken(tmp_path):
-    archive = archive_of(tmp_path, "toy/data/a.txt", "toy/data/a.py", "toy/a.txt", "other/data/b.txt", "toy/data/c.json")
+    archive = archive_of(
+        tmp_path, "toy/data/a.txt", "toy/data/a.py", "toy/a.txt", "other/data/b.txt", "toy/data/c.json"
+    )
     (tmp_path / "out").mkdir()
     taken = fetch.extract(archive, ["toy/data/*.txt", "toy/data/c.json"], tmp_path / "out")
     assert sorted(path.name for path in taken) == sorted(os.listdir(tmp_path / "out")) == ["a.txt", "c.json"]

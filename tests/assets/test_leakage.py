@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -8,7 +9,7 @@ from labkit.assets.leakage import shingles, similarity, split
 
 def pairs_of(text: str) -> set[tuple[str, str]]:
     words = text.lower().split()
-    return set(zip(words, words[1:], strict=False))
+    return set(pairwise(words))
 
 
 def jaccard(a: str, b: str) -> float:
@@ -18,8 +19,10 @@ def jaccard(a: str, b: str) -> float:
 def crowded_rows(seed: int, count: int = 300) -> list[dict]:
     """Short texts over few words, so that many are near copies of another."""
     dice = random.Random(seed)
-    words = "abnormal blood cell density enlarged figure growth heart".split()
-    return [{"text": " ".join(dice.choices(words, k=dice.randint(3, 7))), "label": dice.choice("xyz")} for _ in range(count)]
+    words = ["abnormal", "blood", "cell", "density", "enlarged", "figure", "growth", "heart"]
+    return [
+        {"text": " ".join(dice.choices(words, k=dice.randint(3, 7))), "label": dice.choice("xyz")} for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_no_usable_text_is_thrown_away(seed):
 
 def test_copies_that_differ_in_case_numbers_or_marks_stay_on_one_side():
     variants = ["Loss of {} units in the {}.", "loss of {} UNITS in the {}", "Loss, of {} units - in the {}!"]
-    organs = "heart liver lung kidney spleen brain skin bone eye ear".split()
+    organs = ["heart", "liver", "lung", "kidney", "spleen", "brain", "skin", "bone", "eye", "ear"]
     rows = [{"text": v.format(n, organ), "label": organ} for organ in organs for n, v in enumerate(variants)]
     train, test = split(rows, 30, 10, 0)
     assert train == []  # every other row is a variant of some test row

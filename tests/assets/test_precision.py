@@ -13,7 +13,7 @@ def test_the_gpu_is_taken_where_there_is_one(monkeypatch, available, expected):
     assert precision.pick_device().type == expected
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "xpu"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
 def test_an_unusable_device_is_refused(name):
     with pytest.raises(LabkitError, match=name) as caught:
         precision.pick_device(name)

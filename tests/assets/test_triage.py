@@ -69,8 +69,7 @@ def stanzas(obo):
     """The ontology as a list of (key, value) lines for each id, read line by line."""
     found, lines = {}, None
     with obo.open(encoding="utf-8") as stream:
-        for line in stream:
-            line = line.rstrip("\n")
+        for line in map(str.rstrip, stream):
             if line.startswith("["):
                 lines = [] if line == "[Term]" else None
             elif lines is not None and ": " in line:
@@ -131,7 +130,8 @@ def test_an_unfit_finding_is_left_out(tmp_path, changes):
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [(r"\"boot\"", '"boot"'), (r"a\: b\, c", "a: b, c"), (r"one\ntwo", "one\ntwo"), (r"\\n", r"\n")]
+    ("written", "meant"),
+    [(r"\"boot\"", '"boot"'), (r"a\: b\, c", "a: b, c"), (r"one\ntwo", "one\ntwo"), (r"\\n", r"\n")],
 )
 def test_escapes_are_read_as_the_format_says(tmp_path, written, meant):
     row = rows_of(tmp_path, term(HEART, definition=f"The heart has {written} in its definition."))[0]
@@ -174,7 +174,9 @@ def test_every_definition_stands_unaltered_in_the_ontology(stanzas, rows):
 def test_no_row_speaks_of_private_matters(stanzas, rows):
     for row in rows:
         words = f"{dict(stanzas[row['id']])['name']} {row['text']}".lower()
-        assert not any(word in words for word in ("sexual", "penis", "vagina", "breast", "suicid", "genital", "scrotum"))
+        assert not any(
+            word in words for word in ("sexual", "penis", "vagina", "breast", "suicid", "genital", "scrotum")
+        )
 
 
 def test_there_are_twelve_departments_of_at_least_a_hundred_findings(rows):

@@ -1,6 +1,7 @@
 import random
 import re
 from collections import Counter
+from itertools import chain
 
 import pytest
 import torch
@@ -54,15 +55,15 @@ def test_a_completion_that_leaves_no_room_is_an_error_with_the_numbers(tiny):
     count = len(tiny.tokenizer(completion)["input_ids"]) + 1
     assert encode(tiny, ["Count:"], [completion], count + 1)[0].learned == count
     for length in (count, count - 3):
-        with pytest.raises(lk.LabkitError, match=rf"Example 2 .*takes {count} tokens.*max_length={length} leaves 0") as e:
+        numbers = rf"Example 2 .*takes {count} tokens.*max_length={length} leaves 0"
+        with pytest.raises(lk.LabkitError, match=numbers) as refusal:
             encode(tiny, ["Count:", "Count:"], [" one", completion], length)
-        # The remedy works, and is no longer than it needs to be for the whole prompt.
-        enough = int(re.search(r"Set max_length to (\d+)", e.value.remedy)[1])
+        enough = int(re.search(r"Set max_length to (\d+)", refusal.value.remedy)[1])  # the remedy works
         assert tiny.tokenizer.decode(encode(tiny, ["Count:"], [completion], enough)[0].tokens).startswith("Count:")
 
 
 def test_an_example_without_a_completion_is_an_error(tiny):
-    with pytest.raises(lk.LabkitError, match="Example 1 has nothing to learn.*max_length=512"):
+    with pytest.raises(lk.LabkitError, match=r"Example 1 has nothing to learn.*max_length=512"):
         encode(tiny, ["Count:"], [""], 512)
 
 
@@ -88,14 +89,14 @@ def test_each_epoch_shows_each_example_once(count, batch_size):
     each = count // batch_size
     plan = plan_batches(LENGTHS[:count], batch_size, 3 * each, seed=0)
     for epoch in range(3):
-        shown = sum(plan[epoch * each : (epoch + 1) * each], [])
+        shown = chain.from_iterable(plan[epoch * each : (epoch + 1) * each])
         assert sorted(shown) == list(range(count))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(25, 8), (7, 16), (1, 4), (100, 16)])
 def test_no_example_gets_far_ahead_of_another(count, batch_size):
     plan = plan_batches(LENGTHS[:count], batch_size, 40, seed=0)
-    shown = Counter(sum(plan, []))
+    shown = Counter(chain.from_iterable(plan))
     assert len(plan) == 40
     assert {len(batch) for batch in plan} == {batch_size}
     assert max(shown.values()) - min(shown[i] for i in range(count)) <= 2

@@ -34,7 +34,7 @@ def test_replay_at_every_step_is_refused():
 
 
 def test_a_schedule_with_a_typo_gets_the_nearest_name():
-    with pytest.raises(lk.LabkitError, match="no schedule called 'cosin'.*\n.*'cosine'.*constant, cosine, linear"):
+    with pytest.raises(lk.LabkitError, match=r"no schedule called 'cosin'.*\n.*'cosine'.*constant, cosine, linear"):
         TrainingConfig(schedule="cosin")
 
 

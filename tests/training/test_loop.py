@@ -1,5 +1,6 @@
 import math
 import random
+from itertools import chain
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ QUIET = {"progress": False}
 def made_up(count, seed=0):
     """Examples of random tokens, of unequal lengths and unequally much to learn."""
     rng = random.Random(seed)
-    return [Example([rng.randrange(3, 40000) for _ in range(rng.randint(8, 24))], rng.randint(1, 7)) for _ in range(count)]
+    rows = [[rng.randrange(3, 40000) for _ in range(rng.randint(8, 24))] for _ in range(count)]
+    return [Example(row, rng.randint(1, 7)) for row in rows]
 
 
 def weights(model):
@@ -62,30 +64,30 @@ def test_two_steps_are_those_of_a_plain_loop(tiny, accumulation):
         steps=2,
         batch_size=8 // accumulation,
         accumulation=accumulation,
-        learning_rate=3e-4,
+        learning_rate=5e-5,
         warmup=0,
-        weight_decay=0.1,
+        weight_decay=5,
         max_grad_norm=0.5,
     )
     reference = tiny.copy(share_weights=False)
     trainer = Trainer(tiny, examples, config)
-    plan = sum(trainer.plans[0], [])
+    plan = list(chain.from_iterable(trainer.plans[0]))
     trainer.run()
 
-    losses, norms = plain_loop(reference, examples, [plan[:8], plan[8:]], [3e-4, 1.5e-4], clip=0.5, decay=0.1)
+    losses, norms = plain_loop(reference, examples, [plan[:8], plan[8:]], [5e-5, 2.5e-5], clip=0.5, decay=5)
 
     assert min(norms) > 0.5  # so that clipping was at work
     assert [row["loss"] for row in trainer.history] == pytest.approx(losses, rel=1e-5)
     assert [row["grad_norm"] for row in trainer.history] == pytest.approx(norms, rel=1e-4)
-    assert [row["learning_rate"] for row in trainer.history] == pytest.approx([3e-4, 1.5e-4])
+    assert [row["learning_rate"] for row in trainer.history] == pytest.approx([5e-5, 2.5e-5])
     assert distance(weights(tiny), weights(reference)) < 1e-6
 
 
 def test_two_batches_of_4_make_the_update_of_one_of_8(tiny):
     examples = made_up(16)
     other = tiny.copy(share_weights=False)
-    whole = Trainer(tiny, examples, lk.TrainingConfig(steps=2, batch_size=8, learning_rate=3e-4))
-    split = Trainer(other, examples, lk.TrainingConfig(steps=2, batch_size=4, accumulation=2, learning_rate=3e-4))
+    whole = Trainer(tiny, examples, lk.TrainingConfig(steps=2, batch_size=8, learning_rate=5e-5))
+    split = Trainer(other, examples, lk.TrainingConfig(steps=2, batch_size=4, accumulation=2, learning_rate=5e-5))
     split.plans = [[batch[half : half + 4] for batch in whole.plans[0] for half in (0, 4)]]
     halves = [sum(examples[i].learned for i in batch) for batch in split.plans[0]]
     assert halves[0] != halves[1]  # a mean of the two means would be another number
@@ -305,6 +307,6 @@ def test_only_completions_and_ends_are_learned(tiny, colours):
     trainer = Trainer(tiny, examples, lk.TrainingConfig(steps=3, batch_size=8))
     batches, share = trainer._batches(0)
     learned = torch.cat([batch.targets[batch.targets >= 0] for batch in batches])
-    allowed = set(sum((tiny.tokenizer(c)["input_ids"] for c in colours.train["completion"]), []))
+    allowed = set(chain.from_iterable(tiny.tokenizer(colours.train["completion"][:])["input_ids"]))
     assert set(learned.tolist()) == allowed | {tiny.tokenizer.eos_token_id}
     assert share == 1 / len(learned)

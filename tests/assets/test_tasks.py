@@ -1,0 +1,242 @@
+import csv
+import json
+import re
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from datasets import Dataset
+
+import labkit as lk
+from labkit.assets.fetch import ensure
+
+CLASSES = {"triage": 12, "licenses": 7}
+SUBJECTS = [
+    "apple",
+    "bridge",
+    "candle",
+    "dragon",
+    "engine",
+    "forest",
+    "garden",
+    "hammer",
+    "island",
+    "jungle",
+    "kettle",
+    "ladder",
+]
+ROWS = [{"prompt": f"{s} {s}ish {s}ly", "completion": " yes" if i % 2 else " no"} for i, s in enumerate(SUBJECTS)]
+
+
+def texts(dataset: Dataset) -> list[str]:
+    return dataset["prompt"][:]
+
+
+def word_pairs(prompt: str) -> set:
+    """Return the pairs of neighbouring words of what the prompt asks about."""
+    words = re.findall(r"[a-z]+", prompt.split(": ", 1)[1].rsplit("\n", 1)[0].lower())
+    return set(pairwise(words))
+
+
+# The tasks of the course
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_task_is_the_same_every_time(name):
+    first, second = (lk.load_task(name, train=100, test=40, seed=1) for _ in range(2))
+    assert first.train.to_list() == second.train.to_list()
+    assert first.test.to_list() == second.test.to_list()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_another_seed_draws_other_examples(name):
+    zero, one = (lk.load_task(name, train=100, test=40, seed=seed) for seed in (0, 1))
+    assert texts(zero.train) != texts(one.train)
+    assert texts(zero.test) != texts(one.test)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_more_training_data_leaves_the_test_set_alone(name):
+    few, many = (lk.load_task(name, train=train, test=40) for train in (50, 500))
+    assert few.test.to_list() == many.test.to_list()
+    assert texts(many.train)[:50] == texts(few.train)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_test_text_has_a_near_copy_in_training(name, seed):
+    task = lk.load_task(name, train=600, test=150, seed=seed)
+    assert not set(texts(task.train)) & set(texts(task.test))
+    train, test = ([word_pairs(text) for text in texts(part)] for part in (task.train, task.test))
+    assert max(len(a & b) / len(a | b) for a in train for b in test) < 0.5
+
+
+@pytest.mark.parametrize(("name", "train"), [("triage", 400), ("licenses", 140)])
+def test_classes_are_drawn_evenly(name, train):
+    task = lk.load_task(name, train=train, test=120)
+    assert (len(task.train), len(task.test)) == (train, 120)
+    assert len(task.labels) == CLASSES[name]
+    for part in (task.train, task.test):
+        counts = Counter(part["completion"])
+        assert set(counts) == set(task.labels)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_a_triage_prompt_shows_the_definition_as_the_ontology_has_it(triage):
+    obo = (ensure("hpo") / "hp.obo").read_text(encoding="utf-8")
+    definitions = dict(re.findall(r'^id: (HP:\d+)\n(?:.+\n)*?def: "(.*)" \[', obo, re.MULTILINE))
+    for part in (triage.train, triage.test):
+        for row in part:
+            definition = definitions[row["id"]].replace('\\"', '"').strip()
+            assert row["prompt"] == f"Finding: {definition}\nDepartment:"
+
+
+def test_every_completion_starts_with_a_space_and_every_prompt_ends_without(triage):
+    assert all(re.fullmatch(" [a-z]+", label) for label in triage.labels)
+    assert not any(prompt[-1].isspace() for prompt in texts(triage.train))
+
+
+def test_a_task_says_whom_to_cite(triage):
+    assert "Human Phenotype Ontology, release 2025-01-16" in triage.source
+    assert "ScanCode" in lk.load_task("licenses", train=10, test=10).source
+
+
+# Data of one's own
+
+
+def as_jsonl(folder, rows=ROWS, encoding="utf-8", end="\n"):
+    path = folder / "mine.jsonl"
+    path.write_bytes(end.join(json.dumps(row, ensure_ascii=False) for row in rows).encode(encoding))
+    return path
+
+
+def as_csv(folder, rows=ROWS, encoding="utf-8"):
+    path = folder / "mine.csv"
+    with path.open("w", encoding=encoding, newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+FORMATS = {
+    "jsonl": as_jsonl,
+    "jsonl with byte-order mark": lambda folder: as_jsonl(folder, encoding="utf-8-sig"),
+    "jsonl with Windows line ends": lambda folder: as_jsonl(folder, end="\r\n"),
+    "jsonl with empty lines": lambda folder: as_jsonl(folder, end="\n\n"),
+    "csv": as_csv,
+    "csv with byte-order mark": lambda folder: as_csv(folder, encoding="utf-8-sig"),
+    "path as a string": lambda folder: str(as_csv(folder)),
+    "dataset": lambda folder: Dataset.from_list(ROWS),
+    "more columns": lambda folder: Dataset.from_list([{**row, "note": 1} for row in ROWS]),
+}
+
+
+@pytest.mark.parametrize("build", FORMATS.values(), ids=FORMATS)
+def test_every_format_gives_the_same_task(tmp_path, build):
+    task = lk.load_task(build(tmp_path), train=8, test=4)
+    drawn = [{key: row[key] for key in ("prompt", "completion")} for row in [*task.train, *task.test]]
+    assert sorted(drawn, key=str) == sorted(ROWS, key=str)
+    assert task.labels == (" no", " yes")
+    assert len(task.test) == 4
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path, separator):
+    rows = [{**row, "prompt": row["prompt"].replace(" ", separator)} for row in ROWS]
+    path = tmp_path / "mine.jsonl"
+    lines = [f'{{"prompt": "{row["prompt"]}", "completion": "{row["completion"]}"}}' for row in rows]
+    if separator < " ":  # JSON allows no raw control characters
+        lines = [line.replace(separator, f"\\u{ord(separator):04x}") for line in lines]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    task = lk.load_task(path, train=8, test=4)
+    assert sorted(texts(task.train) + texts(task.test)) == sorted(row["prompt"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "expected"),
+    [("{}:", "yes", " yes"), ("{}: ", "yes", "yes"), ("{}:", " yes", " yes"), ("{}:", "\nyes", "\nyes")],
+)
+def test_a_space_comes_in_only_where_neither_side_has_one(prompt, completion, expected):
+    rows = [{"prompt": prompt.format(subject), "completion": completion} for subject in SUBJECTS]
+    task = lk.load_task(Dataset.from_list(rows), train=6, test=4)
+    assert set(task.train["completion"]) == set(task.test["completion"]) == {expected}
+    assert set(texts(task.train)) <= {row["prompt"] for row in rows}
+
+
+def test_free_text_has_no_labels():
+    rows = [{"prompt": subject, "completion": f" about {subject}"} for subject in SUBJECTS]
+    assert lk.load_task(Dataset.from_list(rows), train=6, test=4).labels == ()
+
+
+def test_at_most_half_of_small_data_is_held_back():
+    task = lk.load_task(Dataset.from_list(ROWS))
+    assert len(task.test) <= 6
+    assert len(task.train) + len(task.test) == 12
+
+
+def without(column):
+    return [{key: value for key, value in row.items() if key != column} for row in ROWS]
+
+
+def changed(**values):
+    return [*ROWS[:2], {**ROWS[2], **values}, *ROWS[3:]]
+
+
+def written(name: str, content: str | bytes):
+    def build(folder):
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return build
+
+
+GOOD_LINE = json.dumps(ROWS[0])
+PROBLEMS = {
+    "missing column in jsonl": (lambda f: as_jsonl(f, without("completion")), "mine.jsonl lacks the column completion"),
+    "missing column in csv": (lambda f: as_csv(f, without("prompt")), "lacks the column prompt; it has completion"),
+    "missing columns in dataset": (lambda f: Dataset.from_dict({"q": ["a"]}), "prompt and completion; it has q"),
+    "csv with more cells than columns": (written("a.csv", "q,a\n1,2,3\n"), "lacks the column prompt and completion"),
+    "empty jsonl": (written("a.jsonl", ""), "a.jsonl is empty"),
+    "empty csv": (written("a.csv", ""), "a.csv is empty"),
+    "csv of a header": (written("a.csv", "prompt,completion\n"), "a.csv is empty"),
+    "empty dataset": (lambda f: Dataset.from_dict({"prompt": [], "completion": []}), "your dataset is empty"),
+    "empty completion": (lambda f: as_jsonl(f, changed(completion="")), "Example 3 of mine.jsonl .* completion: ''"),
+    "blank prompt": (lambda f: as_csv(f, changed(prompt=" ")), "Example 3 of mine.csv .* prompt: ' '"),
+    "number for text": (lambda f: as_jsonl(f, changed(completion=7)), "Example 3 .* completion: 7"),
+    "null for text": (lambda f: as_jsonl(f, changed(completion=None)), "Example 3 .* completion: None"),
+    "short csv line": (written("a.csv", "prompt,completion\na\n"), "Example 1 .* completion: None"),
+    "bad JSON": (written("a.jsonl", f"{GOOD_LINE}\n\n{{oops\n"), "Line 3 of a.jsonl is not a JSON object: '{oops'"),
+    "JSON that is no object": (written("a.jsonl", f"{GOOD_LINE}\n7\n"), "Line 2 of a.jsonl is not a JSON object: '7'"),
+    "jsonl that is not UTF-8": (written("a.jsonl", b'{"prompt": "\xe9"}'), "a.jsonl is not UTF-8"),
+    "csv that is not UTF-8": (written("a.csv", b"prompt,completion\n\xe9,b\n"), "a.csv is not UTF-8"),
+    "missing file": (lambda f: f / "none.jsonl", "There is no file .*none.jsonl"),
+    "folder": (lambda f: (f / "a.csv").mkdir() or f / "a.csv", "There is no file .*a.csv"),
+    "unknown suffix": (written("a.txt", GOOD_LINE), "no task called .*a.txt"),
+    "unknown task": (lambda f: "triaje", "no task called 'triaje'"),
+    "list": (lambda f: ROWS, "cannot be made of a list"),
+    "one example": (lambda f: as_jsonl(f, ROWS[:1]), "has 1 examples: too few"),
+    "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), "has 20 examples: .* too much alike"),
+}
+
+
+@pytest.mark.parametrize(("build", "cause"), PROBLEMS.values(), ids=PROBLEMS)
+def test_unusable_data_is_explained(tmp_path, build, cause):
+    data = build(tmp_path)
+    with pytest.raises(lk.LabkitError) as caught:
+        lk.load_task(data)
+    assert re.search(cause, caught.value.cause)
+    assert caught.value.remedy.endswith(".")
+
+
+def test_an_unknown_task_is_answered_with_the_nearest():
+    with pytest.raises(lk.LabkitError) as caught:
+        lk.load_task("triaje")
+    assert "Did you mean 'triage'? Valid names: licenses, triage." in caught.value.remedy
+
+
+@pytest.mark.parametrize("counts", [{"train": 0}, {"test": 0}, {"train": -5}])
+def test_counts_start_at_one(counts):
+    with pytest.raises(lk.LabkitError, match="at least 1"):
+        lk.load_task("triage", **counts)

@@ -1,0 +1,150 @@
+from itertools import pairwise
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+
+import labkit as lk
+from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
+from labkit.evaluation import wilson
+from labkit.memory import KINDS, MemoryReport
+
+matplotlib.use("Agg")
+
+HISTORY = [
+    {"step": n, "loss": 3 / n + (n % 3) / 10, "learning_rate": 1e-4 * n} | ({"accuracy": n / 50} if n % 5 == 0 else {})
+    for n in range(1, 41)
+]
+TIMELINE = ((8_000_000, 0, 0, 0), (8_000_000, 0, 0, 5_000_000), (8_000_000, 2_000_000, 4_000_000, 1_000_000))
+REPORTS = {
+    "full": MemoryReport(600_000_000, 500_000_000, 1_100_000_000, 300_000_000),
+    "LoRA": MemoryReport(650_000_000, 10_000_000, 20_000_000, 250_000_000, TIMELINE),
+}
+EVALUATIONS = {
+    name: lk.Evaluation(correct, 100, wilson(correct, 100), {"a": (correct, 100)}, [])
+    for name, correct in (("before", 40), ("after", 85))
+}
+CURVES = {"small": ([1, 2, 3], [5.0, 4.0, 3.0]), "large": ([1, 2], [5.0, 2.0])}
+
+DRAW = {
+    "history": lambda ax=None: plot_history(HISTORY, ax),
+    "memory": lambda ax=None: plot_memory(REPORTS, ax),
+    "accuracy": lambda ax=None: plot_accuracy(EVALUATIONS, 0.1, ax),
+    "curves": lambda ax=None: plot_curves(CURVES, "training examples", "loss (nats a token)", ax),
+    "timeline": lambda ax=None: plot_timeline(REPORTS["LoRA"], ax),
+}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("name", "xlabel", "ylabel"),
+    [
+        ("history", "step", "loss (nats a token)"),
+        ("memory", "memory at the peak of a step (MB)", ""),
+        ("accuracy", "accuracy on the test set (%), with 95% interval", ""),
+        ("curves", "training examples", "loss (nats a token)"),
+        ("timeline", "progress of one step (% of allocations and releases)", "memory in use (MB)"),
+    ],
+)
+def test_axes_are_labelled_with_units(name, xlabel, ylabel):
+    ax = DRAW[name]()
+    assert isinstance(ax, plt.Axes)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (xlabel, ylabel)
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_figure_can_be_drawn_where_one_likes(name):
+    figure, axes = plt.subplots(2)
+    assert DRAW[name](axes[1]) is axes[1]
+    assert axes[1].has_data()
+    assert not axes[0].has_data()
+    assert plt.get_fignums() == [figure.number]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_figures_are_grey(name, tmp_path):
+    ax = DRAW[name]()
+    ax.figure.savefig(tmp_path / "figure.png", dpi=60)
+    pixels = plt.imread(tmp_path / "figure.png")[..., :3]
+    assert pixels.min() < 0.2  # something was drawn
+    assert np.ptp(pixels, axis=-1).max() < 0.02
+
+
+def test_the_loss_is_drawn_with_its_running_mean():
+    ax = plot_history(HISTORY)
+    losses = [row["loss"] for row in HISTORY]
+    assert [list(line.get_xdata()) for line in ax.lines] == [list(range(1, 41))] * 2
+    assert list(ax.lines[0].get_ydata()) == losses
+    means = [np.mean(losses[max(0, end - 4) : end]) for end in range(1, 41)]
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), means)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["each step", "mean of the last 4"]
+
+
+def test_a_short_run_gets_no_running_mean():
+    assert len(plot_history(HISTORY[:10]).lines) == 1
+
+
+def test_a_column_is_drawn_where_it_was_measured():
+    ax = plot_history(HISTORY, column="accuracy")
+    assert list(ax.lines[0].get_xdata()) == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert list(ax.lines[0].get_ydata()) == [n / 50 for n in range(5, 41, 5)]
+    assert plot_history(HISTORY, column="learning_rate").get_ylabel() == "learning rate"
+
+
+def test_an_unknown_column_names_the_nearest():
+    with pytest.raises(lk.LabkitError, match=r"column called 'acuracy'.*\n.*'accuracy'.*learning_rate, loss, step"):
+        plot_history(HISTORY, column="acuracy")
+
+
+def test_the_bars_of_a_report_add_up_to_its_peak():
+    ax = plot_memory(REPORTS)
+    assert [container.get_label() for container in ax.containers] == list(KINDS)
+    for row, (name, report) in enumerate(REPORTS.items()):
+        bars = [container[row] for container in ax.containers]
+        assert [bar.get_width() for bar in bars] == [getattr(report, kind) / 1e6 for kind in KINDS]
+        assert sum(bar.get_width() for bar in bars) == pytest.approx(report.peak / 1e6)
+        for one, two in pairwise(bars):  # each begins where the last one ends
+            assert two.get_x() == pytest.approx(one.get_x() + one.get_width())
+        assert ax.get_yticklabels()[row].get_text() == name
+
+
+def test_accuracies_have_their_intervals():
+    ax = plot_accuracy(EVALUATIONS, chance=0.1)
+    assert [bar.get_width() for bar in ax.patches] == [40, 85]
+    for line, evaluation in zip(ax.lines, EVALUATIONS.values(), strict=False):
+        assert list(line.get_xdata()) == [100 * bound for bound in evaluation.interval]
+    assert set(ax.lines[-1].get_xdata()) == {10}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["before", "after"]
+    assert [text.get_text() for text in ax.texts] == ["40%", "85%"]
+
+
+def test_curves_differ_by_more_than_their_grey():
+    names = "abcdef"
+    ax = plot_curves({name: ([0, 1], [n, n]) for n, name in enumerate(names)}, "x (s)", "y (m)")
+    styles = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
+    assert len(styles) == len(names)
+    assert [line.get_label() for line in ax.lines] == list(names)
+    assert all(len(set(to_rgb(line.get_color()))) == 1 for line in ax.lines)
+
+
+def test_a_timeline_stacks_the_kinds_of_memory():
+    ax = plot_timeline(REPORTS["LoRA"])
+    assert [area.get_label() for area in ax.collections] == list(KINDS)
+    tops = [max(y for _, y in area.get_paths()[0].vertices) for area in ax.collections]
+    totals = np.cumsum(TIMELINE, axis=1) / 1e6
+    assert tops == pytest.approx(totals.max(axis=0))
+
+
+def test_a_real_run_can_be_drawn(tiny, colours):
+    run = lk.finetune(tiny, colours, steps=3, batch_size=4, progress=False)
+    assert list(run.plot().lines[0].get_ydata()) == [row["loss"] for row in run.history]
+    assert run.plot("grad_norm").get_ylabel() == "grad norm"
+    tops = [max(y for _, y in area.get_paths()[0].vertices) for area in plot_timeline(run.memory).collections]
+    assert tops[-1] == pytest.approx(run.memory.peak / 1e6)

@@ -1,0 +1,91 @@
+"""What every notebook promises, checked without running it; nbval runs them."""
+
+import ast
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import labkit as lk
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if path.parent.name == "notebooks"]
+MACHINE_PATHS = re.compile(r"(/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\Users)")
+
+
+def cells(path, kind):
+    found = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+    return [{**c, "source": "".join(c["source"])} for c in found]
+
+
+def by_name(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda p: p.stem)
+
+
+def test_there_are_notebooks():
+    assert {"00_start_here", "01_full_fine_tuning"} <= {path.stem for path in LESSONS}
+
+
+@by_name(NOTEBOOKS)
+def test_every_code_cell_was_run_and_at_least_70_percent_are_compared(path):
+    code = cells(path, "code")
+    assert all(cell["execution_count"] for cell in code)
+    ignored = sum("NBVAL_IGNORE_OUTPUT" in cell["source"] for cell in code)
+    assert ignored <= 0.3 * len(code)
+
+
+@by_name(NOTEBOOKS)
+def test_stored_outputs_hold_no_error_and_no_path_of_one_machine(path):
+    for cell in cells(path, "code"):
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            text = json.dumps({k: v for k, v in output.items() if k != "data"}) + json.dumps(
+                output.get("data", {}).get("text/plain", "")
+            )
+            assert not MACHINE_PATHS.search(text), text
+
+
+@by_name(LESSONS)
+def test_a_lesson_opens_and_closes_as_promised(path):
+    text = cells(path, "markdown")
+    opening, everything = text[0]["source"], "\n".join(cell["source"] for cell in text)
+    for part in ("minutes", "The one idea.", "The paper."):
+        assert part in opening
+    assert everything.count("<details>") >= 3
+    assert everything.count("## Exercise") >= 2
+    assert everything.count("**Predict.**") >= 2
+    assert "glossary.md" in everything
+    code = "\n".join(cell["source"] for cell in cells(path, "code"))
+    assert code.count("\ncheck.") >= 2
+    assert "except ImportError" in cells(path, "code")[0]["source"]
+
+
+def calls(path):
+    """Yield (dotted name, keywords) of every call of labkit in a notebook."""
+    for cell in cells(path, "code"):
+        source = re.sub(r"^(\s*)%.*$", r"\1pass", cell["source"], flags=re.MULTILINE)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if isinstance(node.func.value, ast.Name) and node.func.value.id in {"lk", "check"}:
+                    yield f"{node.func.value.id}.{node.func.attr}", [k.arg for k in node.keywords if k.arg]
+
+
+@by_name(NOTEBOOKS)
+def test_every_name_and_keyword_that_a_notebook_uses_exists(path):
+    settings = lk.TrainingConfig.__dataclass_fields__
+    for name, keywords in calls(path):
+        function = getattr({"lk": lk, "check": lk.check}[name.split(".")[0]], name.split(".")[1])
+        known = inspect.signature(function).parameters
+        for keyword in keywords:
+            assert keyword in known or (name == "lk.finetune" and keyword in settings), f"{name}({keyword}=…)"
+
+
+def test_links_between_files_lead_somewhere():
+    for path in [*NOTEBOOKS, *ROOT.glob("*.md"), *ROOT.glob("notebooks/**/*.md")]:
+        text = path.read_text() if path.suffix == ".md" else "\n".join(c["source"] for c in cells(path, "markdown"))
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
