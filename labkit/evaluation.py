@@ -117,7 +117,7 @@ def label_probabilities(
     model.module.eval()
     prompts = list(prompts)
     if model.kind == "encoder":
-        head = model.head if model.head is not None else zero_shot_head(model, labels)
+        head = head_for(model, labels)
         examples = encode(model, prompts, prompts, 512)
         rows = [F.softmax(_classes(model, head, part), dim=-1) for part in _parts(examples, batch_size)]
         return _restore(torch.cat(rows), examples)
@@ -136,6 +136,21 @@ def label_probabilities(
             if label[: len(stem)] == stem and label != stem:
                 result[:, column] *= share[:, children.index(label[len(stem)])]
     return result
+
+
+def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
+    """Return an encoder's trained head, or the zero-shot one where there is none.
+
+    Raises:
+        LabkitError: the head was trained for another number of classes.
+    """
+    head = model.head or zero_shot_head(model, labels)
+    if head.out_features != len(labels):
+        raise LabkitError(
+            f"{model.name} was fine-tuned to tell {head.out_features} classes apart; here there are {len(labels)}.",
+            "Use the model as load_model gives it, or the task that it was fine-tuned on.",
+        )
+    return head
 
 
 @torch.no_grad()

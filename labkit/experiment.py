@@ -15,7 +15,7 @@ from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task
 from labkit.display.plots import plot_history
 from labkit.errors import LabkitError, unknown
-from labkit.evaluation import zero_shot_head
+from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.training.batching import Example, encode, encode_text
@@ -153,7 +153,7 @@ def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: boo
     """Return ``model`` with the method's parameters in place; new ones depend on ``seed`` alone."""
     head = None
     if model.kind == "encoder":
-        head = model.head or zero_shot_head(model, task.labels)
+        head = head_for(model, task.labels)
     torch.manual_seed(seed)
     tuned = method.apply(model, inplace=inplace)
     if head is not None:

@@ -284,3 +284,12 @@ def test_an_untrained_head_starts_as_the_zero_shot_classifier(tiny_encoder, colo
     run = lk.finetune(tiny_encoder, colours, "lora", **{**QUICK, "steps": 1, "learning_rate": 1e-12})
     after = lk.label_probabilities(run.model, colours.test["prompt"], colours.labels)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+def test_a_head_for_other_classes_is_refused(tiny_encoder, colours):
+    rows = [{"prompt": f"{a * 3} {a * 4}:", "completion": "yes" if a < "k" else "no"} for a in "abcdefghijklmnopqrst"]
+    task = lk.load_task(Dataset.from_list(rows), train=8, test=4)
+    tuned = lk.finetune(tiny_encoder, colours, "lora", **QUICK).model
+    for use in (lambda: lk.evaluate(tuned, task), lambda: lk.finetune(tuned, task, "lora", **QUICK)):
+        with pytest.raises(lk.LabkitError, match=r"tell 4 classes apart; here there are 2"):
+            use()

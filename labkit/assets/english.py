@@ -31,7 +31,7 @@ def general_english(count: int = 32, *, split: str = "test", words: int = 70) ->
     """Return the openings of ``count`` country histories, at most ``words`` words each.
 
     Args:
-        count: how many texts, 1 to 120.
+        count: how many texts, 1 to 126.
         split: ``"test"`` to measure on, or ``"replay"`` to train on; no country is in both.
         words: where each text is cut.
     """

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
+import itertools
 import json
 import logging
+import operator
 import platform
 import statistics
 import sys
@@ -95,7 +98,7 @@ def tuned_module(task):
 def hf_trainer(task, steps, *, same_order):
     lm, module = tuned_module(task)
     examples = encode(lm, task.train["prompt"], task.train["completion"], 512)
-    order = sum(plan_batches([len(e.tokens) for e in examples], BATCH, steps, SEED), [])
+    order = functools.reduce(operator.iadd, plan_batches([len(e.tokens) for e in examples], BATCH, steps, SEED), [])
     if not same_order:
         order = list(range(len(examples)))
     rows = [
@@ -138,7 +141,7 @@ def trl_trainer(task, steps, **settings):
             callbacks=[clock],
         ).train()
     totals = [0, *clock.tokens]
-    return [b - a for a, b in zip(totals, totals[1:], strict=False)], clock.seconds, clock.losses
+    return [b - a for a, b in itertools.pairwise(totals)], clock.seconds, clock.losses
 
 
 CONTENDERS = {

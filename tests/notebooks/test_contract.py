@@ -69,8 +69,9 @@ def calls(path):
         source = re.sub(r"^(\s*)%.*$", r"\1pass", cell["source"], flags=re.MULTILINE)
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if isinstance(node.func.value, ast.Name) and node.func.value.id in {"lk", "check"}:
-                    yield f"{node.func.value.id}.{node.func.attr}", [k.arg for k in node.keywords if k.arg]
+                owner = getattr(node.func.value, "id", "")
+                if owner in {"lk", "check"}:
+                    yield f"{owner}.{node.func.attr}", [k.arg for k in node.keywords if k.arg]
 
 
 @by_name(NOTEBOOKS)
