@@ -53,7 +53,7 @@ class Run:
     @property
     def trained_parameters(self) -> int:
         """How many numbers were trained."""
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        return sum(p.numel() for p in self.model.trainable().values())
 
     def plot(self, column: str = "loss"):
         """Draw a column of the history over the steps, and return the axes."""
@@ -130,6 +130,8 @@ def finetune(
     rehearsal = encode_text(model, replay, config.max_length) if replay else []
     base = {"name": model.name, "fingerprint": model.fingerprint()}
     saved = None
+    if resume and checkpoints is None:
+        raise LabkitError("resume=True needs the folder of the checkpoints.", "Pass checkpoints=… as in the first run.")
     if checkpoints is not None:
         folder = _folder(checkpoints, "checkpoints")
         saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
@@ -140,7 +142,7 @@ def finetune(
     run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
     bar = [Progress(config.steps)] if progress else []
     try:
-        trainer.run([*bar, *callbacks], saved)
+        trainer.run([*callbacks, *bar], saved)
     except TrainingDivergedError as stop:
         stop.run = run
         raise

@@ -39,12 +39,13 @@ def ensure(name: str, *, progress: bool = True) -> Path:
     folder = asset_folder(asset)
     if folder in _verified and folder.exists():
         return folder
-    with cache.locked(asset.name):
-        damaged = find_damage(folder)
-        if damaged:
-            if folder.exists():
-                tqdm.write(f"{asset.name}: {damaged}; fetching it again", file=sys.stderr)
-            _install(asset, folder, progress)
+    # Looking needs no lock, so that a class can share one cache that only the teacher may write to.
+    if find_damage(folder):
+        with cache.locked(asset.name):
+            if damaged := find_damage(folder):  # no other process has filled it meanwhile
+                if folder.exists():
+                    tqdm.write(f"{asset.name}: {damaged}; fetching it again", file=sys.stderr)
+                _install(asset, folder, progress)
     _verified.add(folder)
     return folder
 
@@ -89,6 +90,8 @@ def _install(asset: Asset, folder: Path, progress: bool) -> None:
         }
         receipt = {"name": asset.name, "version": asset.version, "sha256": asset.sha256, "files": files}
         (new / RECEIPT).write_text(json.dumps(receipt, indent=1))
+        for path in [new, *new.rglob("*")]:  # readable by all: temporary folders are the owner's alone
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _download(asset: Asset, folder: Path, progress: bool) -> Path:

@@ -52,6 +52,13 @@ class Model:
         """Return every parameter once, the head's included."""
         return [*self.module.parameters(), *(self.head.parameters() if self.head else ())]
 
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that require gradients by name; the head's names begin with ``head.``."""
+        named = dict(self.module.named_parameters())
+        if self.head is not None:
+            named |= {f"head.{name}": p for name, p in self.head.named_parameters()}
+        return {name: p for name, p in named.items() if p.requires_grad}
+
     def autocast(self) -> AbstractContextManager:
         """Compute matrix products in ``precision`` inside the block; norms and losses stay in float32."""
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)

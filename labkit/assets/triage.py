@@ -31,7 +31,7 @@ OTHER_SYSTEMS = ("HP:0001939", "HP:0000152", "HP:0040064", "HP:0001507", "HP:000
 PRIVATE_BRANCHES = ("HP:0000078", "HP:0000769", "HP:0000708")
 PRIVATE_WORDS = re.compile(
     r"sex|genital|penis|penile|vagin|vulv|testic|testis|scrot|erecti|ejacul|breast|nipple|menstr|suicid"
-    r"|anus|anal\b|rectal|rectum|pubic|puberty|libido|orgasm|masturb|abortion|incest",
+    r"|anus|anal\b|rectal|rectum|pubic|puberty|libido|orgasm|masturb|abortion|incest|labia|circumcis|sperm",
     re.IGNORECASE,
 )
 OBO_ESCAPES = {"n": "\n", "t": "\t", "W": " "}  # any other escaped character stands for itself

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-KINDS = ("parameters", "gradients", "optimizer", "activations")
+KINDS = ("parameters", "optimizer", "gradients", "activations")
 
 
 @dataclass(frozen=True)
@@ -20,23 +20,23 @@ class MemoryReport:
 
     Attributes:
         parameters: weights and buffers, trained or frozen.
-        gradients: one number for each trained weight.
         optimizer: AdamW's two running means for each trained weight.
+        gradients: one number for each trained weight.
         activations: all else, mostly what the forward pass keeps for the backward pass.
         peak: the sum of the four.
         timeline: bytes of each kind after each event of the step, in the order of KINDS.
     """
 
     parameters: int
-    gradients: int
     optimizer: int
+    gradients: int
     activations: int
     timeline: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     @property
     def peak(self) -> int:
         """Bytes in use at the peak."""
-        return self.parameters + self.gradients + self.optimizer + self.activations
+        return self.parameters + self.optimizer + self.gradients + self.activations
 
     def megabytes(self) -> dict[str, float]:
         """Return the four parts in units of 10⁶ bytes."""
@@ -90,6 +90,7 @@ class Ledger(TorchDispatchMode):
         for parameter in self._parameters:
             if parameter.grad is not None:
                 self._book(parameter.grad, "gradients")
+        self._opening = len(self._events)
         return super().__enter__()
 
     def __exit__(self, *problem) -> None:
@@ -136,11 +137,12 @@ class Ledger(TorchDispatchMode):
     def _settle(self) -> MemoryReport:
         now = dict.fromkeys(KINDS, 0)
         timeline = []
-        for event in self._events:
+        for position, event in enumerate(self._events, 1):
             number = abs(event) - 1
             kind = self._kinds.get(number, "activations")
             now[kind] += self._sizes[number] if event > 0 else -self._sizes[number]
-            timeline.append(tuple(now.values()))
+            if position >= self._opening:  # before that, what was there already was merely counted
+                timeline.append(tuple(now.values()))
         peak = dict(zip(KINDS, max(timeline, key=sum), strict=True))
         if self._device.type == "cuda":
             allocated = torch.cuda.max_memory_allocated(self._device)

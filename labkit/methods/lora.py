@@ -71,6 +71,7 @@ class LoRA(Method):
                 f"LoRA cannot be put on {targets!r}: {problem}",
                 f"Choose among the layers {', '.join(layers)}.",
             ) from problem
+        skip_casts(tuned.module)
         return tuned
 
     def save(self, model: Model, folder: Path) -> None:
@@ -83,7 +84,15 @@ class LoRA(Method):
         with quiet_peft():
             # Trainable, so that the adapter can be trained on and its parameters counted.
             tuned = peft.PeftModel.from_pretrained(shared.module, folder, is_trainable=True)
+        skip_casts(tuned)
         return replace(shared, module=tuned.eval())
+
+
+def skip_casts(module: nn.Module) -> None:
+    """Keep PEFT from copying each layer's input to float32, which autocast would round right back."""
+    for layer in module.modules():
+        if hasattr(layer, "cast_input_dtype_enabled"):
+            layer.cast_input_dtype_enabled = False
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from typing import Protocol
 from tqdm.auto import tqdm
 
 from labkit.assets.models import Model
+from labkit.methods.registry import require_positive
 
 
 class Callback(Protocol):
     """Called after each step.
 
-    ``record`` is the step's line in the history and may be added to. Returning True ends the run.
+    ``record`` is the step's line in the history and may be added to. Returning True ends the run, and the
+    callbacks that come after it are told so.
     """
 
     def __call__(self, model: Model, record: dict, last: bool) -> bool | None:
@@ -31,6 +33,7 @@ class Every:
     """
 
     def __init__(self, steps: int, measure: Callable[[Model], dict]):
+        require_positive("steps", steps)
         self.steps = steps
         self.measure = measure
 
@@ -43,12 +46,12 @@ class Every:
 class Progress:
     """A progress bar, for notebooks and terminals."""
 
-    def __init__(self, total: int, done: int = 0):
-        self.bar = tqdm(total=total, initial=done, desc="training", unit="step")
+    def __init__(self, total: int):
+        self.bar = tqdm(total=total, desc="training", unit="step")
 
     def __call__(self, model: Model, record: dict, last: bool) -> None:
         """Move the bar and show the loss."""
-        self.bar.update()
+        self.bar.update(record["step"] - self.bar.n)  # a resumed run starts further on
         self.bar.set_postfix(loss=f"{record['loss']:.3f}")
         if last:
             self.bar.close()

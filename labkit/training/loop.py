@@ -45,11 +45,9 @@ class Trainer:
     ):
         self.model, self.config = model, config
         self.accelerator = make_accelerator(model)
-        self.named = trainable(model)
+        self.named = model.trainable()
         self.parameters = list(self.named.values())
-        adamw = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        adamw = torch.optim.AdamW(self.parameters, weight_decay=config.weight_decay, fused=True)
         self.optimizer = self.accelerator.prepare_optimizer(adamw)
         if self.accelerator.num_processes > 1:
             model.module = self.accelerator.prepare_model(model.module)
@@ -88,8 +86,8 @@ class Trainer:
             record["seconds"] = time.perf_counter() - began
             self.history.append(record)
             last = step + 1 == self.config.steps
-            # A list, not any() over a generator: every callback is called at every step.
-            last = any([bool(callback(self.model, record, last)) for callback in callbacks]) or last
+            for callback in callbacks:
+                last = bool(callback(self.model, record, last)) or last
             if checkpoints and (last or (step + 1) % self.config.checkpoint_every == 0):
                 self._save(checkpoints, step + 1)
             if last:
@@ -137,6 +135,7 @@ class Trainer:
         if checkpoints:
             # The weights themselves may have overflowed in the step before: a checkpoint is sure to be good.
             kept = checkpoints.load(self.named, self._adamw)[0] or step
+            del self.history[kept:]
         raise TrainingDivergedError(
             f"Training stopped at step {step + 1}: {what}. The model keeps its weights after step {kept}.",
             f"Lower the learning rate ({self.config.learning_rate:g}) or max_grad_norm, or lengthen the warm-up.",
@@ -150,11 +149,3 @@ class Trainer:
     @property
     def _adamw(self) -> torch.optim.Optimizer:
         return self.optimizer.optimizer  # inside Accelerate's wrapper
-
-
-def trainable(model: Model) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that require gradients, by name."""
-    named = dict(model.module.named_parameters())
-    if model.head is not None:
-        named |= {f"head.{name}": p for name, p in model.head.named_parameters()}
-    return {name: p for name, p in named.items() if p.requires_grad}

@@ -35,7 +35,7 @@ import labkit as lk
 from labkit.experiment import prepare
 from labkit.training.batching import encode, plan_batches
 
-BATCH, RATE, SEED = 16, 1e-3, 0
+BATCH, RATE, SEED = 16, 2e-4, 0
 METHOD = lk.LoRA(rank=8, alpha=16)
 
 
@@ -71,7 +71,6 @@ def arguments(kind, folder: str, steps: int, **extra):
         per_device_train_batch_size=extra.pop("batch", BATCH),
         max_steps=steps,
         learning_rate=RATE,
-        lr_scheduler_type="constant",
         bf16=True,
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -86,7 +85,7 @@ def arguments(kind, folder: str, steps: int, **extra):
 
 def ours(task, steps):
     lm = lk.load_model("smollm2-135m")
-    run = lk.finetune(lm, task, METHOD, steps=steps, batch_size=BATCH, schedule="constant", warmup=0.0, progress=False)
+    run = lk.finetune(lm, task, METHOD, steps=steps, batch_size=BATCH, learning_rate=RATE, warmup=0.0, progress=False)
     return [h["tokens"] for h in run.history], [h["seconds"] for h in run.history], [h["loss"] for h in run.history]
 
 
