@@ -293,3 +293,8 @@ def test_a_head_for_other_classes_is_refused(tiny_encoder, colours):
     for use in (lambda: lk.evaluate(tuned, task), lambda: lk.finetune(tuned, task, "lora", **QUICK)):
         with pytest.raises(lk.LabkitError, match=r"tell 4 classes apart; here there are 2"):
             use()
+
+
+def test_resuming_needs_the_folder_of_the_checkpoints(tiny, colours):
+    with pytest.raises(lk.LabkitError, match="resume=True needs"):
+        lk.finetune(tiny, colours, steps=1, resume=True, progress=False)

@@ -523,3 +523,16 @@ def test_a_pattern_that_matches_nothing_is_an_error(tmp_path):
     with pytest.raises(LabkitError, match=r"\*\.json") as caught:
         fetch.extract(archive, ["toy/*.json"], tmp_path)
     assert "pin" in caught.value.remedy
+
+
+def test_a_filled_cache_is_readable_by_all_and_needs_no_lock(stock, monkeypatch):
+    stock()
+    folder = fetch.ensure("toy", progress=False)
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in [folder, *folder.rglob("*")])
+
+    def refuse(name):
+        raise PermissionError(name)
+
+    monkeypatch.setattr(fetch, "_verified", set())
+    monkeypatch.setattr(fetch.cache, "locked", refuse)
+    assert fetch.ensure("toy", progress=False) == folder

@@ -33,7 +33,7 @@ def test_a_callback_that_returns_true_ends_the_run(tiny, colours):
     assert not run.model.module.training
 
 
-def test_all_callbacks_are_called_also_beside_one_that_ends_the_run(tiny, colours):
+def test_callbacks_after_one_that_ends_the_run_are_told_that_it_is_over(tiny, colours):
     calls = []
 
     def stop(model, record, last):
@@ -45,7 +45,7 @@ def test_all_callbacks_are_called_also_beside_one_that_ends_the_run(tiny, colour
 
     lk.finetune(tiny, colours, steps=1, batch_size=2, callbacks=[stop, look], **QUIET)
     lk.finetune(tiny, colours, steps=2, batch_size=2, callbacks=[stop, look], **QUIET)
-    assert calls == [("stop", 1, True), ("look", 1, True), ("stop", 1, False), ("look", 1, False)]
+    assert calls == [("stop", 1, True), ("look", 1, True), ("stop", 1, False), ("look", 1, True)]
 
 
 def test_a_callback_sees_the_step_that_was_made(tiny, colours):
@@ -63,10 +63,10 @@ def test_a_callback_sees_the_step_that_was_made(tiny, colours):
 
 
 def test_the_bar_moves_with_the_steps(tiny, capsys):
-    bar = Progress(total=5, done=2)
-    bar(tiny, {"loss": 1.25}, False)
+    bar = Progress(total=5)
+    bar(tiny, {"step": 3, "loss": 1.25}, False)  # the first step after a resume
     assert (bar.bar.n, bar.bar.total) == (3, 5)
-    bar(tiny, {"loss": 0.5}, True)
+    bar(tiny, {"step": 4, "loss": 0.5}, True)
     assert bar.bar.n == 4
     assert bar.bar.disable  # closed
     assert "loss=0.500" in capsys.readouterr().err
@@ -77,3 +77,8 @@ def test_a_bar_is_shown_unless_it_is_turned_off(tiny, colours, capsys):
     assert capsys.readouterr().err == ""
     lk.finetune(tiny, colours, steps=1, batch_size=2)
     assert "1/1" in capsys.readouterr().err
+
+
+def test_every_needs_a_distance_of_at_least_one_step():
+    with pytest.raises(lk.LabkitError, match="steps must be above 0"):
+        lk.Every(0, lambda model: {})
