@@ -10,13 +10,15 @@ BIN := $(VENV)/bin
 LOCK := binder/requirements.txt
 TORCH := $(shell grep -m1 '^torch==' $(LOCK))
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint $(LOCK)
+# Jupyter refuses to run as root, who is the only user in many containers, unless told so.
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x
 
 .PHONY: lab test check unit notebooks lock bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/labkit fetch
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(ROOT_FLAG)
 
 test: check unit notebooks
 
