@@ -47,8 +47,8 @@ class Trainer:
         self.accelerator = make_accelerator(model)
         self.named = model.trainable()
         self.parameters = list(self.named.values())
-        adamw = torch.optim.AdamW(self.parameters, weight_decay=config.weight_decay, fused=True)
-        self.optimizer = self.accelerator.prepare_optimizer(adamw)
+        self._adamw = torch.optim.AdamW(self.parameters, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = self.accelerator.prepare_optimizer(self._adamw)
         if self.accelerator.num_processes > 1:
             model.module = self.accelerator.prepare_model(model.module)
         self.objective = completion_loss if model.kind == "causal" else classification_loss
@@ -145,7 +145,3 @@ class Trainer:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
             checkpoints.save(done, self.named, self._adamw, self.history, scaler)
-
-    @property
-    def _adamw(self) -> torch.optim.Optimizer:
-        return self.optimizer.optimizer  # inside Accelerate's wrapper
