@@ -15,7 +15,7 @@ from labkit.assets.models import Model
 from labkit.assets.tasks import Task
 from labkit.errors import LabkitError
 from labkit.training.batching import Example, collate, encode, encode_text
-from labkit.training.objectives import class_logits, completion_loss, sentence_vectors
+from labkit.training.objectives import completion_loss, logits_at, sentence_vectors
 
 ZERO_SHOT_SCALE = 20.0  # cosine similarities lie close together; this spreads them before the softmax
 
@@ -245,12 +245,7 @@ def _next_logits(model: Model, part: list[Example]) -> torch.Tensor:
     ends = batch.attention_mask.sum(dim=1) - 1
     columns, position = torch.unique(ends, return_inverse=True)
     with model.autocast():
-        logits = model.module(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            logits_to_keep=columns - batch.input_ids.shape[1],
-            use_cache=False,
-        ).logits
+        logits = logits_at(model, batch, columns)
     return logits[torch.arange(len(part)), position].float().cpu()
 
 
@@ -265,9 +260,5 @@ def _loss_each(model: Model, part: list[Example]) -> torch.Tensor:
 
 def _classes(model: Model, head: nn.Linear, part: list[Example]) -> torch.Tensor:
     batch = collate(part, model.tokenizer.pad_token_id, model.device)
-    trained, model.head = model.head, head
-    try:
-        with model.autocast():
-            return class_logits(model, batch).float().cpu()
-    finally:
-        model.head = trained
+    with model.autocast():
+        return head(sentence_vectors(model, batch)).float().cpu()

@@ -19,16 +19,21 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
     targets = batch.targets[:, 1:]  # position i predicts token i + 1
     wanted = targets != IGNORED
     columns = wanted.any(dim=0).nonzero().squeeze(1)
+    logits = logits_at(model, batch, columns)
+    keep = wanted[:, columns]
+    loss = F.cross_entropy(logits[keep].float(), targets[:, columns][keep], reduction="sum")
+    return loss, int(keep.sum())
+
+
+def logits_at(model: Model, batch: Batch, columns: torch.Tensor) -> torch.Tensor:
+    """Return a causal model's logits at some positions of every row, shape (examples, columns, vocabulary)."""
     # Counted from the end, columns stay right when a method puts tokens of its own before the prompt.
-    logits = model.module(
+    return model.module(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         logits_to_keep=columns - batch.input_ids.shape[1],
         use_cache=False,
     ).logits
-    keep = wanted[:, columns]
-    loss = F.cross_entropy(logits[keep].float(), targets[:, columns][keep], reduction="sum")
-    return loss, int(keep.sum())
 
 
 def classification_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
