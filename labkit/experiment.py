@@ -17,7 +17,8 @@ from labkit.display.plots import plot_history
 from labkit.errors import LabkitError, unknown
 from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
-from labkit.methods import Method, get_method
+from labkit.methods import Method, get_method, quantize_model
+from labkit.quant.layers import Quantization
 from labkit.training.batching import Example, encode, encode_text
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
@@ -34,7 +35,7 @@ class Run:
         model: the tuned model.
         method: which parameters were trained.
         config: how they were trained.
-        base: name and fingerprint of the model it started from.
+        base: name, fingerprint, precision and 4-bit storage of the model it started from.
         task: name of the task.
         labels: the classes of an encoder's head, in order.
         history: a record for each step, with the keys step, loss, learning_rate, grad_norm, tokens, seconds.
@@ -44,7 +45,7 @@ class Run:
     model: Model
     method: Method
     config: TrainingConfig
-    base: dict[str, str]
+    base: dict
     task: str
     labels: tuple[str, ...] = ()
     history: list[dict] = field(default_factory=list, repr=False)
@@ -128,11 +129,13 @@ def finetune(
         )
     examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
     rehearsal = encode_text(model, replay, config.max_length) if replay else []
-    base = {"name": model.name, "fingerprint": model.fingerprint()}
+    base = describe(model)
     saved = None
     if resume and checkpoints is None:
         raise LabkitError("resume=True needs the folder of the checkpoints.", "Pass checkpoints=… as in the first run.")
     if checkpoints is not None:
+        if config.optimizer != "adamw":
+            raise LabkitError("Checkpoints hold the states of AdamW only.", 'Set optimizer="adamw", or no checkpoints.')
         folder = _folder(checkpoints, "checkpoints")
         saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
         if not resume:
@@ -163,11 +166,27 @@ def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: boo
     return tuned
 
 
-def load_run(name: str | Path, base: Model | None = None) -> Run:
-    """Load a saved run. Its base model is loaded by name, unless ``base`` is given.
+def describe(model: Model) -> dict:
+    """Return what a saved run must find again in its base model."""
+    return {
+        "name": model.name,
+        "fingerprint": model.fingerprint(),
+        "precision": str(model.precision).removeprefix("torch."),
+        "quantization": asdict(model.quantization) if model.quantization else None,
+    }
+
+
+def load_run(name: str | Path, base: Model | None = None, *, force: bool = False) -> Run:
+    """Load a saved run. Its base model is loaded as it was in training, unless ``base`` is given.
+
+    Args:
+        name: as given to ``Run.save``.
+        base: the model to put the adapter on.
+        force: take ``base`` although it differs from the model of the training.
 
     Raises:
-        LabkitError: there is no such run, or ``base`` is not the model that it was trained on.
+        LabkitError: there is no such run, or ``base`` is not the model, precision or quantization that it
+            was trained on.
     """
     folder = run_folder(name)
     if not (folder / "run.json").is_file():
@@ -175,27 +194,24 @@ def load_run(name: str | Path, base: Model | None = None) -> Run:
         names = [p.name for p in runs.iterdir() if (p / "run.json").is_file()] if runs.is_dir() else []
         raise unknown("saved run", str(name), names)
     record = json.loads((folder / "run.json").read_text())
-    base = base or load_model(record["base"]["name"])
-    if base.fingerprint() != record["base"]["fingerprint"]:
+    trained = record["base"]
+    if base is None:
+        base = load_model(trained["name"], precision=trained.get("precision", "auto"))
+        if trained.get("quantization"):
+            base = quantize_model(base, Quantization(**trained["quantization"]), inplace=True)
+    given = describe(base)
+    if not force and (differ := [key for key in trained if key != "name" and trained[key] != given[key]]):
+        details = "; ".join(f"{key} {trained[key]} there, {given[key]} here" for key in differ)
         raise LabkitError(
-            f"{folder.name} was trained on {record['base']['name']} ({record['base']['fingerprint']}), "
-            f"and {base.name} ({base.fingerprint()}) has other weights.",
-            "Load that base model, or leave `base` out.",
+            f"{folder.name} was trained on {trained['name']}, and {base.name} is not that model as it was ({details}).",
+            "Leave `base` out to load the right one, or pass force=True to try it all the same.",
         )
     method = get_method(record["method"])
     model = load_head(method.load(base, folder), folder)
     memory = MemoryReport(**record["memory"]) if record["memory"] else None
     config = TrainingConfig(**record["config"])
-    return Run(
-        model,
-        method,
-        config,
-        record["base"],
-        record["task"],
-        tuple(record["labels"]),
-        record["history"],
-        memory,
-    )
+    labels = tuple(record["labels"])
+    return Run(model, method, config, trained, record["task"], labels, record["history"], memory)
 
 
 def run_folder(name: str | Path) -> Path:

@@ -24,6 +24,12 @@ def home() -> Path:
     return Path(configured).expanduser() if configured else platformdirs.user_cache_path("labkit")
 
 
+def course_data() -> Path:
+    """Return the folder of files written for this course: beside the package in a clone, inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    return next(path for path in (package.parent / "data", package / "data") if path.is_dir())
+
+
 def offline() -> bool:
     """Say whether ``LABKIT_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
     return any(
@@ -95,6 +101,17 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
                 os.replace(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and move it into place, so that it is never half there."""
+    with writing_to(path.parent):
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)  # temporary files are private at first
+        os.replace(file.name, path)
 
 
 @contextmanager

@@ -13,18 +13,11 @@ import json
 import random
 import re
 import zipfile
-from pathlib import Path
 
+from labkit.assets.cache import course_data
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import get_asset
 from labkit.errors import LabkitError
-
-# In a clone the course's own files lie beside the package; an installed wheel carries them inside it.
-PACKAGE = Path(__file__).resolve().parents[1]
-PROBE = (
-    next((path for path in (PACKAGE.parent / "data", PACKAGE / "data") if path.is_dir()), PACKAGE)
-    / "general_knowledge.jsonl"
-)
 
 
 def general_english(count: int = 32, *, split: str = "test", words: int = 70) -> list[str]:
@@ -56,4 +49,5 @@ def general_english(count: int = 32, *, split: str = "test", words: int = 70) ->
 
 def general_knowledge() -> list[dict]:
     """Return the 60 questions of ``data/general_knowledge.jsonl``, with four choices each."""
-    return [json.loads(line) for line in PROBE.read_text(encoding="utf-8").splitlines()]
+    probe = course_data() / "general_knowledge.jsonl"
+    return [json.loads(line) for line in probe.read_text(encoding="utf-8").splitlines()]

@@ -19,6 +19,8 @@ from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.assets.precision import pick_device, pick_precision
 from labkit.errors import LabkitError, unknown
+from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
+from labkit.quant.layers import Quantization, is_4bit
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -29,11 +31,13 @@ class Model:
 
     Attributes:
         name: what it was loaded as.
-        module: the network, a transformers or PEFT module.
+        module: the network, a transformers module, perhaps with adapted layers inside.
         tokenizer: its tokenizer, which pads on the right.
         kind: ``"causal"`` (predicts the next token) or ``"encoder"`` (turns a text into vectors).
         precision: the type that matrix products are computed in.
         head: an encoder's classifier, shape (classes, hidden size); None until it was fine-tuned.
+        quantization: how the weights of its linear layers are stored in 4 bits; None where they are not.
+        origin: the fingerprint from before quantization.
     """
 
     name: str
@@ -42,6 +46,17 @@ class Model:
     kind: str
     precision: torch.dtype
     head: nn.Linear | None = None
+    quantization: Quantization | None = None
+    origin: str = ""
+
+    def __post_init__(self):
+        guard(self.module)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the weights take: parameters, buffers, and the scales of 4-bit weights."""
+        tensors = [*self.parameters(), *self.module.buffers(), *quantized_tensors(self.module)]
+        return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
     @property
     def device(self) -> torch.device:
@@ -88,22 +103,31 @@ class Model:
         A method that inserts layers into a copy that shares weights leaves this model untouched.
         """
         if not share_weights:
+            if self.quantization:
+                raise LabkitError(
+                    f"{self.name} is stored in 4 bits ({self.quantization.format}), which cannot be trained.",
+                    "Use QLoRA or LoRA on it, or full fine-tuning on the model as load_model gives it.",
+                )
             return replace(self, module=copy.deepcopy(self.module).float(), head=copy.deepcopy(self.head))
         # deepcopy looks objects up in `memo` before it copies them: here each weight is found there
         # already, as a new Parameter over the old storage, so that only the modules are copied.
         tensors = [*self.module.parameters(), *self.module.buffers()]
         memo = {
-            id(t): nn.Parameter(t.data, requires_grad=t.requires_grad) if isinstance(t, nn.Parameter) else t
+            id(t): nn.Parameter(t.data, requires_grad=t.requires_grad) if type(t) is nn.Parameter else t
             for t in tensors
         }
+        for layer in bnb_layers(self.module):  # frozen for good: weight and scales may be the same objects
+            memo[id(layer.weight.quant_state)] = layer.weight.quant_state
         return replace(self, module=copy.deepcopy(self.module, memo), head=copy.deepcopy(self.head))
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that tell this network's weights from any other's.
 
         Hashes each tensor's name and shape and a sample of its values, rounded to bfloat16 so that the
-        same weights stored in another precision count as the same.
+        same weights stored in another precision count as the same. A 4-bit model has that of its original.
         """
+        if self.origin:
+            return self.origin
         digest = hashlib.sha256()
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
@@ -112,8 +136,11 @@ class Model:
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
-        count = sum(p.numel() for p in self.parameters())
-        return f"Model({self.name!r}, {self.kind}, {count / 1e6:.1f} million parameters, {self.device})"
+        count = sum(p.numel() for p in self.parameters() if p.is_floating_point())
+        if self.quantization:
+            count += sum(m.in_features * m.out_features for m in self.module.modules() if is_4bit(m))
+        stored = f", {self.quantization.format}" if self.quantization else ""
+        return f"Model({self.name!r}, {self.kind}, {count / 1e6:.1f} million parameters{stored}, {self.device})"
 
 
 def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> Model:

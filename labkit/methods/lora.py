@@ -2,35 +2,100 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import peft
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from labkit.assets.models import Model
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, unknown
+from labkit.methods import adapter_files
 from labkit.methods.registry import Method, register, require_positive
+from labkit.methods.targets import find_targets, replace_layer
+
+
+class LoRALinear(nn.Module):
+    """y = Wx + s·BAx (Hu et al., 2021, arXiv:2106.09685, equation 3), around a linear layer of any kind.
+
+    W (out, in) is frozen; A (rank, in) starts random and B (out, rank) at zero, so training starts at the
+    unchanged layer. Input (…, in), output (…, out).
+    """
+
+    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.rank, self.scale = rank, scale
+        self.original: tuple[nn.Parameter, ...] = ()  # the weight from before a merge
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        device = base.weight.device
+        self.lora_A = nn.Parameter(torch.empty(rank, base.in_features, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return Wx + s·B(Ax): two thin products, never the matrix BA."""
+        if self.original:
+            return self.base(x)
+        return self.base(x) + self.update(self.dropout(x))
+
+    def update(self, x: torch.Tensor) -> torch.Tensor:
+        """Return s·BAx, in the type of x or of autocast."""
+        return F.linear(F.linear(x, self.lora_A) * self.scale, self.lora_B)
+
+    def delta(self) -> torch.Tensor:
+        """Return the update of the weight, s·BA, shape (out, in), in float32."""
+        return self.scale * (self.lora_B.float() @ self.lora_A.float())
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the update to the weight, rounded to its type, so that the layer costs no more than before."""
+        if not self.original:
+            weight = require_plain(self.base).weight
+            merged = (weight.float() + self.delta()).to(weight.dtype)
+            # Not in place: other models may share the old weight, and ``unmerge`` needs every bit of it.
+            self.original = (weight,)
+            self.base.weight = nn.Parameter(merged, requires_grad=False)
+
+    def unmerge(self) -> None:
+        """Put the weight from before ``merge`` back."""
+        if self.original:
+            (self.base.weight,) = self.original
+            self.original = ()
+
+
+def require_plain(layer: nn.Module) -> nn.Linear:
+    """Return ``layer``, or raise a ``LabkitError`` where its weight is not a matrix of floats."""
+    if not layer.weight.is_floating_point():
+        raise LabkitError(
+            "This needs a weight of floats, and the layer's is in 4 bits. An update merged into it would have to be "
+            "rounded to the 16 levels again, and most of a fine update is smaller than half a step between them.",
+            "To merge, use lk.merge(model, dequantize=True), which turns the weights into floats first; they become "
+            "four to eight times as large.",
+        )
+    return layer
+
+
+VARIANTS: dict[str, type[LoRALinear]] = {"lora": LoRALinear}  # lora_variants.py adds others
 
 
 @register
 @dataclass(frozen=True)
 class LoRA(Method):
-    """Low-rank adaptation (Hu et al., 2021, arXiv:2106.09685, equation 3): h = Wx + (alpha/rank)·BAx.
-
-    W has shape (out, in) and is frozen; A (rank, in) and B (out, rank) are trained, B from zero, so
-    training starts at the unchanged model.
+    """Low-rank adaptation: ``LoRALinear`` around the chosen layers.
 
     Attributes:
         learning_rate: about 10 times what suits full fine-tuning.
-        rank: columns of B and rows of A.
-        alpha: scale of the update, relative to the rank.
+        rank: rows of A and columns of B.
+        alpha: the update's scale is alpha/rank, or alpha/√rank with ``rslora``.
         dropout: share of inputs to A that are dropped in training, 0 up to below 1.
         target_modules: names of the linear layers to adapt; ``"all-linear"`` takes every one but the head.
+        rslora: rank-stabilized scale (Kalajdzievski, 2023, arXiv:2312.03732).
+        variant: ``"lora"``, ``"dora"`` or ``"pissa"``; see ``labkit.methods.lora_variants``.
     """
 
     name: ClassVar[str] = "lora"
@@ -39,6 +104,8 @@ class LoRA(Method):
     alpha: float = 16
     dropout: float = 0.0
     target_modules: str | Sequence[str] = "all-linear"
+    rslora: bool = False
+    variant: str = "lora"
 
     def __post_init__(self):
         super().__post_init__()
@@ -47,57 +114,36 @@ class LoRA(Method):
         require_positive("alpha", self.alpha)
         if not 0 <= self.dropout < 1:
             raise LabkitError(f"dropout must be from 0 to below 1, not {self.dropout}.", "Try 0.05.")
+        if self.variant not in VARIANTS:
+            raise unknown("variant of LoRA", str(self.variant), VARIANTS)
+
+    @property
+    def scale(self) -> float:
+        """The factor s before BA."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
         """Return a model with adapters of its own over the same base weights, which are not copied."""
         tuned = model if inplace else model.copy(share_weights=True)
-        targets = self.target_modules
-        if isinstance(targets, str) and targets != "all-linear":
-            targets = [targets]  # PEFT would take a lone name for a pattern that whole paths must match
-        config = peft.LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            task_type="CAUSAL_LM" if model.kind == "causal" else "FEATURE_EXTRACTION",
-        )
-        try:
-            with quiet_peft():
-                tuned.module = peft.get_peft_model(tuned.module, config)
-        except ValueError as problem:
-            linear = [name for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)]
-            layers = sorted({name.rsplit(".", 1)[-1] for name in linear})
-            raise LabkitError(
-                f"LoRA cannot be put on {targets!r}: {problem}",
-                f"Choose among the layers {', '.join(layers)}.",
-            ) from problem
-        skip_casts(tuned.module)
+        layers = find_targets(tuned.module, self.target_modules)
+        for path, layer in layers.items():
+            if self.rank > (limit := min(layer.in_features, layer.out_features)):
+                raise LabkitError(
+                    f"rank={self.rank} is more than {path} can have: it is {layer.out_features} × {layer.in_features}.",
+                    f"Choose a rank up to {limit}, or leave that layer out of target_modules.",
+                )
+        tuned.module.requires_grad_(False)
+        for path, layer in layers.items():
+            adapted = VARIANTS[self.variant](layer, self.rank, self.scale, self.dropout)
+            replace_layer(tuned.module, path, adapted)
         return tuned
 
     def save(self, model: Model, folder: Path) -> None:
-        """Write the adapter in PEFT's own format, which ``PeftModel.from_pretrained`` reads as well."""
-        model.module.save_pretrained(folder)
+        """Write the adapter in PEFT's format, which ``PeftModel.from_pretrained`` reads as well."""
+        adapter_files.save(self, model, folder)
 
     def load(self, base: Model, folder: Path) -> Model:
         """Return a model over ``base``'s weights with the saved adapter."""
-        shared = base.copy(share_weights=True)
-        with quiet_peft():
-            # Trainable, so that the adapter can be trained on and its parameters counted.
-            tuned = peft.PeftModel.from_pretrained(shared.module, folder, is_trainable=True)
-        skip_casts(tuned)
-        return replace(shared, module=tuned.eval())
-
-
-def skip_casts(module: nn.Module) -> None:
-    """Keep PEFT from copying each layer's input to float32, which autocast would round right back."""
-    for layer in module.modules():
-        if hasattr(layer, "cast_input_dtype_enabled"):
-            layer.cast_input_dtype_enabled = False
-
-
-@contextmanager
-def quiet_peft() -> Iterator[None]:
-    """Hide a warning about an attribute that PEFT still reads and a learner can do nothing about."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        yield
+        tuned = self.apply(base)
+        adapter_files.load(tuned, folder)
+        return tuned

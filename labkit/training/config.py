@@ -9,6 +9,7 @@ from labkit.errors import LabkitError, unknown
 from labkit.methods.registry import require_positive
 
 SCHEDULES = ("linear", "cosine", "constant")
+OPTIMIZERS = ("adamw", "paged_adamw")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class TrainingConfig:
         max_grad_norm: gradients with a larger Euclidean norm are scaled down to it.
         max_length: tokens of prompt and completion; a longer prompt loses its beginning.
         replay_every: each k-th update is made on replay text, where some is given.
+        gradient_checkpointing: keep only the input of each block for the backward pass and compute the rest
+            again there (Chen et al., 2016, arXiv:1604.06174): less memory, more time.
+        optimizer: ``"adamw"``, or ``"paged_adamw"`` on CUDA, whose states move to main memory when the GPU is full.
         checkpoint_every: updates between checkpoints, where a folder for them is given.
         seed: fixes the order of examples, new parameters and dropout.
     """
@@ -40,6 +44,8 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     max_length: int = 512
     replay_every: int = 4
+    gradient_checkpointing: bool = False
+    optimizer: str = "adamw"
     checkpoint_every: int = 20
     seed: int = 0
 
@@ -58,6 +64,8 @@ class TrainingConfig:
             raise LabkitError(f"weight_decay must be finite and from 0 up, not {self.weight_decay}.", "Try 0 or 0.01.")
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: a linear climb, then the schedule's fall."""

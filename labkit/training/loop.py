@@ -11,12 +11,14 @@ import torch
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory.ledger import Ledger, MemoryReport
+from labkit.quant.bnb import guard, quantized_tensors
 from labkit.training.accelerator import make_accelerator
 from labkit.training.batching import Batch, Example, collate, plan_batches
 from labkit.training.callbacks import Callback
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.objectives import classification_loss, completion_loss
+from labkit.training.optimizers import make_optimizer
 
 
 class TrainingDivergedError(LabkitError):
@@ -47,8 +49,10 @@ class Trainer:
         self.accelerator = make_accelerator(model)
         self.named = model.trainable()
         self.parameters = list(self.named.values())
-        self._adamw = torch.optim.AdamW(self.parameters, weight_decay=config.weight_decay, fused=True)
+        guard(model.module)
+        self._adamw = make_optimizer(self.parameters, config)
         self.optimizer = self.accelerator.prepare_optimizer(self._adamw)
+        self._checkpointing(config.gradient_checkpointing)
         if self.accelerator.num_processes > 1:
             model.module = self.accelerator.prepare_model(model.module)
         self.objective = completion_loss if model.kind == "causal" else classification_loss
@@ -78,7 +82,8 @@ class Trainer:
         for step in range(start, self.config.steps):
             began = time.perf_counter()
             if step == measured:
-                with Ledger(self.model.parameters(), self._adamw, self.model.module.buffers()) as ledger:
+                constants = [*self.model.module.buffers(), *quantized_tensors(self.model.module)]
+                with Ledger(self.model.parameters(), self._adamw, constants) as ledger:
                     record = self._step(step, checkpoints)
                 self.memory = ledger.report
             else:
@@ -93,6 +98,7 @@ class Trainer:
             if last:
                 break
         self.model.module = self.accelerator.unwrap_model(self.model.module)
+        self._checkpointing(False)
         self.model.module.eval()
 
     def _step(self, step: int, checkpoints: Checkpoints | None) -> dict:
@@ -116,6 +122,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(batch.tokens for batch in batches)
         return {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+
+    def _checkpointing(self, on: bool) -> None:
+        module = self.model.module
+        if on and not getattr(module, "supports_gradient_checkpointing", False):
+            raise LabkitError(f"{self.model.name} has no gradient checkpointing.", "Set gradient_checkpointing=False.")
+        if on:
+            module.gradient_checkpointing_enable({"use_reentrant": False})
+        elif getattr(module, "is_gradient_checkpointing", False):
+            module.gradient_checkpointing_disable()
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
         """Return this process's batches of a step, and the weight of one learned token."""

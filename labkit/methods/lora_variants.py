@@ -1,0 +1,70 @@
+"""Two variants of LoRA, each a few lines on top of ``LoRALinear``."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from labkit.methods.lora import VARIANTS, LoRALinear, require_plain
+
+
+class DoRALinear(LoRALinear):
+    """Direction and length of each row of the weight are trained apart (Liu et al., 2024, arXiv:2402.09353).
+
+    y = m/‖W + sBA‖ · (W + sBA)x, with one trained length m for each of the rows. As in the paper's
+    section 4.3, the norm is taken as a constant in the backward pass, which saves memory.
+    """
+
+    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
+        super().__init__(base, rank, scale, dropout)
+        self.magnitude = nn.Parameter(require_plain(base).weight.detach().float().norm(dim=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the rescaled product; the bias is not rescaled."""
+        if self.original:
+            return self.base(x)
+        product = F.linear(x, self.base.weight) + self.update(self.dropout(x))
+        result = product * self._factor().to(product.dtype)
+        return result if self.base.bias is None else result + self.base.bias
+
+    def delta(self) -> torch.Tensor:
+        """Return what the trained layer's weight is more than W, shape (out, in), in float32."""
+        weight = self.base.weight.float()
+        return self._factor().detach()[:, None] * (weight + super().delta()) - weight
+
+    def _factor(self) -> torch.Tensor:
+        with torch.no_grad():
+            norm = (self.base.weight.float() + super().delta()).norm(dim=1)
+        return self.magnitude / norm
+
+
+class PiSSALinear(LoRALinear):
+    """LoRA that begins at the weight's own largest singular vectors (Meng et al., 2024, arXiv:2404.02948).
+
+    With W = USVᵀ, sBA starts as the rank-r part U_r S_r V_rᵀ, and the frozen rest is W − sB₀A₀. That rest
+    is never stored: the first factors are kept instead, and y = Wx + s(BA − B₀A₀)x, so that the base
+    weights can still be shared. The trained change is a LoRA of rank 2r, and is saved as one.
+    """
+
+    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
+        super().__init__(base, rank, scale, dropout)
+        U, S, Vh = torch.linalg.svd(require_plain(base).weight.detach().float(), full_matrices=False)
+        root = (S[:rank] / scale).sqrt()
+        with torch.no_grad():
+            self.lora_A.copy_(root[:, None] * Vh[:rank])
+            self.lora_B.copy_(U[:, :rank] * root)
+        self.register_buffer("first_A", self.lora_A.detach().clone())
+        self.register_buffer("first_B", self.lora_B.detach().clone())
+
+    def update(self, x: torch.Tensor) -> torch.Tensor:
+        """Return s(BA − B₀A₀)x, as one product of rank 2r."""
+        A, B = torch.cat([self.lora_A, self.first_A]), torch.cat([self.lora_B, -self.first_B], dim=1)
+        return F.linear(F.linear(x, A) * self.scale, B)
+
+    def delta(self) -> torch.Tensor:
+        """Return s(BA − B₀A₀), shape (out, in), in float32."""
+        return super().delta() - self.scale * (self.first_B @ self.first_A)
+
+
+VARIANTS |= {"dora": DoRALinear, "pissa": PiSSALinear}

@@ -1,0 +1,82 @@
+"""QLoRA: the frozen weights are stored in 4 bits, and LoRA trains beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.methods.lora import LoRA
+from labkit.methods.registry import register
+from labkit.methods.targets import find_targets, replace_layer
+from labkit.quant.layers import Quantization
+
+
+def quantize_model(model: Model, quantization: Quantization | None = None, *, inplace: bool = False) -> Model:
+    """Return ``model`` with the weights of all linear layers but the head in 4 bits; they are frozen.
+
+    Args:
+        model: a model with float weights. It stays as it was, and both share what is not quantized.
+        quantization: format, block size and backend; NF4 with double quantization where None is given.
+        inplace: change ``model`` itself, so that its 16- or 32-bit weights can be freed.
+
+    Raises:
+        LabkitError: the model is in 4 bits already, or a weight is not finite.
+    """
+    if model.quantization:
+        raise LabkitError(
+            f"{model.name} is stored in 4 bits already: {model.quantization}.",
+            "Quantize the model as load_model gives it; quantizing twice would add a second error.",
+        )
+    quantization = quantization or Quantization()
+    origin = model.fingerprint()
+    made = model if inplace else model.copy(share_weights=True)
+    made.module.requires_grad_(False)
+    for path, layer in find_targets(made.module, "all-linear").items():
+        replace_layer(made.module, path, quantization.layer(layer, model.precision))
+    made.quantization, made.origin = quantization, origin
+    return made
+
+
+@register
+@dataclass(frozen=True)
+class QLoRA(LoRA):
+    """LoRA over 4-bit weights (Dettmers et al., 2023, arXiv:2305.14314).
+
+    Every linear layer but the head is stored in 4 bits; ``target_modules`` get an adapter, all by default.
+    A model that is in 4 bits already is used as it is.
+
+    Attributes:
+        format, block_size, double, backend: see ``Quantization``.
+    """
+
+    name: ClassVar[str] = "qlora"
+    format: str = "nf4"
+    block_size: int = 64
+    double: bool = True
+    backend: str = "bitsandbytes"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.variant != "lora":
+            raise LabkitError(
+                f"The variant {self.variant!r} needs the weights in floats, and QLoRA has them in 4 bits.",
+                'Use variant="lora", or LoRA instead of QLoRA.',
+            )
+        self.quantization  # noqa: B018  checks the settings
+
+    @property
+    def quantization(self) -> Quantization:
+        """How the frozen weights are stored."""
+        return Quantization(self.format, self.block_size, self.double, self.backend)
+
+    def apply(self, model: Model, *, inplace: bool = False) -> Model:
+        """Return a 4-bit copy of ``model`` with adapters; ``inplace`` frees the larger weights."""
+        if model.quantization and model.quantization != self.quantization:
+            raise LabkitError(
+                f"{model.name} is stored as {model.quantization}, and this method asks for {self.quantization}.",
+                "Pass the model as load_model gives it, or a method with the model's own settings.",
+            )
+        base = model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)
+        return super().apply(base, inplace=inplace)

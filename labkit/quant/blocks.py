@@ -1,0 +1,47 @@
+"""A tensor as rows of equal length, and what may be quantized at all."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from labkit.errors import LabkitError
+
+
+def to_blocks(tensor: torch.Tensor, block_size: int | None) -> torch.Tensor:
+    """Return the numbers in float32, shape (blocks, block size); a short last block is filled up with zeros."""
+    flat = tensor.detach().reshape(-1).float()
+    size = block_size or flat.numel()
+    return F.pad(flat, (0, -flat.numel() % size)).view(-1, size)
+
+
+def from_blocks(blocks: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Undo ``to_blocks``."""
+    return blocks.reshape(-1)[: shape.numel()].view(shape)
+
+
+def check_block_size(size: int) -> int:
+    """Return ``size``, or raise a ``LabkitError`` unless it is a power of two from 32 to 4096."""
+    if not isinstance(size, int) or size not in (32, 64, 128, 256, 512, 1024, 2048, 4096):
+        raise LabkitError(f"block_size must be a power of two from 32 to 4096, not {size!r}.", "The usual one is 64.")
+    return size
+
+
+def check_quantizable(tensor: torch.Tensor, bits: int = 8) -> torch.Tensor:
+    """Return ``tensor``, or raise a ``LabkitError`` where it cannot be quantized."""
+    if not isinstance(bits, int) or not 2 <= bits <= 8:
+        raise LabkitError(f"bits must be a whole number from 2 to 8, not {bits!r}.", "Try 8 or 4.")
+    if not tensor.is_floating_point():
+        raise LabkitError(
+            f"Only floating-point tensors can be quantized; this one is {tensor.dtype}.",
+            "It may be quantized already. Convert counts with .float() if you mean it.",
+        )
+    if not tensor.numel():
+        raise LabkitError("This tensor is empty.", "Pass one with at least one number.")
+    if not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise LabkitError(
+            f"{bad} of the tensor's {tensor.numel()} numbers are infinite or not a number.",
+            "One of them would spoil its whole block. Look where the weights came from: training may have diverged.",
+        )
+    return tensor

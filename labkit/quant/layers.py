@@ -1,0 +1,66 @@
+"""Put 4-bit layers in the place of a model's linear layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from labkit.errors import unknown
+from labkit.quant.blocks import check_block_size
+from labkit.quant.bnb import bnb_linear, is_bnb
+from labkit.quant.codebooks import LEVELS
+from labkit.quant.linear import Linear4bit
+
+BACKENDS = ("bitsandbytes", "labkit")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How weights are stored in 4 bits.
+
+    Attributes:
+        format: ``"nf4"``, ``"fp4"`` or ``"int4"`` (the last with backend ``"labkit"`` only).
+        block_size: numbers that share a scale; a power of two from 32 to 4096.
+        double: store the scales in 8 bits as well.
+        backend: ``"bitsandbytes"``, which is fast, or ``"labkit"``, which can be read.
+    """
+
+    format: str = "nf4"
+    block_size: int = 64
+    double: bool = True
+    backend: str = "bitsandbytes"
+
+    def __post_init__(self):
+        if self.format not in LEVELS:
+            raise unknown("4-bit format", str(self.format), LEVELS)
+        if self.backend not in BACKENDS:
+            raise unknown("backend", str(self.backend), BACKENDS)
+        check_block_size(self.block_size)
+
+    def layer(self, linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
+        """Return a 4-bit layer with the weight of ``linear``, whose products are computed in ``dtype``."""
+        if self.backend == "labkit":
+            return Linear4bit(linear, self.format, self.block_size, self.double)
+        return bnb_linear(linear, self.format, self.block_size, self.double, dtype)
+
+
+def is_4bit(layer: nn.Module) -> bool:
+    """Say whether a layer's weight is stored in 4 bits, by either backend."""
+    return isinstance(layer, Linear4bit) or is_bnb(layer)
+
+
+def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Linear:
+    """Return an ordinary linear layer with the weight that a 4-bit layer computes with."""
+    plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+    if isinstance(layer, Linear4bit):
+        weight = layer.quantized.dequantize(dtype)
+    else:
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    plain.weight = nn.Parameter(weight, requires_grad=False)
+    if layer.bias is not None:
+        plain.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=False)
+    return plain

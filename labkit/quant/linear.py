@@ -1,0 +1,57 @@
+"""A linear layer whose weight is stored in 4 bits."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from labkit.quant.blockwise import Quantized, quantize
+
+
+class Linear4bit(nn.Module):
+    """y = Wx + b with W in 4-bit codes (Dettmers et al., 2023, arXiv:2305.14314, equation 5).
+
+    The weight is dequantized in the type of the computation when it is needed, in the forward pass and
+    again in the backward pass, and thrown away at once. It has no gradient; the input has. Input
+    (…, in), output (…, out).
+    """
+
+    def __init__(self, layer: nn.Linear, format: str = "nf4", block_size: int = 64, double: bool = True):
+        super().__init__()
+        self.out_features, self.in_features = layer.weight.shape
+        quantized = quantize(layer.weight, format, block_size, double)
+        self._layout = {key: getattr(quantized, key) for key in ("format", "block_size", "shape", "dtype")}
+        for name, tensor in quantized.tensors().items():
+            self.register_buffer("weight" if name == "codes" else name, tensor)
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+
+    @property
+    def quantized(self) -> Quantized:
+        """The weight in 4 bits, over this layer's own buffers."""
+        stored = {name: getattr(self, name, None) for name in ("absmax", "offset", "scales")}
+        return Quantized(codes=self.weight, **stored, **self._layout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return Wx + b, in the type of x or of autocast."""
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        result = _Product.apply(x.to(dtype), self.quantized)
+        return result if self.bias is None else result + self.bias.to(dtype)
+
+    def extra_repr(self) -> str:
+        """Describe the layer when its model is printed."""
+        return f"{self.in_features}, {self.out_features}, {self._layout['format']}, block {self._layout['block_size']}"
+
+
+class _Product(torch.autograd.Function):
+    """Wx that keeps the codes for the backward pass, not the dequantized matrix, eight times as large."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: Quantized) -> torch.Tensor:
+        ctx.weight = weight
+        return F.linear(x, weight.dequantize(x.dtype))
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad @ ctx.weight.dequantize(grad.dtype), None
