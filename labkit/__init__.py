@@ -1,10 +1,14 @@
 """labkit: a small library to learn fine-tuning with. ``import labkit as lk``."""
 
+from labkit.assets.blueprints import BLUEPRINTS, blueprint
 from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
 from labkit.bench import repeat, results
 from labkit.classroom import check
+from labkit.display.comparisons import is_tie, plot_sweep, spread
+from labkit.display.explorer import QuantizationExplorer
+from labkit.display.grids import plot_grids, relative_error
 from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
 from labkit.doctor import doctor
 from labkit.errors import LabkitError
@@ -29,6 +33,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.loop import TrainingDivergedError
 
 __all__ = [
+    "BLUEPRINTS",
     "Callback",
     "Evaluation",
     "Every",
@@ -41,10 +46,12 @@ __all__ = [
     "Model",
     "QLoRA",
     "Quantization",
+    "QuantizationExplorer",
     "Run",
     "Task",
     "TrainingConfig",
     "TrainingDivergedError",
+    "blueprint",
     "check",
     "doctor",
     "evaluate",
@@ -52,6 +59,7 @@ __all__ = [
     "forgetting",
     "general_english",
     "general_knowledge",
+    "is_tie",
     "knowledge",
     "label_probabilities",
     "load_model",
@@ -61,14 +69,18 @@ __all__ = [
     "perplexity",
     "plot_accuracy",
     "plot_curves",
+    "plot_grids",
     "plot_history",
     "plot_memory",
+    "plot_sweep",
     "plot_timeline",
     "quantize",
     "quantize_absmax",
     "quantize_model",
     "quantize_zero_point",
+    "relative_error",
     "repeat",
     "results",
+    "spread",
     "text_loss",
 ]

@@ -7,9 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from labkit.classroom.adapters import lora_parameters, merged_weight
+from labkit.classroom.bits import absmax_int8, bits_per_parameter, qlora_bytes, relative_difference
 from labkit.classroom.exercises import exercise, hint, untouched
 
-__all__ = ["adamw_bytes", "completion_targets", "examples_seen", "hint", "triage_prompt"]
+__all__ = [
+    "absmax_int8",
+    "adamw_bytes",
+    "bits_per_parameter",
+    "completion_targets",
+    "examples_seen",
+    "hint",
+    "lora_parameters",
+    "merged_weight",
+    "qlora_bytes",
+    "relative_difference",
+    "triage_prompt",
+]
 
 
 @exercise(

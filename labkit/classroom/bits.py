@@ -1,0 +1,104 @@
+"""Checks of the exercises in notebooks 03 and 04."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from labkit.classroom.exercises import exercise, untouched
+
+
+@exercise(
+    "The largest absolute number shall become 127. What must all numbers be multiplied by?",
+    "codes = round(x · 127 / max|x|), and a code stands for code · max|x| / 127.",
+    "scale = x.abs().max() / 127; return torch.round(x / scale), scale",
+)
+def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> str:
+    """Notebook 03: absmax quantization to 8 bits."""
+    x = torch.tensor([0.5, -2.54, 1.0, 0.0])
+    result = answer(x.clone())
+    if untouched(result):
+        return "○ absmax_int8: not attempted yet"
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        return "✗ Return two things: the codes and the scale."
+    codes, scale = torch.as_tensor(result[0]).float(), float(result[1])
+    if torch.allclose(codes, torch.tensor([25.0, -127.0, 50.0, 0.0])) and math.isclose(scale, 0.02, rel_tol=1e-4):
+        return "✓ Right: 127 steps on each side of zero, and zero stays zero."
+    if codes.abs().max() == 128:
+        return "✗ int8 reaches from −128 to 127. Use 127, so that the grid is the same on both sides."
+    if not torch.equal(codes, codes.round()):
+        return "✗ Codes are whole numbers: round them."
+    if torch.allclose(codes * scale, torch.round(x / scale) * scale):
+        return (
+            f"✗ This grid does not reach exactly to the largest number: its scale is {scale:.4f}."
+        )
+    return "✗ codes · scale should come close to x. For [0.5, −2.54, 1, 0] it gives " + str((codes * scale).tolist())
+
+
+@exercise(
+    "Each block of 64 numbers keeps one scale of 32 bits. How much of that falls on one number?",
+    "4 bits for the code, and 32 / block_size for the scale.",
+    "return 4 + 32 / block_size",
+)
+def bits_per_parameter(answer: Callable[[int], float]) -> str:
+    """Notebook 03: what a 4-bit number really takes."""
+    result = answer(64)
+    if untouched(result):
+        return "○ bits_per_parameter: not attempted yet"
+    mistakes = {
+        4: "That is the code alone. The scales have to be stored, too.",
+        36: "One scale serves a whole block, not one number.",
+        0.5: "That is the share of the scale. The code itself comes on top.",
+    }
+    if math.isclose(result, 4.5) and math.isclose(answer(32), 5):
+        return "✓ Right: half a bit more with blocks of 64. Double quantization takes most of that half back."
+    return f"✗ {mistakes.get(result) or f'For blocks of 64 you got {result} bits.'}"
+
+
+@exercise(
+    "How long is the difference, compared with the reference?",
+    "Both are vectors: subtract, and take Euclidean norms with .norm().",
+    "return (a - b).norm() / b.norm()",
+)
+def relative_difference(answer: Callable[[torch.Tensor, torch.Tensor], float]) -> str:
+    """Notebook 04: the number that reveals a lost gradient."""
+    a, b = torch.tensor([3.0, 4.0, 0.0]), torch.tensor([0.0, 4.0, 0.0])
+    result = answer(a.clone(), b.clone())
+    if untouched(result):
+        return "○ relative_difference: not attempted yet"
+    result = float(result)
+    mistakes = {
+        3.0: "That is the length of the difference. Is 3 much or little? Compare it with the reference b.",
+        0.6: "You divided by the norm of a. The reference is b.",
+        1.25: "That is the ratio of the two lengths, which is 1 for two vectors of different direction as well.",
+        0.25: "The norms differ by that much, but vectors of equal length can still point elsewhere.",
+    }
+    if math.isclose(result, 0.75, rel_tol=1e-5) and math.isclose(float(answer(b, b)), 0, abs_tol=1e-9):
+        return "✓ Right: 0 for equal vectors, about 1 where the one says nothing about the other."
+    wrong = next((text for value, text in mistakes.items() if math.isclose(result, value, rel_tol=1e-4)), "")
+    return f"✗ {wrong or f'For [3, 4, 0] against [0, 4, 0] you got {result:.3f}.'}"
+
+
+@exercise(
+    "Two kinds of parameters: the frozen ones in 4 bits, and the adapter, which is trained.",
+    "A frozen parameter takes 4.127 bits, an eighth of that in bytes. A trained one takes what it took in notebook 01.",
+    "return frozen * 4.127 / 8 + adapter * 16",
+)
+def qlora_bytes(answer: Callable[[float, float], float]) -> str:
+    """Notebook 04: bytes that QLoRA needs besides the activations."""
+    result = answer(8e9, 1e6)
+    if untouched(result):
+        return "○ qlora_bytes: not attempted yet"
+    right = 8e9 * 4.127 / 8 + 16e6
+    mistakes = {
+        8e9 * 4.127 + 16e6: "You counted bits where bytes are asked for.",
+        8e9 * 4.127 / 8: "The adapter is trained: it needs weights, gradients and two means of AdamW.",
+        8e9 * 4.127 / 8 + 4e6: "The adapter's weights are in. Its gradients and AdamW's two means are not.",
+        (8e9 + 1e6) * 16: "That is full fine-tuning. Here the 8 billion are frozen and stored in 4 bits.",
+    }
+    if math.isclose(result, right, rel_tol=1e-3) and math.isclose(answer(0, 1), 16, rel_tol=1e-3):
+        return "✓ Right: a model of 8 billion takes 4.1 GB, and its adapter next to nothing."
+    wrong = next((text for value, text in mistakes.items() if math.isclose(result, value, rel_tol=1e-3)), "")
+    return f"✗ {wrong or f'For 8 billion frozen and 1 million trained parameters you got {result / 1e9:.2f} GB.'}"

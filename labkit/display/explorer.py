@@ -1,0 +1,71 @@
+"""A widget: choose a layer, a format and a block size, and see what quantization does to the weight."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.figure import Figure
+
+from labkit.assets.models import Model
+from labkit.display.grids import relative_error
+from labkit.methods.targets import find_targets
+from labkit.quant.blocks import to_blocks
+from labkit.quant.blockwise import quantize
+from labkit.quant.codebooks import LEVELS, levels
+
+SAMPLE = 2**18  # numbers of a layer that are looked at, so that a move of the mouse has its answer at once
+
+
+class QuantizationExplorer(widgets.VBox):
+    """Picture and error follow the choice.
+
+    Args:
+        model: whose linear layers are looked at.
+
+    Attributes:
+        layer, format, block_size, double: the controls; set their ``value`` from code as well.
+        error: relative error of the last choice.
+        bits: stored bits a parameter of the last choice.
+    """
+
+    def __init__(self, model: Model):
+        self._layers = find_targets(model.module, "all-linear")
+        self.layer = widgets.Dropdown(options=list(self._layers), description="layer")
+        self.format = widgets.ToggleButtons(options=list(LEVELS), description="format")
+        self.block_size = widgets.SelectionSlider(
+            options=[32, 64, 128, 256, 512, 1024, 2048, 4096], value=64, description="block size"
+        )
+        self.double = widgets.Checkbox(value=False, description="double quantization")
+        self._verdict, self._picture = widgets.HTML(), widgets.Image(format="png", width=640)
+        controls = (self.layer, self.format, self.block_size, self.double)
+        for control in controls:
+            control.observe(lambda _: self.update(), names="value")
+        self.update()
+        super().__init__([*controls, self._verdict, self._picture])
+
+    def update(self) -> None:
+        """Quantize the chosen layer anew and draw it."""
+        weight = self._layers[self.layer.value].weight.detach().flatten()[:SAMPLE].float().cpu()
+        quantized = quantize(weight, self.format.value, self.block_size.value, self.double.value)
+        self.error, self.bits = relative_error(weight, quantized.dequantize()), quantized.bits_per_parameter
+        self._verdict.value = (
+            f"<b>relative error {self.error:.2%}</b> at <b>{self.bits:.3f} bits</b> a parameter "
+            f"({weight.numel():,} weights of this layer)"
+        )
+        blocks = to_blocks(weight, self.block_size.value)
+        scaled = (blocks / blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-38)).view(-1).numpy()
+        self._picture.value = _draw(scaled, levels(self.format.value).numpy(), self.format.value)
+
+
+def _draw(scaled: np.ndarray, grid: np.ndarray, name: str) -> bytes:
+    figure = Figure(figsize=(6.4, 2.4), layout="constrained")  # not pyplot's: nothing else is to show it
+    ax = figure.subplots()
+    counts, edges = np.histogram(scaled, bins=121, range=(-1, 1))
+    ax.fill_between((edges[1:] + edges[:-1]) / 2, counts, step="mid", color="0.75")
+    ax.vlines(np.unique(grid), 0, counts.max(), color="0.1", linewidth=1)
+    ax.set(xlabel=f"weight / absmax of its block, with the levels of {name}", ylabel="weights", xlim=(-1.05, 1.05))
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
