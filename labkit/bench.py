@@ -23,6 +23,7 @@ from labkit.evaluation import evaluate, forgetting
 from labkit.experiment import finetune
 from labkit.methods import get_method
 from labkit.sweeps import SWEEPS
+from labkit.training.loop import TrainingDivergedError
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,20 @@ class Point:
         """Train and evaluate; return what was measured, with the versions and the computer."""
         base, task = _model(self.model), _task(self.task, self.train, self.test)
         began = time.perf_counter()
-        settings = {"steps": self.steps, "batch_size": self.batch_size, "seed": self.seed}
-        run = finetune(
-            base, task, get_method(self.method), learning_rate=self.learning_rate, progress=False, **settings
-        )
+        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        try:
+            run, diverged = finetune(base, task, get_method(self.method), progress=False, **settings), False
+        except TrainingDivergedError as stop:  # a result as well: this rate is too high
+            run, diverged = stop.run, True
         seconds = time.perf_counter() - began
         score = evaluate(run.model, task)
         return {
             "correct": score.correct,
             "total": score.total,
+            "diverged": diverged,
             "trained_parameters": run.trained_parameters,
-            "peak_bytes": run.memory.peak,
-            "parameter_bytes": run.memory.parameters,
+            "peak_bytes": run.memory and run.memory.peak,
+            "parameter_bytes": run.memory and run.memory.parameters,
             "seconds": round(seconds, 2),
             "loss_rise": round(forgetting(base, run.model).rise, 4) if base.kind == "causal" else None,
             "made": _circumstances(base),
@@ -88,16 +91,20 @@ def points(name: str) -> list[Point]:
 def bench(name: str, folder: Path | None = None) -> Iterator[tuple[int, int, dict]]:
     """Run the points of a sweep that are not stored yet, store each at once, and yield (number, of, row)."""
     path = (folder or cache.course_data() / "results") / f"{name}.json"
-    todo = points(name)
-    rows = [row for row in _rows(path) if _point(row) in todo]  # others belong to an older sweep
+    todo, stored = points(name), _rows(path)
+    rows = [row for row in stored if _point(row) in todo]  # others belong to an older sweep
     done = [_point(row) for row in rows]
+    if len(rows) < len(stored):
+        _store(path, name, rows)
     for point in todo:
         if point not in done:
-            row = asdict(point) | point.run()
-            rows.append(row)
-            content = {"command": f"labkit bench {name}", "rows": rows}
-            cache.write_text(path, json.dumps(content, indent=1) + "\n")
-            yield len(rows), len(todo), row
+            rows.append(asdict(point) | point.run())
+            _store(path, name, rows)
+            yield len(rows), len(todo), rows[-1]
+
+
+def _store(path: Path, name: str, rows: list[dict]) -> None:
+    cache.write_text(path, json.dumps({"command": f"labkit bench {name}", "rows": rows}, indent=1) + "\n")
 
 
 def results(name: str) -> pd.DataFrame:
@@ -122,19 +129,25 @@ def repeat(row: pd.Series | dict) -> dict:
     return _point(dict(row)).run()
 
 
-def _point(row: dict) -> Point:
-    return Point(**{key: row[key] for key in Point.__dataclass_fields__})
+def _point(row: dict) -> Point | None:
+    """Return the point of a row; None where the row has not all that a point needs today."""
+    if not row.keys() >= Point.__dataclass_fields__.keys():
+        return None
+    # pandas hands out numpy's numbers, which are no whole numbers to a TrainingConfig.
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
+    return Point(**{key: plain[key] for key in Point.__dataclass_fields__})
 
 
 def _rows(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["rows"]
-    except (ValueError, KeyError, TypeError) as problem:
-        raise LabkitError(
-            f"{path} holds no results of `labkit bench`.", "Restore it, or remove it and run again."
-        ) from problem
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        if all(row["model"] for row in rows):
+            return rows
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise LabkitError(f"{path} holds no results of `labkit bench`.", "Restore it, or remove it and run again.")
 
 
 @lru_cache(maxsize=1)

@@ -42,7 +42,7 @@ def lora_targets() -> Iterator[dict]:
 
 
 def qlora() -> Iterator[dict]:
-    """Full fine-tuning, LoRA and QLoRA on the causal model, and the variants of LoRA."""
+    """Full fine-tuning, LoRA and QLoRA on the causal model."""
     yield from _seeds(SMOLLM2, {"name": "full"}, 1e-4)
     yield from _seeds(SMOLLM2, {"name": "lora"}, 1e-3)
     yield from _seeds(SMOLLM2, {"name": "qlora"}, 1e-3)

@@ -27,7 +27,7 @@ def home() -> Path:
 def course_data() -> Path:
     """Return the folder of files written for this course: beside the package in a clone, inside it in a wheel."""
     package = Path(__file__).resolve().parents[1]
-    return next(path for path in (package.parent / "data", package / "data") if path.is_dir())
+    return next(path for path in (package / "data", package.parent / "data") if path.is_dir())
 
 
 def offline() -> bool:
@@ -106,12 +106,14 @@ def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and move it into place, so that it is never half there."""
     with writing_to(path.parent):
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)  # temporary files are private at first
-        os.replace(file.name, path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            os.chmod(name, 0o644)  # temporary files are private at first
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -31,9 +31,7 @@ def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tenso
     if not torch.equal(codes, codes.round()):
         return "✗ Codes are whole numbers: round them."
     if torch.allclose(codes * scale, torch.round(x / scale) * scale):
-        return (
-            f"✗ This grid does not reach exactly to the largest number: its scale is {scale:.4f}."
-        )
+        return f"✗ This grid does not reach exactly to the largest number: its scale is {scale:.4f}."
     return "✗ codes · scale should come close to x. For [0.5, −2.54, 1, 0] it gives " + str((codes * scale).tolist())
 
 

@@ -1,4 +1,4 @@
-"""4-bit layers of bitsandbytes: made, guarded against a silent error on some processors, and counted."""
+"""4-bit layers of bitsandbytes: made, guarded against lost gradients on some processors, and counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labkit.quant.blockwise import quantize
 
 
 class SilentGradientWarning(UserWarning):
-    """4-bit layers would have lost gradients without a word; they were mended."""
+    """4-bit layers would have lost gradients without an error; they were mended."""
 
 
 def load_bitsandbytes() -> ModuleType:
@@ -99,7 +99,8 @@ def guard(module: nn.Module) -> None:
 
     On a CPU with AVX512-BF16, the first forward pass in evaluation mode without gradients repacks the
     weight in place for a kernel that has no backward pass. From then on the layer passes no gradient to
-    its input, in training mode too, and nothing tells.
+    its input, in training mode too. No error is raised; torch's warning that gemv_4bit has no autograd
+    kernel is all that can be seen of it.
 
     Warns:
         SilentGradientWarning: a layer was not guarded yet. It is now.
@@ -111,7 +112,7 @@ def guard(module: nn.Module) -> None:
     if any(getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers):
         raise LabkitError(
             "This model's 4-bit weights were repacked for inference by bitsandbytes when it was evaluated: its layers "
-            "no longer pass gradients on, and training would go wrong without a word.",
+            "no longer pass gradients on, and training would go wrong without an error.",
             "Load the model again, and call labkit.quant.bnb.guard(module) or train it before the first evaluation.",
         )
     unguarded = [layer for layer in layers if layer.support_avx512bf16_for_cpu]

@@ -106,6 +106,85 @@ def test_other_failures_pass_as_they_are(tmp_path, problem):
     assert caught.value is problem
 
 
+@pytest.fixture
+def note(tmp_path):
+    path = tmp_path / "note.json"
+    path.write_text("old")
+    return path
+
+
+def test_a_text_is_written_and_its_folder_made(tmp_path):
+    path = tmp_path / "deep" / "folder" / "note.txt"
+    cache.write_text(path, "Größe: 4 → 8\n")
+    assert path.read_bytes() == "Größe: 4 → 8\n".encode()
+    assert os.listdir(path.parent) == ["note.txt"]
+
+
+def test_a_written_text_takes_the_place_of_the_old_one(note):
+    cache.write_text(note, "new")
+    assert tree(note.parent) == {"note.json": "new"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077], ids=["022", "077"])
+def test_a_written_text_can_be_read_by_others(note, umask):
+    before = os.umask(umask)
+    try:
+        cache.write_text(note, "new")
+    finally:
+        os.umask(before)
+    assert note.stat().st_mode & 0o044 == 0o044
+
+
+def test_whoever_looks_sees_the_old_text_until_the_new_one_is_whole(note, monkeypatch):
+    seen, replace = [], os.replace
+
+    def look(source, target):
+        seen.append((note.read_text(), Path(source).read_text(), Path(source).parent))  # a rename needs one disk
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    cache.write_text(note, "new")
+    assert seen == [("old", "new", note.parent)]
+
+
+@pytest.mark.parametrize(
+    ("problem", "raised"),
+    [
+        (OSError(errno.EIO, "the disk hiccups"), OSError),
+        (OSError(errno.ENOSPC, "No space left on device"), LabkitError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+    ids=["broken", "full", "interrupted"],
+)
+def test_a_failure_leaves_the_old_text_and_no_temporary_file(note, monkeypatch, problem, raised):
+    def fail(*_):
+        raise problem
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(raised):
+        cache.write_text(note, "new")
+    assert tree(note.parent) == {"note.json": "old"}
+
+
+def test_a_text_that_cannot_be_encoded_leaves_the_old_one_and_no_temporary_file(note):
+    with pytest.raises(UnicodeEncodeError):
+        cache.write_text(note, "half a character: \ud800")
+    assert tree(note.parent) == {"note.json": "old"}
+
+
+@pytest.mark.parametrize("place", ["data", "labkit/data"], ids=["in a clone", "in a wheel"])
+def test_the_courses_data_lie_beside_the_package_or_inside_it(tmp_path, monkeypatch, place):
+    module = tmp_path / "labkit" / "assets" / "cache.py"
+    module.parent.mkdir(parents=True)
+    (tmp_path / place).mkdir()
+    monkeypatch.setattr(cache, "__file__", str(module))
+    assert cache.course_data() == tmp_path / place
+
+
+def test_the_courses_data_are_there():
+    assert (cache.course_data() / "general_knowledge.jsonl").is_file()
+
+
 def test_the_home_is_where_the_variable_says(tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     assert cache.home() == tmp_path
