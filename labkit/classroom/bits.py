@@ -17,14 +17,14 @@ from labkit.classroom.exercises import exercise, untouched
 )
 def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> str:
     """Notebook 03: absmax quantization to 8 bits."""
-    x = torch.tensor([0.5, -2.54, 1.0, 0.0])
+    x = torch.tensor([0.5, -2.54, 1.013, 0.0])
     result = answer(x.clone())
     if untouched(result):
         return "○ absmax_int8: not attempted yet"
     if not isinstance(result, tuple | list) or len(result) != 2:
         return "✗ Return two things: the codes and the scale."
     codes, scale = torch.as_tensor(result[0]).float(), float(result[1])
-    if torch.allclose(codes, torch.tensor([25.0, -127.0, 50.0, 0.0])) and math.isclose(scale, 0.02, rel_tol=1e-4):
+    if torch.allclose(codes, torch.tensor([25.0, -127.0, 51.0, 0.0])) and math.isclose(scale, 0.02, rel_tol=1e-4):
         return "✓ Right: 127 steps on each side of zero, and zero stays zero."
     if codes.abs().max() == 128:
         return "✗ int8 reaches from −128 to 127. Use 127, so that the grid is the same on both sides."
@@ -32,7 +32,7 @@ def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tenso
         return "✗ Codes are whole numbers: round them."
     if torch.allclose(codes * scale, torch.round(x / scale) * scale):
         return f"✗ This grid does not reach exactly to the largest number: its scale is {scale:.4f}."
-    return "✗ codes · scale should come close to x. For [0.5, −2.54, 1, 0] it gives " + str((codes * scale).tolist())
+    return "✗ codes · scale should come close to x. For [0.5, −2.54, 1.013, 0] it gives " + str((codes * scale).tolist())
 
 
 @exercise(
@@ -86,17 +86,17 @@ def relative_difference(answer: Callable[[torch.Tensor, torch.Tensor], float]) -
 )
 def qlora_bytes(answer: Callable[[float, float], float]) -> str:
     """Notebook 04: bytes that QLoRA needs besides the activations."""
-    result = answer(8e9, 1e6)
+    result = answer(8e9, 1e8)
     if untouched(result):
         return "○ qlora_bytes: not attempted yet"
-    right = 8e9 * 4.127 / 8 + 16e6
+    right = 8e9 * 4.127 / 8 + 16e8
     mistakes = {
-        8e9 * 4.127 + 16e6: "You counted bits where bytes are asked for.",
+        8e9 * 4.127 + 16e8: "You counted bits where bytes are asked for.",
         8e9 * 4.127 / 8: "The adapter is trained: it needs weights, gradients and two means of AdamW.",
-        8e9 * 4.127 / 8 + 4e6: "The adapter's weights are in. Its gradients and AdamW's two means are not.",
-        (8e9 + 1e6) * 16: "That is full fine-tuning. Here the 8 billion are frozen and stored in 4 bits.",
+        8e9 * 4.127 / 8 + 4e8: "The adapter's weights are in. Its gradients and AdamW's two means are not.",
+        (8e9 + 1e8) * 16: "That is full fine-tuning. Here the 8 billion are frozen and stored in 4 bits.",
     }
     if math.isclose(result, right, rel_tol=1e-3) and math.isclose(answer(0, 1), 16, rel_tol=1e-3):
-        return "✓ Right: a model of 8 billion takes 4.1 GB, and its adapter next to nothing."
+        return "✓ Right: a model of 8 billion takes 4.1 GB, and a large adapter of 100 million 1.6 GB more."
     wrong = next((text for value, text in mistakes.items() if math.isclose(result, value, rel_tol=1e-3)), "")
-    return f"✗ {wrong or f'For 8 billion frozen and 1 million trained parameters you got {result / 1e9:.2f} GB.'}"
+    return f"✗ {wrong or f'For 8 billion frozen and 100 million trained parameters you got {result / 1e9:.2f} GB.'}"
