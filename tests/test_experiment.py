@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 import labkit as lk
+from labkit.experiment import describe
 
 QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
 
@@ -39,7 +40,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", lk.QLoRA(block_size=32)])
 def test_the_model_it_starts_from_is_left_as_it_was(tiny, colours, ids, method):
     before, logits = state(tiny), outputs(tiny, ids)
     run = lk.finetune(tiny, colours, method, **QUICK)
@@ -50,7 +51,7 @@ def test_the_model_it_starts_from_is_left_as_it_was(tiny, colours, ids, method):
     assert all(p.requires_grad and p.grad is None for p in tiny.module.parameters())
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", lk.QLoRA(block_size=32)])
 def test_an_encoder_is_left_as_it_was(tiny_encoder, colours, ids, method):
     before = state(tiny_encoder)
     run = lk.finetune(tiny_encoder, colours, method, **QUICK)
@@ -73,7 +74,7 @@ def test_the_run_says_what_was_done(tiny, colours):
     run = lk.finetune(tiny, colours, lk.LoRA(rank=2), steps=3, batch_size=4, seed=5, progress=False)
     assert run.method == lk.LoRA(rank=2)
     assert run.config == lk.TrainingConfig(steps=3, batch_size=4, seed=5, learning_rate=lk.LoRA().learning_rate)
-    assert run.base == {"name": "tiny", "fingerprint": tiny.fingerprint()}
+    assert run.base == describe(tiny)
     assert run.task == "your dataset"
     assert run.labels == ()  # a causal model writes its answers and has no list of classes
     assert len(run.history) == 3
@@ -116,7 +117,18 @@ def test_two_adapters_live_on_one_base(tiny, colours, ids):
         assert mine == shared
 
 
-@pytest.mark.parametrize("method", ["full", lk.LoRA(rank=4, alpha=7.5, dropout=0.1, target_modules=["q_proj"])])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "full",
+        lk.LoRA(rank=4, alpha=7.5, dropout=0.1, target_modules=["q_proj"]),
+        lk.LoRA(rank=4, variant="dora"),
+        lk.LoRA(rank=4, variant="pissa", rslora=True),
+        lk.QLoRA(block_size=32),
+        lk.QLoRA(block_size=32, backend="labkit", format="int4", double=False, target_modules=["v_proj"]),
+    ],
+    ids=["full", "lora", "dora", "pissa", "qlora", "qlora labkit"],
+)
 def test_a_saved_run_comes_back_bit_for_bit(tiny, colours, ids, home, method):
     run = lk.finetune(tiny, colours, method, **QUICK)
     folder = run.save("mine")
@@ -132,7 +144,7 @@ def test_a_saved_run_comes_back_bit_for_bit(tiny, colours, ids, home, method):
     assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".json", ".md"}
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", lk.QLoRA(block_size=32)])
 def test_a_saved_encoder_comes_back_with_its_head(tiny_encoder, colours, ids, home, method):
     run = lk.finetune(tiny_encoder, colours, method, **QUICK)
     run.save("mine")
@@ -175,16 +187,161 @@ def test_a_run_loads_its_base_by_name(tiny, colours, ids, home, tmp_path):
     assert loaded.model.name == str(tmp_path / "base")
     prompts = colours.test["prompt"]
     ours, theirs = (lk.label_probabilities(model, prompts, colours.labels) for model in (run.model, loaded.model))
-    torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)  # loaded in this computer's own precision
+    assert torch.equal(ours, theirs)
 
 
-def test_a_run_is_not_loaded_onto_another_base(tiny, colours, home):
-    lk.finetune(tiny, colours, "lora", **QUICK).save("mine")
-    other = tiny.copy(share_weights=False)
+@pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
+@pytest.mark.parametrize("method", [lk.LoRA(rank=4), lk.QLoRA(block_size=32)], ids=["lora", "qlora"])
+@pytest.mark.parametrize("given", [True, False])
+def test_an_adapter_on_a_4_bit_model_comes_back_bit_for_bit(tiny, colours, ids, home, tmp_path, backend, method, given):
+    tiny.module.save_pretrained(tmp_path / "base")
+    tiny.tokenizer.save_pretrained(tmp_path / "base")
+    floats = lk.load_model(str(tmp_path / "base"), device="cpu", precision="float32")
+    base = lk.quantize_model(floats, lk.Quantization(block_size=32, backend=backend))
+    if isinstance(method, lk.QLoRA):
+        method = lk.QLoRA(block_size=32, backend=backend)
+    run = lk.finetune(base, colours, method, **QUICK)
+    run.save("mine")
+
+    loaded = lk.load_run("mine", base) if given else lk.load_run("mine")
+
+    assert torch.equal(outputs(loaded.model, ids), outputs(run.model, ids))
+    assert not torch.equal(outputs(loaded.model, ids), outputs(base, ids))
+    assert loaded.model.quantization == base.quantization
+    assert loaded.base == run.base == describe(base)
+    assert loaded.trained_parameters == run.trained_parameters
+
+
+@pytest.mark.parametrize("kind", ["tiny", "tiny_encoder"])
+def test_a_qlora_run_holds_little_and_loads_its_base_by_name(request, colours, ids, home, tmp_path, kind):
+    model = request.getfixturevalue(kind)
+    model.module.save_pretrained(tmp_path / "base")
+    model.tokenizer.save_pretrained(tmp_path / "base")
+    base = lk.load_model(str(tmp_path / "base"), device="cpu", precision="float32")
+    run = lk.finetune(base, colours, lk.QLoRA(rank=2, block_size=32), **QUICK)
+    folder = run.save("mine")
+    loaded = lk.load_run("mine")
+    assert torch.equal(outputs(loaded.model, ids), outputs(run.model, ids))
+    assert loaded.model.quantization == run.method.quantization
+    assert loaded.base["quantization"] is None  # it was the method that quantized
+    written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert written < 4 * run.trained_parameters + 10_000
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_base_is_loaded_in_the_precision_of_the_training(tiny, colours, ids, home, tmp_path, precision):
+    tiny.module.save_pretrained(tmp_path / "base")
+    tiny.tokenizer.save_pretrained(tmp_path / "base")
+    base = lk.load_model(str(tmp_path / "base"), device="cpu", precision=precision)
+    run = lk.finetune(base, colours, "lora", **QUICK)
+    run.save("mine")
+    loaded = lk.load_run("mine").model
+    assert str(loaded.precision) == f"torch.{precision}"
+    with loaded.autocast():
+        assert torch.equal(outputs(loaded, ids), outputs(run.model, ids))
+
+
+def test_a_base_is_described_by_all_that_changes_its_answers(tiny):
+    described = describe(tiny)
+    assert described == {
+        "name": "tiny",
+        "fingerprint": tiny.fingerprint(),
+        "precision": "float32",
+        "quantization": None,
+    }
+    tiny.precision = torch.bfloat16
+    assert describe(tiny) == described | {"precision": "bfloat16"}
+    quantized = lk.quantize_model(tiny, lk.Quantization("fp4", 32, False, "labkit"))
+    stored = {"format": "fp4", "block_size": 32, "double": False, "backend": "labkit"}
+    assert describe(quantized) == described | {"precision": "bfloat16", "quantization": stored}
+    assert json.loads(json.dumps(describe(quantized))) == describe(quantized)
+
+
+def other_weights(base):
+    other = base.copy(share_weights=False)
     with torch.no_grad():
         other.module.model.norm.weight += 0.5
-    with pytest.raises(lk.LabkitError, match=f"trained on tiny .{tiny.fingerprint()}.*{other.fingerprint()}"):
+    return other
+
+
+def other_precision(base):
+    other = base.copy(share_weights=True)
+    other.precision = torch.bfloat16
+    return other
+
+
+def in_4_bits(base, **settings):
+    return lk.quantize_model(base, lk.Quantization(**{"block_size": 32, **settings}))
+
+
+@pytest.mark.parametrize("make", [other_weights, other_precision, in_4_bits], ids=lambda make: make.__name__)
+def test_a_run_is_not_loaded_onto_another_base(tiny, colours, ids, home, make):
+    run = lk.finetune(tiny, colours, "lora", **QUICK)
+    run.save("mine")
+    other = make(tiny)
+    (key,) = (key for key, value in describe(tiny).items() if value != describe(other)[key])
+
+    message = f"mine was trained on tiny, .*{key} {describe(tiny)[key]} there, {describe(other)[key]} here"
+    message = message.replace("{", "[{]")
+    with pytest.raises(lk.LabkitError, match=message) as caught:
         lk.load_run("mine", other)
+    assert "force=True" in caught.value.remedy
+
+    forced = lk.load_run("mine", other, force=True)
+    for name, tensor in forced.model.trainable().items():
+        assert torch.equal(tensor, run.model.module.get_parameter(name))
+    assert describe(other) == describe(make(tiny))
+    assert forced.base == run.base == describe(tiny)
+
+
+@pytest.mark.parametrize(
+    ("settings", "here"),
+    [({"format": "fp4"}, "'format': 'fp4'"), ({"double": False}, "'double': False"), ({"backend": "labkit"}, "labkit")],
+)
+def test_a_run_in_4_bits_is_not_loaded_onto_other_4_bits(tiny, colours, home, settings, here):
+    base = in_4_bits(tiny)
+    lk.finetune(base, colours, "lora", **QUICK).save("mine")
+    there = "'format': 'nf4', 'block_size': 32, 'double': True, 'backend': 'bitsandbytes'"
+    with pytest.raises(lk.LabkitError, match=rf"\(quantization [{{]{there}[}}] there, .*{here}.* here\)"):
+        lk.load_run("mine", in_4_bits(tiny, **settings))
+    with pytest.raises(lk.LabkitError, match="there, None here"):
+        lk.load_run("mine", tiny)
+    assert lk.load_run("mine", base).model.quantization == base.quantization
+
+
+def test_all_that_differs_is_told(tiny, colours, home):
+    lk.finetune(tiny, colours, "lora", **QUICK).save("mine")
+    with pytest.raises(
+        lk.LabkitError, match=r"fingerprint .* there, .*; precision float32 there, bfloat16 here; quant"
+    ):
+        lk.load_run("mine", in_4_bits(other_precision(other_weights(tiny))))
+
+
+def test_a_renamed_base_is_the_same_base(tiny, colours, ids, home):
+    run = lk.finetune(tiny, colours, "lora", **QUICK)
+    run.save("mine")
+    tiny.name = "renamed"
+    assert torch.equal(outputs(lk.load_run("mine", tiny).model, ids), outputs(run.model, ids))
+
+
+def test_a_run_that_was_saved_without_precision_is_still_loaded(tiny, colours, ids, home):
+    run = lk.finetune(tiny, colours, "lora", **QUICK)
+    path = run.save("mine") / "run.json"
+    record = json.loads(path.read_text())
+    del record["base"]["precision"], record["base"]["quantization"]
+    path.write_text(json.dumps(record))
+    assert torch.equal(outputs(lk.load_run("mine", tiny).model, ids), outputs(run.model, ids))
+    with pytest.raises(lk.LabkitError, match="fingerprint"):
+        lk.load_run("mine", other_weights(tiny))
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_run_is_not_loaded_onto_a_model_with_another_adapter(tiny, colours, home, quantized):
+    base = in_4_bits(tiny) if quantized else tiny
+    other = lk.finetune(base, colours, "lora", seed=2, **QUICK).model
+    lk.finetune(base, colours, "lora", seed=1, **QUICK).save("mine")
+    with pytest.raises(lk.LabkitError, match="adapter already"):
+        lk.load_run("mine", other, force=True)
 
 
 def test_an_unknown_run_lists_those_there_are(tiny, colours, home):
@@ -238,8 +395,8 @@ def test_an_unknown_setting_gets_the_nearest_name(tiny, colours):
 
 
 def test_an_unknown_method_lists_those_there_are(tiny, colours):
-    with pytest.raises(lk.LabkitError, match=r"no method called 'qlora'.*\n.*Valid names: full, lora"):
-        lk.finetune(tiny, colours, "qlora")
+    with pytest.raises(lk.LabkitError, match=r"no method called 'qlorra'.*\n.*'qlora'.*Valid names: full, lora, qlora"):
+        lk.finetune(tiny, colours, "qlorra")
 
 
 def test_a_bad_setting_is_named_before_anything_is_done(tiny, colours, tmp_path):

@@ -103,11 +103,6 @@ class Model:
         A method that inserts layers into a copy that shares weights leaves this model untouched.
         """
         if not share_weights:
-            if self.quantization:
-                raise LabkitError(
-                    f"{self.name} is stored in 4 bits ({self.quantization.format}), which cannot be trained.",
-                    "Use QLoRA or LoRA on it, or full fine-tuning on the model as load_model gives it.",
-                )
             return replace(self, module=copy.deepcopy(self.module).float(), head=copy.deepcopy(self.head))
         # deepcopy looks objects up in `memo` before it copies them: here each weight is found there
         # already, as a new Parameter over the old storage, so that only the modules are copied.

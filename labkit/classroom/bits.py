@@ -32,7 +32,9 @@ def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tenso
         return "✗ Codes are whole numbers: round them."
     if torch.allclose(codes * scale, torch.round(x / scale) * scale):
         return f"✗ This grid does not reach exactly to the largest number: its scale is {scale:.4f}."
-    return "✗ codes · scale should come close to x. For [0.5, −2.54, 1.013, 0] it gives " + str((codes * scale).tolist())
+    return "✗ codes · scale should come close to x. For [0.5, −2.54, 1.013, 0] it gives " + str(
+        (codes * scale).tolist()
+    )
 
 
 @exercise(

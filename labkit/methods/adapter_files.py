@@ -73,6 +73,15 @@ def adapted_layers(model: Model) -> dict[str, LoRALinear]:
     return {path: layer for path, layer in model.module.named_modules() if hasattr(layer, "lora_A")}
 
 
+def require_no_adapter(model: Model) -> None:
+    """Raise a ``LabkitError`` where ``model`` has LoRA layers."""
+    if adapted_layers(model):
+        raise LabkitError(
+            f"{model.name} has an adapter already.",
+            "Make it part of the weights first, with lk.merge(model), or start from the base model.",
+        )
+
+
 def _factors(layer: LoRALinear) -> dict[str, torch.Tensor]:
     A, B = layer.lora_A, layer.lora_B
     if hasattr(layer, "first_A"):

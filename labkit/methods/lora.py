@@ -17,6 +17,7 @@ from labkit.errors import LabkitError, unknown
 from labkit.methods import adapter_files
 from labkit.methods.registry import Method, register, require_positive
 from labkit.methods.targets import find_targets, replace_layer
+from labkit.quant.layers import is_4bit
 
 
 class LoRALinear(nn.Module):
@@ -36,6 +37,7 @@ class LoRALinear(nn.Module):
         self.lora_A = nn.Parameter(torch.empty(rank, base.in_features, device=device))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.train(base.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return Wx + s·B(Ax): two thin products, never the matrix BA."""
@@ -51,11 +53,16 @@ class LoRALinear(nn.Module):
         """Return the update of the weight, s·BA, shape (out, in), in float32."""
         return self.scale * (self.lora_B.float() @ self.lora_A.float())
 
+    @property
+    def frozen(self) -> torch.Tensor:
+        """The weight W without the update, also after a merge."""
+        return self.original[0] if self.original else self.base.weight
+
     @torch.no_grad()
     def merge(self) -> None:
         """Add the update to the weight, rounded to its type, so that the layer costs no more than before."""
         if not self.original:
-            weight = require_plain(self.base).weight
+            weight = require_floats(self.base).weight
             merged = (weight.float() + self.delta()).to(weight.dtype)
             # Not in place: other models may share the old weight, and ``unmerge`` needs every bit of it.
             self.original = (weight,)
@@ -68,14 +75,14 @@ class LoRALinear(nn.Module):
             self.original = ()
 
 
-def require_plain(layer: nn.Module) -> nn.Linear:
-    """Return ``layer``, or raise a ``LabkitError`` where its weight is not a matrix of floats."""
+def require_floats(layer: nn.Module) -> nn.Module:
+    """Return ``layer``, or raise a ``LabkitError`` where its weight is stored in 4 bits."""
     if not layer.weight.is_floating_point():
         raise LabkitError(
-            "This needs a weight of floats, and the layer's is in 4 bits. An update merged into it would have to be "
-            "rounded to the 16 levels again, and most of a fine update is smaller than half a step between them.",
-            "To merge, use lk.merge(model, dequantize=True), which turns the weights into floats first; they become "
-            "four to eight times as large.",
+            "An update cannot be merged into a weight in 4 bits: the sum would have to be rounded to the 16 levels "
+            "again, and most of a fine update is smaller than half a step between them.",
+            "Use lk.merge(model, dequantize=True), which turns the weights into floats first; they become four to "
+            "eight times as large.",
         )
     return layer
 
@@ -124,9 +131,15 @@ class LoRA(Method):
 
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
         """Return a model with adapters of its own over the same base weights, which are not copied."""
+        adapter_files.require_no_adapter(model)
         tuned = model if inplace else model.copy(share_weights=True)
         layers = find_targets(tuned.module, self.target_modules)
         for path, layer in layers.items():
+            if self.variant != "lora" and is_4bit(layer):
+                raise LabkitError(
+                    f"The variant {self.variant!r} needs weights in floats, and {path} is stored in 4 bits.",
+                    'Use variant="lora", or the model as load_model gives it.',
+                )
             if self.rank > (limit := min(layer.in_features, layer.out_features)):
                 raise LabkitError(
                     f"rank={self.rank} is more than {path} can have: it is {layer.out_features} × {layer.in_features}.",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labkit.methods.lora import VARIANTS, LoRALinear, require_plain
+from labkit.methods.lora import VARIANTS, LoRALinear
 
 
 class DoRALinear(LoRALinear):
@@ -18,7 +18,7 @@ class DoRALinear(LoRALinear):
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
-        self.magnitude = nn.Parameter(require_plain(base).weight.detach().float().norm(dim=1))
+        self.magnitude = nn.Parameter(base.weight.detach().float().norm(dim=1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rescaled product; the bias is not rescaled."""
@@ -30,12 +30,12 @@ class DoRALinear(LoRALinear):
 
     def delta(self) -> torch.Tensor:
         """Return what the trained layer's weight is more than W, shape (out, in), in float32."""
-        weight = self.base.weight.float()
+        weight = self.frozen.float()
         return self._factor().detach()[:, None] * (weight + super().delta()) - weight
 
     def _factor(self) -> torch.Tensor:
         with torch.no_grad():
-            norm = (self.base.weight.float() + super().delta()).norm(dim=1)
+            norm = (self.frozen.float() + super().delta()).norm(dim=1)
         return self.magnitude / norm
 
 
@@ -49,7 +49,7 @@ class PiSSALinear(LoRALinear):
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
-        U, S, Vh = torch.linalg.svd(require_plain(base).weight.detach().float(), full_matrices=False)
+        U, S, Vh = torch.linalg.svd(base.weight.detach().float(), full_matrices=False)
         root = (S[:rank] / scale).sqrt()
         with torch.no_grad():
             self.lora_A.copy_(root[:, None] * Vh[:rank])

@@ -28,7 +28,7 @@ def merge(model: Model, *, dequantize: bool = False) -> Model:
     if not layers:
         raise LabkitError(f"{model.name} has no LoRA layers to merge.", "Pass the model of a LoRA run: run.model.")
     for path, layer in layers.items():
-        if dequantize and model.quantization:
+        if dequantize and is_4bit(layer.base):
             layer.base = dequantized(layer.base, model.precision)
         layer.merge()
         replace_layer(merged.module, path, layer.base)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.methods.adapter_files import require_no_adapter
 from labkit.methods.lora import LoRA
 from labkit.methods.registry import register
 from labkit.methods.targets import find_targets, replace_layer
@@ -29,7 +32,14 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
             f"{model.name} is stored in 4 bits already: {model.quantization}.",
             "Quantize the model as load_model gives it; quantizing twice would add a second error.",
         )
+    require_no_adapter(model)
     quantization = quantization or Quantization()
+    for path, layer in find_targets(model.module, "all-linear").items():  # all of them before any is replaced
+        if not torch.isfinite(layer.weight).all():
+            raise LabkitError(
+                f"The weight of {path} is not finite everywhere.",
+                "Look where the weights came from: training may have diverged.",
+            )
     origin = model.fingerprint()
     made = model if inplace else model.copy(share_weights=True)
     made.module.requires_grad_(False)
@@ -78,5 +88,6 @@ class QLoRA(LoRA):
                 f"{model.name} is stored as {model.quantization}, and this method asks for {self.quantization}.",
                 "Pass the model as load_model gives it, or a method with the model's own settings.",
             )
+        find_targets(model.module, self.target_modules)  # a wrong name is to be found before anything is changed
         base = model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)
         return super().apply(base, inplace=inplace)

@@ -14,8 +14,11 @@ from labkit.errors import LabkitError
 from labkit.quant.blocks import check_block_size, check_quantizable
 from labkit.quant.blockwise import quantize
 
+# On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing: nothing a learner can use.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-class SilentGradientWarning(UserWarning):
+
+class LostGradientWarning(UserWarning):
     """4-bit layers would have lost gradients without an error; they were mended."""
 
 
@@ -25,8 +28,6 @@ def load_bitsandbytes() -> ModuleType:
     Raises:
         LabkitError: it is missing or cannot be loaded.
     """
-    # On a CPU with AVX512-BF16 it logs that a faster kernel is not installed: nothing a learner can use.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         return importlib.import_module("bitsandbytes")
     except (ImportError, OSError, RuntimeError) as problem:
@@ -103,7 +104,7 @@ def guard(module: nn.Module) -> None:
     kernel is all that can be seen of it.
 
     Warns:
-        SilentGradientWarning: a layer was not guarded yet. It is now.
+        LostGradientWarning: a layer was not guarded yet. It is now.
 
     Raises:
         LabkitError: a layer was repacked already.
@@ -123,7 +124,7 @@ def guard(module: nn.Module) -> None:
             f"{len(unguarded)} 4-bit layers of bitsandbytes would have stopped passing gradients on after the first "
             "evaluation on this processor. labkit has switched the fast path off that does it "
             "(support_avx512bf16_for_cpu=False on each layer).",
-            SilentGradientWarning,
+            LostGradientWarning,
             stacklevel=2,
         )
 

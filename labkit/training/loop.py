@@ -127,10 +127,12 @@ class Trainer:
         module = self.model.module
         if on and not getattr(module, "supports_gradient_checkpointing", False):
             raise LabkitError(f"{self.model.name} has no gradient checkpointing.", "Set gradient_checkpointing=False.")
+        # transformers renamed gradient checkpointing to activation checkpointing in 5.x.
+        kind = "activation" if hasattr(module, "activation_checkpointing_enable") else "gradient"
         if on:
-            module.gradient_checkpointing_enable({"use_reentrant": False})
-        elif getattr(module, "is_gradient_checkpointing", False):
-            module.gradient_checkpointing_disable()
+            getattr(module, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        elif getattr(module, f"is_{kind}_checkpointing", False):
+            getattr(module, f"{kind}_checkpointing_disable")()
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
         """Return this process's batches of a step, and the weight of one learned token."""
@@ -145,6 +147,7 @@ class Trainer:
 
     def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        self._checkpointing(False)
         self.model.module.eval()
         kept = step
         if checkpoints:

@@ -362,3 +362,47 @@ def test_the_fingerprint_changes_with_any_tensor(tiny):
         assert tiny.fingerprint() != expected
         parameter.data.copy_(old)
     assert tiny.fingerprint() == expected
+
+
+# In 4 bits (the layers themselves: tests/methods/test_qlora.py)
+
+
+@pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
+def test_a_copy_in_4_bits_answers_alike_and_cannot_have_weights_of_its_own(tiny, backend):
+    made = lk.quantize_model(tiny, lk.Quantization(block_size=32, backend=backend))
+    copy = made.copy(share_weights=True)
+    assert torch.equal(logits(copy), logits(made))
+    assert not {id(m) for m in copy.module.modules()} & {id(m) for m in made.module.modules()}
+    with pytest.raises(lk.LabkitError, match=r"stored in 4 bits \(nf4\), which cannot be trained"):
+        made.copy(share_weights=False)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_model_in_4_bits_writes(saved, precision):
+    model = lk.load_model(str(saved), device="cpu", precision=str(precision).removeprefix("torch."))
+    texts = {
+        lk.quantize_model(model, lk.Quantization(block_size=32, backend=backend)).generate("One, two,", 5)
+        for backend in ("labkit", "bitsandbytes")
+    }
+    assert len(texts) == 1
+
+
+def test_bytes_are_counted_once_for_tied_and_shared_weights(tiny, tiny_encoder):
+    buffers = sum(b.numel() * b.element_size() for b in tiny.module.buffers())
+    assert tiny.nbytes == 4 * sum(p.numel() for p in tiny.parameters()) + buffers
+    store_linear_weights(tiny.module, torch.bfloat16)
+    linear = sum(m.weight.numel() for m in tiny.module.model.modules() if isinstance(m, torch.nn.Linear))
+    assert tiny.nbytes == 4 * sum(p.numel() for p in tiny.parameters()) - 2 * linear + buffers
+    bare = tiny_encoder.nbytes
+    tiny_encoder.head = torch.nn.Linear(32, 3)
+    assert tiny_encoder.nbytes - bare == 4 * (3 * 32 + 3)
+
+
+def test_the_real_model_in_4_bits_takes_a_third_and_still_knows_the_capital_of_france(smollm):
+    made = lk.quantize_model(smollm)
+    linear = sum(m.weight.numel() for m in smollm.module.model.modules() if isinstance(m, torch.nn.Linear))
+    size = next(m.weight.element_size() for m in smollm.module.model.modules() if isinstance(m, torch.nn.Linear))
+    saved_bits = 8 * (smollm.nbytes - made.nbytes) / linear
+    assert 8 * size - 4.2 < saved_bits < 8 * size - 4.1  # 4 bits, and about 0.13 for the scales
+    assert "134.5 million parameters, nf4" in repr(made)
+    assert "Paris" in made.generate("The capital of France is", max_new_tokens=4)

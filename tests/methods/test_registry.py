@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 import labkit as lk
-from labkit.methods import METHODS, FullFineTuning, LoRA, Method, get_method, register, registry
+from labkit.methods import METHODS, FullFineTuning, LoRA, Method, QLoRA, get_method, register, registry
 
 
 @pytest.fixture
@@ -15,13 +16,14 @@ def own_registry(monkeypatch):
     monkeypatch.setattr(registry, "METHODS", dict(METHODS))
 
 
-def test_both_methods_are_registered():
-    assert sorted(METHODS.items()) == [("full", FullFineTuning), ("lora", LoRA)]
+def test_all_methods_are_registered():
+    assert sorted(METHODS.items()) == [("full", FullFineTuning), ("lora", LoRA), ("qlora", QLoRA)]
 
 
 def test_a_name_gives_the_method_with_its_defaults():
     assert get_method("lora") == LoRA()
     assert get_method("full") == FullFineTuning()
+    assert get_method("qlora") == QLoRA() != LoRA()
 
 
 def test_an_instance_is_returned_as_it_is():
@@ -29,13 +31,21 @@ def test_an_instance_is_returned_as_it_is():
     assert get_method(method) is method
 
 
-@pytest.mark.parametrize("method", [FullFineTuning(learning_rate=3e-4), LoRA(rank=3, alpha=5, dropout=0.2)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        FullFineTuning(learning_rate=3e-4),
+        LoRA(rank=3, alpha=5, dropout=0.2),
+        LoRA(variant="dora", rslora=True),
+        QLoRA(rank=3, format="fp4", block_size=128, double=False, backend="labkit"),
+    ],
+)
 def test_settings_survive_the_way_to_json_and_back(method):
-    assert get_method(method.to_dict()) == method
+    assert get_method(json.loads(json.dumps(method.to_dict()))) == method
 
 
 def test_an_unknown_name_lists_the_valid_ones_and_the_nearest():
-    with pytest.raises(lk.LabkitError, match=r"'lorra'.*\n.*Did you mean 'lora'.*full, lora"):
+    with pytest.raises(lk.LabkitError, match=r"'lorra'.*\n.*Did you mean 'lora'.*full, lora, qlora"):
         get_method("lorra")
 
 

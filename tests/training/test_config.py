@@ -5,7 +5,7 @@ import torch
 from transformers import get_scheduler
 
 import labkit as lk
-from labkit.training.config import SCHEDULES, TrainingConfig
+from labkit.training.config import OPTIMIZERS, SCHEDULES, TrainingConfig
 
 COUNTS = ("steps", "batch_size", "accumulation", "max_length", "replay_every", "checkpoint_every")
 
@@ -36,6 +36,18 @@ def test_replay_at_every_step_is_refused():
 def test_a_schedule_with_a_typo_gets_the_nearest_name():
     with pytest.raises(lk.LabkitError, match=r"no schedule called 'cosin'.*\n.*'cosine'.*constant, cosine, linear"):
         TrainingConfig(schedule="cosin")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_can_be_chosen(optimizer):
+    # Whether the computer has what a paged one needs is known only where the model is.
+    assert TrainingConfig(optimizer=optimizer).optimizer == optimizer
+
+
+@pytest.mark.parametrize(("name", "near"), [("adam", "adamw"), ("paged_adam", "paged_adamw")])
+def test_an_optimizer_with_a_typo_gets_the_nearest_name(name, near):
+    with pytest.raises(lk.LabkitError, match=rf"no optimizer called '{name}'.*\n.*'{near}'.*adamw, paged_adamw"):
+        TrainingConfig(optimizer=name)
 
 
 def test_limits_are_allowed():

@@ -1,5 +1,6 @@
 import math
 import random
+import warnings
 from itertools import chain
 
 import pytest
@@ -310,3 +311,111 @@ def test_only_completions_and_ends_are_learned(tiny, colours):
     allowed = set(chain.from_iterable(tiny.tokenizer(colours.train["completion"][:])["input_ids"]))
     assert set(learned.tolist()) == allowed | {tiny.tokenizer.eos_token_id}
     assert share == 1 / len(learned)
+
+
+# Gradient checkpointing
+
+
+def long_examples(model, count=12):
+    """Examples long enough for what the blocks keep to be most of the activations."""
+    rng = random.Random(0)
+    size = model.module.config.vocab_size
+    if model.kind == "encoder":
+        return [Example([rng.randrange(3, size) for _ in range(60)], 0, label=i % 2) for i in range(count)]
+    return [Example([rng.randrange(3, size) for _ in range(100)], 1) for _ in range(count)]
+
+
+def train(model, method, **settings):
+    """Train a model of the method's for three steps; return the trainer and the gradients of each step."""
+    torch.manual_seed(0)
+    tuned = method.apply(model)
+    if model.kind == "encoder":
+        tuned.head = torch.nn.Linear(32, 2)
+    trainer = Trainer(tuned, long_examples(model), lk.TrainingConfig(steps=3, batch_size=4, **settings))
+    seen, make_step = [], trainer.optimizer.step
+
+    def step(*args):
+        seen.append({name: p.grad.clone() for name, p in trainer.named.items() if p.grad is not None})
+        make_step(*args)
+
+    trainer.optimizer.step = step
+    trainer.run()
+    return trainer, seen
+
+
+def checkpointed(model):
+    return {name for name, part in model.module.named_modules() if getattr(part, "gradient_checkpointing", False)}
+
+
+METHODS = [lk.FullFineTuning(), lk.LoRA(dropout=0.1), lk.QLoRA(block_size=32), lk.LoRA(variant="dora")]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["full", "lora", "qlora", "dora"])
+@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
+def test_gradient_checkpointing_changes_no_gradient_and_no_weight(request, fixture, method):
+    model = request.getfixturevalue(fixture)
+    without, expected = train(model, method)
+    with_it, found = train(model, method, gradient_checkpointing=True)
+
+    assert len(found) == 3
+    assert all(any(gradient.any() for gradient in step.values()) for step in found)
+    for step, other in zip(found, expected, strict=True):
+        assert distance(step, other) < 1e-6
+    assert distance(weights(with_it.model), weights(without.model)) < 1e-6
+    assert [row["loss"] for row in with_it.history] == pytest.approx([row["loss"] for row in without.history])
+
+
+@pytest.mark.parametrize("method", METHODS[1:], ids=["lora", "qlora", "dora"])
+@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
+def test_gradient_checkpointing_keeps_fewer_activations(request, fixture, method):
+    model = request.getfixturevalue(fixture)
+    without, _ = train(model, method)
+    with_it, _ = train(model, method, gradient_checkpointing=True)
+    assert with_it.memory.activations < 0.7 * without.memory.activations
+    assert with_it.memory.parameters == without.memory.parameters
+    assert with_it.memory.optimizer == without.memory.optimizer
+
+
+def test_gradient_checkpointing_is_on_in_the_run_and_off_after_it(tiny, colours):
+    seen = []
+    settings = {"steps": 2, "batch_size": 4, "gradient_checkpointing": True, **QUIET}
+    run = lk.finetune(
+        tiny, colours, "lora", callbacks=[lambda model, record, last: seen.append(checkpointed(model))], **settings
+    )
+    assert all(len(parts) >= 2 for parts in seen)  # both blocks
+    assert len(seen) == 2
+    assert not checkpointed(run.model)
+    assert not checkpointed(tiny)
+    after = lk.finetune(
+        lk.merge(run.model),
+        colours,
+        "full",
+        steps=1,
+        batch_size=4,
+        callbacks=[lambda model, *_: seen.append(checkpointed(model))],
+        **QUIET,
+    )
+    assert not seen[-1]
+    assert not checkpointed(after.model)
+
+
+def test_gradient_checkpointing_is_off_after_a_run_that_diverged(tiny, colours):
+    with pytest.raises(lk.TrainingDivergedError) as stop:
+        lk.finetune(
+            tiny, colours, steps=4, batch_size=4, gradient_checkpointing=True, callbacks=[Poison(1, "loss")], **QUIET
+        )
+    assert not checkpointed(stop.value.run.model)
+
+
+def test_a_model_without_gradient_checkpointing_is_refused(tiny, colours):
+    tiny.module.supports_gradient_checkpointing = False
+    with pytest.raises(lk.LabkitError, match=r"tiny has no gradient checkpointing\.\n.*gradient_checkpointing=False"):
+        lk.finetune(tiny, colours, steps=1, batch_size=4, gradient_checkpointing=True, **QUIET)
+    lk.finetune(tiny, colours, steps=1, batch_size=4, **QUIET)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_run_warns_of_nothing(tiny, colours, checkpointing):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lk.finetune(tiny, colours, steps=2, batch_size=4, gradient_checkpointing=checkpointing, **QUIET)

@@ -1,0 +1,178 @@
+import pytest
+import torch
+from torch import nn
+
+import labkit as lk
+from labkit.methods import LoRA, LoRALinear, QLoRA
+from labkit.methods.adapter_files import adapted_layers
+from labkit.quant.layers import is_4bit
+
+BACKENDS = ["labkit", "bitsandbytes"]
+
+
+@pytest.fixture
+def ids():
+    return torch.arange(1, 40).view(3, 13)
+
+
+@torch.no_grad()
+def outputs(model, ids):
+    with model.autocast():
+        return model.module.eval()(input_ids=ids)[0].float()
+
+
+def trained(model, method):
+    """A model as training might leave it: every number that is trained has moved."""
+    torch.manual_seed(1)
+    tuned = method.apply(model)
+    with torch.no_grad():
+        for parameter in tuned.trainable().values():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return tuned
+
+
+def kinds(model):
+    return {name: type(layer) for name, layer in model.module.named_modules()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rank": 4, "alpha": 6.0, "dropout": 0.3, "target_modules": ["q_proj", "up_proj"]},
+        {"rslora": True},
+        {"variant": "dora"},
+        {"variant": "pissa"},
+    ],
+)
+@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
+def test_the_merged_model_answers_as_the_adapted_one(request, ids, fixture, settings):
+    model = request.getfixturevalue(fixture)
+    if fixture == "tiny_encoder" and "target_modules" in settings:
+        settings = {**settings, "target_modules": ["query", "output.dense"]}
+    tuned = trained(model, LoRA(**settings))
+    expected = outputs(tuned, ids)
+
+    merged = lk.merge(tuned)
+
+    torch.testing.assert_close(outputs(merged, ids), expected, atol=1e-5, rtol=1e-5)
+    assert (expected - outputs(model, ids)).abs().max() > 1e-2
+    assert kinds(merged) == kinds(model)
+    assert not merged.trainable()
+
+
+def test_the_model_it_comes_from_stays_as_it_was(tiny, ids):
+    tuned = trained(tiny, LoRA())
+    before = {name: tensor.clone() for name, tensor in tuned.module.state_dict().items()}
+    expected, layers, base = outputs(tuned, ids), kinds(tuned), outputs(tiny, ids)
+
+    merged = lk.merge(tuned)
+    with torch.no_grad():
+        for layer in merged.module.model.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.zero_()
+
+    assert kinds(tuned) == layers
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tuned.module.state_dict().items())
+    assert torch.equal(outputs(tuned, ids), expected)
+    assert torch.equal(outputs(tiny, ids), base)
+
+
+def test_layers_without_an_adapter_share_their_weights(tiny):
+    merged = lk.merge(trained(tiny, LoRA(target_modules="q_proj")))
+    theirs = dict(tiny.module.named_parameters())
+    for name, parameter in merged.module.named_parameters():
+        assert (parameter.data_ptr() == theirs[name].data_ptr()) == ("q_proj" not in name)
+
+
+def test_a_model_with_merged_layers_merges_to_the_same(tiny):
+    tuned = trained(tiny, LoRA())
+    expected = lk.merge(tuned).module.state_dict()
+    for layer in adapted_layers(tuned).values():
+        layer.merge()
+    assert all(torch.equal(t, expected[name]) for name, t in lk.merge(tuned).module.state_dict().items())
+
+
+def test_an_encoder_keeps_its_head(tiny_encoder, colours):
+    run = lk.finetune(tiny_encoder, colours, "lora", steps=2, batch_size=4, learning_rate=1e-2, progress=False)
+    merged = lk.merge(run.model)
+    prompts = colours.test["prompt"]
+    one, two = (lk.label_probabilities(model, prompts, colours.labels) for model in (run.model, merged))
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dequantize", [False, True])
+def test_a_model_without_adapters_is_refused(tiny, dequantize):
+    quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32))
+    for model in (tiny, quantized, lk.merge(trained(tiny, LoRA()))):
+        with pytest.raises(lk.LabkitError, match="tiny has no LoRA layers to merge"):
+            lk.merge(model, dequantize=dequantize)
+
+
+# Weights in 4 bits
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_merging_into_4_bits_is_refused(tiny, ids, backend):
+    tuned = trained(tiny, QLoRA(block_size=32, backend=backend))
+    expected = outputs(tuned, ids)
+    with pytest.raises(lk.LabkitError, match="in 4 bits") as caught:
+        lk.merge(tuned)
+    assert "lk.merge(model, dequantize=True)" in caught.value.remedy
+    with pytest.raises(lk.LabkitError, match="in 4 bits"):
+        next(iter(adapted_layers(tuned).values())).merge()
+    assert torch.equal(outputs(tuned, ids), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
+@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
+def test_dequantized_and_merged_it_answers_as_in_4_bits(request, ids, fixture, targets, double, backend):
+    model = request.getfixturevalue(fixture)
+    if fixture == "tiny_encoder" and targets != "all-linear":
+        targets = ["query", "attention.output.dense"]
+    tuned = trained(model, QLoRA(block_size=32, double=double, backend=backend, target_modules=targets))
+    expected, layers = outputs(tuned, ids), kinds(tuned)
+
+    merged = lk.merge(tuned, dequantize=True)
+
+    torch.testing.assert_close(outputs(merged, ids), expected, atol=1e-5, rtol=1e-5)
+    assert kinds(merged) == kinds(model)  # plain linear layers everywhere, adapted or not
+    assert merged.quantization is None
+    assert merged.fingerprint() != tuned.fingerprint()
+    assert kinds(tuned) == layers
+    assert torch.equal(outputs(tuned, ids), expected)
+
+
+def test_dequantize_makes_no_difference_to_floats(tiny, ids):
+    tuned = trained(tiny, LoRA())
+    assert torch.equal(outputs(lk.merge(tuned, dequantize=True), ids), outputs(lk.merge(tuned), ids))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_in_16_bits_the_merged_weights_are_16_bits(tiny, ids, backend):
+    tiny.precision = torch.bfloat16
+    tuned = trained(tiny, QLoRA(block_size=32, backend=backend))
+    merged = lk.merge(tuned, dequantize=True)
+    weights = {name: p.dtype for name, p in merged.module.named_parameters()}
+    assert {dtype for name, dtype in weights.items() if "_proj" in name} == {torch.bfloat16}
+    torch.testing.assert_close(outputs(merged, ids), outputs(tuned, ids), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_merged_model_can_be_fully_fine_tuned(tiny, colours, backend):
+    merged = lk.merge(trained(tiny, QLoRA(block_size=32, backend=backend)), dequantize=True)
+    run = lk.finetune(merged, colours, "full", steps=2, batch_size=4, progress=False)
+    assert run.trained_parameters == sum(p.numel() for p in tiny.parameters())
+    assert not any(is_4bit(layer) or isinstance(layer, LoRALinear) for layer in run.model.module.modules())
+
+
+@pytest.mark.parametrize("method", [LoRA, QLoRA])
+def test_an_adapted_head_is_merged_too(tiny, ids, method):
+    # The head stays in floats, also where the model is in 4 bits.
+    settings = {"block_size": 32} if method is QLoRA else {}
+    tuned = trained(tiny, method(target_modules=["q_proj", "lm_head"], **settings))
+    merged = lk.merge(tuned, dequantize=True)
+    torch.testing.assert_close(outputs(merged, ids), outputs(tuned, ids), atol=1e-5, rtol=1e-5)
+    assert kinds(merged) == kinds(tiny)
