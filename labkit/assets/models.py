@@ -103,6 +103,7 @@ class Model:
         A method that inserts layers into a copy that shares weights leaves this model untouched.
         """
         if not share_weights:
+            self.require_floats()
             return replace(self, module=copy.deepcopy(self.module).float(), head=copy.deepcopy(self.head))
         # deepcopy looks objects up in `memo` before it copies them: here each weight is found there
         # already, as a new Parameter over the old storage, so that only the modules are copied.
@@ -114,6 +115,14 @@ class Model:
         for layer in bnb_layers(self.module):  # frozen for good: weight and scales may be the same objects
             memo[id(layer.weight.quant_state)] = layer.weight.quant_state
         return replace(self, module=copy.deepcopy(self.module, memo), head=copy.deepcopy(self.head))
+
+    def require_floats(self) -> None:
+        """Raise a ``LabkitError`` where weights are stored in 4 bits."""
+        if self.quantization:
+            raise LabkitError(
+                f"{self.name} is stored in 4 bits ({self.quantization.format}), which cannot be trained.",
+                "Use QLoRA or LoRA on it, or full fine-tuning on the model as load_model gives it.",
+            )
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that tell this network's weights from any other's.

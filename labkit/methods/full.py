@@ -9,7 +9,6 @@ from typing import ClassVar
 from safetensors.torch import load_model, save_model
 
 from labkit.assets.models import Model
-from labkit.errors import LabkitError
 from labkit.methods.adapter_files import require_no_adapter
 from labkit.methods.registry import Method, register
 
@@ -31,11 +30,7 @@ class FullFineTuning(Method):
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
         """Return a float32 copy of ``model``, or ``model`` itself in float32, with every weight trainable."""
         require_no_adapter(model)
-        if model.quantization:
-            raise LabkitError(
-                f"{model.name} is stored in 4 bits ({model.quantization.format}), which cannot be trained.",
-                "Use QLoRA or LoRA on it, or full fine-tuning on the model as load_model gives it.",
-            )
+        model.require_floats()
         tuned = model if inplace else model.copy(share_weights=False)
         tuned.module.float().requires_grad_(True)
         return tuned

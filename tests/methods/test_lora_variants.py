@@ -125,7 +125,7 @@ def test_the_weight_may_be_in_16_bits(variant):
 @pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
 def test_variants_need_weights_in_floats(tiny, variant, backend):
     quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32, backend=backend))
-    with pytest.raises(lk.LabkitError, match="needs weights in floats, and .* is stored in 4 bits"):
+    with pytest.raises(lk.LabkitError, match=r"needs weights in floats, and .* is stored in 4 bits"):
         LoRA(variant=variant).apply(quantized)
     assert not adapted_layers(quantized)
 
