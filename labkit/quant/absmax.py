@@ -56,11 +56,11 @@ def quantize_zero_point(tensor: torch.Tensor, bits: int = 8, block_size: int | N
     blocks = to_blocks(check_quantizable(tensor, bits), block_size)
     top = 2**bits - 1
     low, high = blocks.amin(dim=1, keepdim=True).clamp(max=0), blocks.amax(dim=1, keepdim=True).clamp(min=0)
-    scale = (high - low) / top
+    scale = high / top - low / top
     zero = torch.round(-low / _no_zero(scale))
     codes = (torch.round(blocks / _no_zero(scale)) + zero).clamp(0, top).to(torch.uint8)
     return EvenGrid(codes, scale, zero, tensor.shape, tensor.dtype)
 
 
 def _no_zero(scale: torch.Tensor) -> torch.Tensor:
-    return scale.clamp(min=torch.finfo(torch.float32).tiny)  # a block of zeros has scale 0; any divisor will do
+    return torch.where(scale == 0, 1.0, scale)  # a block of zeros has scale 0; any divisor will do

@@ -11,7 +11,9 @@ from labkit.errors import LabkitError
 def to_blocks(tensor: torch.Tensor, block_size: int | None) -> torch.Tensor:
     """Return the numbers in float32, shape (blocks, block size); a short last block is filled up with zeros."""
     flat = tensor.detach().reshape(-1).float()
-    size = block_size or flat.numel()
+    size = flat.numel() if block_size is None else block_size
+    if not isinstance(size, int) or size < 1:
+        raise LabkitError(f"block_size must be a whole number from 1 up, not {size!r}.", "Try 64.")
     return F.pad(flat, (0, -flat.numel() % size)).view(-1, size)
 
 
@@ -38,8 +40,9 @@ def check_quantizable(tensor: torch.Tensor, bits: int = 8) -> torch.Tensor:
         )
     if not tensor.numel():
         raise LabkitError("This tensor is empty.", "Pass one with at least one number.")
-    if not torch.isfinite(tensor).all():
-        bad = int((~torch.isfinite(tensor)).sum())
+    finite = torch.isfinite(tensor.float())  # what overflows float32 cannot be quantized either
+    if not finite.all():
+        bad = int((~finite).sum())
         raise LabkitError(
             f"{bad} of the tensor's {tensor.numel()} numbers are infinite or not a number.",
             "One of them would spoil its whole block. Look where the weights came from: training may have diverged.",

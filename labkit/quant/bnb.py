@@ -53,6 +53,7 @@ def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dty
         raise LabkitError(f"bitsandbytes has no format {format!r}.", 'Use "nf4" or "fp4", or backend="labkit".')
     check_block_size(block_size)
     weight = check_quantizable(layer.weight.detach())
+    weight = weight.float() if weight.dtype == torch.float64 else weight
     codes, state = bnb.functional.quantize_4bit(
         weight, blocksize=block_size, compress_statistics=double, quant_type=format
     )
@@ -134,6 +135,8 @@ def quantized_tensors(module: nn.Module) -> list[torch.Tensor]:
     found = []
     for layer in bnb_layers(module):
         state = layer.weight.quant_state
+        if state is None:
+            continue  # not quantized yet
         inner = getattr(state, "state2", None)
         found += [state.absmax, state.code] + ([state.offset, inner.absmax, inner.code] if inner else [])
     return found

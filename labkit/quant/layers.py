@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from labkit.errors import unknown
+from labkit.errors import LabkitError, unknown
 from labkit.quant.blocks import check_block_size
-from labkit.quant.bnb import bnb_linear, is_bnb
+from labkit.quant.bnb import bnb_linear, guard, is_bnb, load_bitsandbytes
 from labkit.quant.codebooks import LEVELS
 from labkit.quant.linear import Linear4bit
 
@@ -33,10 +33,12 @@ class Quantization:
     backend: str = "bitsandbytes"
 
     def __post_init__(self):
-        if self.format not in LEVELS:
+        if not isinstance(self.format, str) or self.format not in LEVELS:
             raise unknown("4-bit format", str(self.format), LEVELS)
         if self.backend not in BACKENDS:
             raise unknown("backend", str(self.backend), BACKENDS)
+        if self.backend == "bitsandbytes" and self.format == "int4":
+            raise LabkitError("bitsandbytes has no format 'int4'.", 'Use "nf4" or "fp4", or backend="labkit".')
         check_block_size(self.block_size)
 
     def layer(self, linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
@@ -57,9 +59,8 @@ def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Linear:
     if isinstance(layer, Linear4bit):
         weight = layer.quantized.dequantize(dtype)
     else:
-        from bitsandbytes.functional import dequantize_4bit
-
-        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+        guard(layer)  # a repacked weight would come back wrong
+        weight = load_bitsandbytes().functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
     plain.weight = nn.Parameter(weight, requires_grad=False)
     if layer.bias is not None:
         plain.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=False)

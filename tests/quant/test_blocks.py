@@ -51,8 +51,14 @@ def test_other_block_sizes_are_named(size):
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_finite_floats_pass_unchanged(bits, dtype):
-    tensor = torch.tensor([0.0, -1.5, torch.finfo(dtype).max], dtype=dtype)
+    largest = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
+    tensor = torch.tensor([0.0, -1.5, largest], dtype=dtype)
     assert check_quantizable(tensor, bits) is tensor
+
+
+def test_a_number_beyond_float32_is_refused():
+    with pytest.raises(lk.LabkitError, match="1 of the tensor's 2 numbers"):
+        check_quantizable(torch.tensor([1e300, 1.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("bits", [1, 0, -8, 9, 16, 8.0, 4.5, "8", None, True])
