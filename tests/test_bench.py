@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import labkit as lk
-from labkit import bench, evaluation, sweeps
+from labkit import bench, sweeps
 from labkit.assets import cache
 from labkit.methods import METHODS, get_method
 
@@ -265,7 +265,7 @@ def test_a_row_is_what_finetune_and_evaluate_give(request, monkeypatch, sweep, a
     model = request.getfixturevalue(model)
     tasks = asked(model)
     texts = lk.general_english(4)  # instead of 32, to be quick
-    monkeypatch.setattr(evaluation, "general_english", lambda: texts)
+    monkeypatch.setattr("labkit.evaluation.text.general_english", lambda: texts)
     sweep(setting(5, method=method.to_dict(), rate=0.1))
     ((_, _, row),) = run_all()
 

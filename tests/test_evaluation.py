@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit import evaluation
 from labkit.evaluation import wilson
 
 PROMPTS = ["The colour is", "In the old house by the river, the colour of the door is", "It is", "Say, what is this?"]
@@ -235,7 +234,7 @@ def test_an_encoder_has_no_loss_on_text(tiny_encoder, measure):
 
 def test_an_unchanged_model_has_forgotten_exactly_nothing(tiny, monkeypatch):
     texts = lk.general_english(3)
-    monkeypatch.setattr(evaluation, "general_english", lambda: texts)
+    monkeypatch.setattr("labkit.evaluation.text.general_english", lambda: texts)
     result = lk.forgetting(tiny, lk.FullFineTuning().apply(tiny))
     assert result.rise == 0
     assert result.before == lk.text_loss(tiny, texts)

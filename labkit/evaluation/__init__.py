@@ -1,0 +1,19 @@
+"""How good a model is at a task, and what it has forgotten."""
+
+from labkit.evaluation.labels import evaluate, head_for, label_probabilities, zero_shot_head
+from labkit.evaluation.results import Evaluation, Forgetting, wilson
+from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
+
+__all__ = [
+    "Evaluation",
+    "Forgetting",
+    "evaluate",
+    "forgetting",
+    "head_for",
+    "knowledge",
+    "label_probabilities",
+    "perplexity",
+    "text_loss",
+    "wilson",
+    "zero_shot_head",
+]

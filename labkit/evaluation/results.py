@@ -1,0 +1,64 @@
+"""What an evaluation found, and how sure one can be of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy on a test set.
+
+    Attributes:
+        correct, total: counts.
+        interval: 95% interval of the accuracy (Wilson, 1927), as fractions.
+        per_class: label → (correct, total).
+        predictions: the predicted label of each test example.
+    """
+
+    correct: int
+    total: int
+    interval: tuple[float, float]
+    per_class: dict[str, tuple[int, int]]
+    predictions: list[str] = field(repr=False)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return self.correct / self.total
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        lines = [f"accuracy {self.accuracy:.1%}   95% interval {low:.1%} to {high:.1%}   n = {self.total}"]
+        width = max(len(label) for label in self.per_class)
+        for label, (right, total) in self.per_class.items():
+            bar = "█" * round(20 * right / total)
+            lines.append(f"  {label:<{width}}  {right:>3} of {total:<3} {bar}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """What fine-tuning cost in general English.
+
+    Attributes:
+        before, after: mean loss on general English in nats a token.
+        rise: after − before; e^rise is the factor by which perplexity grew.
+    """
+
+    before: float
+    after: float
+
+    @property
+    def rise(self) -> float:
+        """How much the loss rose, in nats a token."""
+        return self.after - self.before
+
+
+def wilson(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson score interval of a share, as fractions (Wilson, 1927, JASA 22, 209–212)."""
+    share, spread = correct / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
