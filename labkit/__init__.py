@@ -24,7 +24,7 @@ from labkit.evaluation import (
 )
 from labkit.experiment import Run, finetune, load_run
 from labkit.memory import Ledger, MemoryReport
-from labkit.methods import FullFineTuning, LoRA, QLoRA, merge, quantize_model
+from labkit.methods import FullFineTuning, LoRA, LoRALinear, QLoRA, merge, quantize_model
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
@@ -42,6 +42,7 @@ __all__ = [
     "LabkitError",
     "Ledger",
     "LoRA",
+    "LoRALinear",
     "MemoryReport",
     "Model",
     "QLoRA",

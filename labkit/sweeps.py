@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 SEEDS = (0, 1, 2)
@@ -21,10 +22,10 @@ def lora_rate() -> Iterator[dict]:
 
 
 def lora_rank() -> Iterator[dict]:
-    """Ranks, with the scale alpha/rank and alpha/√rank."""
-    for rslora in (False, True):
+    """Ranks, with the scale alpha/rank, with alpha/√rank, and with the latter made equal to the former at rank 8."""
+    for rslora, alpha in ((False, 16), (True, 16), (True, 16 / math.sqrt(8))):
         for rank in (1, 4, 8, 16, 32, 64):
-            yield from _seeds(MINILM, {"name": "lora", "rank": rank, "rslora": rslora}, LORA_RATE)
+            yield from _seeds(MINILM, {"name": "lora", "rank": rank, "alpha": alpha, "rslora": rslora}, LORA_RATE)
 
 
 def lora_alpha() -> Iterator[dict]:

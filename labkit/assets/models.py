@@ -56,7 +56,7 @@ class Model:
     def nbytes(self) -> int:
         """Bytes of memory that the weights take: parameters, buffers, and the scales of 4-bit weights."""
         tensors = [*self.parameters(), *self.module.buffers(), *quantized_tensors(self.module)]
-        return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+        return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +144,8 @@ class Model:
         if self.quantization:
             count += sum(m.in_features * m.out_features for m in self.module.modules() if is_4bit(m))
         stored = f", {self.quantization.format}" if self.quantization else ""
-        return f"Model({self.name!r}, {self.kind}, {count / 1e6:.1f} million parameters{stored}, {self.device})"
+        size = f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.1f} million"
+        return f"Model({self.name!r}, {self.kind}, {size} parameters{stored}, {self.device})"
 
 
 def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> Model:

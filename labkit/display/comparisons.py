@@ -23,13 +23,16 @@ def plot_sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, a
         xlabel: what the axis says, with its unit.
     """
     ax = ax or plt.subplots(figsize=(6.5, 3.6), layout="constrained")[1]
-    groups = rows.groupby(by, sort=True) if by else [("", rows)]
+    groups = rows.groupby(by, sort=True, dropna=False) if by else [("", rows)]
+    words = isinstance(rows[x].iloc[0], str)
+    if words:
+        ax.xaxis.update_units(list(rows[x].unique()))  # fixes their order on the axis
     for number, (name, group) in enumerate(groups):
         grey, marker = GREYS[number % 3], MARKERS[number % len(MARKERS)]
-        mean = group.groupby(x, sort=not isinstance(group[x].iloc[0], str))["accuracy"].mean()
+        mean = group.groupby(x, sort=not words)["accuracy"].mean()
         ax.plot(mean.index, 100 * mean, color=grey, linestyle=LINES[number % len(LINES)], label=str(name))
         ax.scatter(group[x], 100 * group["accuracy"], color=grey, marker=marker, s=28, zorder=3, alpha=0.8)
-    if not isinstance(rows[x].iloc[0], str):
+    if not words:
         ax.set_xscale("log", base=2 if rows[x].min() >= 1 else 10)
         ticks = sorted(rows[x].unique())
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -42,7 +45,7 @@ def plot_sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, a
 
 def spread(rows: DataFrame, by: str | list[str]) -> DataFrame:
     """Return for each group the mean accuracy, the lowest and the highest, in percent, and the number of runs."""
-    table = rows.groupby(by, sort=False)["accuracy"].agg(["mean", "min", "max", "count"])
+    table = rows.groupby(by, sort=False, dropna=False)["accuracy"].agg(["mean", "min", "max", "count"])
     table[["mean", "min", "max"]] *= 100
     return table.round(1).rename(columns={"count": "runs"})
 

@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from labkit.assets.models import Model
-from labkit.display.grids import relative_error
+from labkit.display.grids import relative_error, scaled_by_block
 from labkit.methods.targets import find_targets
-from labkit.quant.blocks import to_blocks
 from labkit.quant.blockwise import quantize
 from labkit.quant.codebooks import LEVELS, levels
 
@@ -31,6 +30,7 @@ class QuantizationExplorer(widgets.VBox):
     """
 
     def __init__(self, model: Model):
+        model.require_floats()
         self._layers = find_targets(model.module, "all-linear")
         self.layer = widgets.Dropdown(options=list(self._layers), description="layer")
         self.format = widgets.ToggleButtons(options=list(LEVELS), description="format")
@@ -54,8 +54,7 @@ class QuantizationExplorer(widgets.VBox):
             f"<b>relative error {self.error:.2%}</b> at <b>{self.bits:.3f} bits</b> a parameter "
             f"({weight.numel():,} weights of this layer)"
         )
-        blocks = to_blocks(weight, self.block_size.value)
-        scaled = (blocks / blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-38)).view(-1).numpy()
+        scaled = scaled_by_block(weight, self.block_size.value)
         self._picture.value = _draw(scaled, levels(self.format.value).numpy(), self.format.value)
 
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def plot_grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor], block_size: int | None = 64) -> list[Axes]:
     """Draw the histogram of a weight, each block divided by its absmax, with the levels of each grid over it."""
-    blocks = to_blocks(weight, block_size)
-    scaled = (blocks / blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-38)).view(-1).numpy()
+    scaled = scaled_by_block(weight, block_size)
     _, axes = plt.subplots(
         len(grids), 1, figsize=(7, 1.5 * len(grids) + 0.6), sharex=True, layout="constrained", squeeze=False
     )
@@ -31,7 +30,14 @@ def plot_grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor], block_si
     return list(axes[:, 0])
 
 
+def scaled_by_block(weight: torch.Tensor, block_size: int | None) -> np.ndarray:
+    """Return each weight divided by the absmax of its block, shape (weights,)."""
+    blocks = to_blocks(weight, block_size)
+    scaled = blocks / blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-38)
+    return scaled.view(-1)[: weight.numel()].cpu().numpy()
+
+
 def relative_error(original: torch.Tensor, restored: torch.Tensor) -> float:
     """Return ‖restored − original‖ / ‖original‖."""
-    original = original.detach().float()
-    return float((restored.float() - original).norm() / original.norm())
+    original, restored = original.detach().float(), restored.detach().float()
+    return float((restored - original).norm() / original.norm())

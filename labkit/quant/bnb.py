@@ -13,6 +13,7 @@ from torch import nn
 from labkit.errors import LabkitError
 from labkit.quant.blocks import check_block_size, check_quantizable
 from labkit.quant.blockwise import quantize
+from labkit.quant.linear import in_compute_type
 
 # On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing: nothing a learner can use.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -83,7 +84,13 @@ def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dty
     if layer.bias is not None:
         made.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
     made.support_avx512bf16_for_cpu = False
+    made.register_forward_pre_hook(_cast_input)
     return made
+
+
+def _cast_input(layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    """Cast as autocast would: the output has the type of the input, and 32 bits would take twice the memory."""
+    return (in_compute_type(inputs[0]),)
 
 
 def is_bnb(layer: nn.Module) -> bool:

@@ -34,14 +34,19 @@ class Linear4bit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return Wx + b, in the type of x or of autocast."""
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        result = _Product.apply(x.to(dtype), self.quantized)
-        return result if self.bias is None else result + self.bias.to(dtype)
+        x = in_compute_type(x)
+        result = _Product.apply(x, self.quantized)
+        return result if self.bias is None else result + self.bias.to(x.dtype)
 
     def extra_repr(self) -> str:
         """Describe the layer when its model is printed."""
         return f"{self.in_features}, {self.out_features}, {self._layout['format']}, block {self._layout['block_size']}"
+
+
+def in_compute_type(x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` in the type that matrix products are computed in: autocast's, where it is on."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class _Product(torch.autograd.Function):

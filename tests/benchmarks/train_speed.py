@@ -24,6 +24,7 @@ import tempfile
 import time
 import warnings
 
+import peft
 import torch
 import transformers
 import trl
@@ -33,6 +34,7 @@ from trl import SFTConfig, SFTTrainer
 
 import labkit as lk
 from labkit.experiment import prepare
+from labkit.methods.adapter_files import adapted_layers
 from labkit.training.batching import encode, plan_batches
 
 BATCH, RATE, SEED = 16, 2e-4, 0
@@ -90,8 +92,17 @@ def ours(task, steps, precision="auto"):
 
 
 def tuned_module(task):
+    """What a user of the rivals has: PEFT's LoRA, which begins here with the factors of ours."""
     lm = lk.load_model("smollm2-135m", precision="float32")  # the Trainer casts to bfloat16 itself
-    return lm, prepare(lm, task, METHOD, SEED).module.train()
+    start = adapted_layers(prepare(lm, task, METHOD, SEED))
+    config = peft.LoraConfig(r=METHOD.rank, lora_alpha=METHOD.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    module = peft.get_peft_model(lm.copy(share_weights=True).module, config)
+    with torch.no_grad():
+        for path, ours in start.items():
+            theirs = module.get_submodule(f"base_model.model.{path}")
+            theirs.lora_A["default"].weight.copy_(ours.lora_A)
+            theirs.lora_B["default"].weight.copy_(ours.lora_B)
+    return lm, module.train()
 
 
 def hf_trainer(task, steps, *, same_order, bf16=True):

@@ -1,0 +1,176 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgba
+
+import labkit as lk
+
+matplotlib.use("Agg")
+
+RUNS = {1: (0.70, 0.73, 0.79), 4: (0.80, 0.81), 64: (0.90, 0.88)}
+NUMBERS = pd.DataFrame([{"rank": rank, "accuracy": each} for rank in (64, 1, 4) for each in RUNS[rank]])
+WORDS = pd.DataFrame(
+    [{"layers": word, "accuracy": each} for word, pair in (("mlp", (0.5, 0.6)), ("all", (0.8, 0.9))) for each in pair]
+)
+
+
+def grouped(count):
+    """Three runs at each of two values of x for groups that come in descending order."""
+    return pd.DataFrame(
+        [
+            {"name": f"group {n}", "rate": rate, "seed": seed, "accuracy": 0.1 * n + rate + seed / 100}
+            for n in reversed(range(count))
+            for rate in (0.01, 0.001)
+            for seed in range(3)
+        ]
+    )
+
+
+def dots(collection):
+    return [tuple(point) for point in collection.get_offsets()]
+
+
+def line(artist):
+    return list(zip(artist.get_xdata(orig=False), artist.get_ydata(orig=False), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def test_each_run_is_a_dot_and_the_line_is_their_mean():
+    ax = lk.plot_sweep(NUMBERS, "rank", xlabel="rank")
+    assert len(ax.lines) == len(ax.collections) == 1
+    expected = [(rank, 100 * each) for rank in (64, 1, 4) for each in RUNS[rank]]
+    np.testing.assert_allclose(dots(ax.collections[0]), expected)
+    np.testing.assert_allclose(line(ax.lines[0]), [(1, 74), (4, 80.5), (64, 89)])
+
+
+@pytest.mark.parametrize(
+    ("values", "base", "labels"),
+    [
+        ((8, 1, 64, 4), 2, ["1", "4", "8", "64"]),
+        ((0.003, 0.0001, 0.01), 10, ["0.0001", "0.003", "0.01"]),
+        ((0.5, 2.0, 16.0), 10, ["0.5", "2", "16"]),
+        ((2.5,), 2, ["2.5"]),
+    ],
+)
+def test_numbers_stand_on_a_scale_of_powers_with_a_tick_each(values, base, labels):
+    ax = lk.plot_sweep(pd.DataFrame({"x": values * 2, "accuracy": 0.5}), "x", xlabel="x")
+    ax.figure.canvas.draw()
+    assert (ax.get_xscale(), ax.xaxis.get_transform().base) == ("log", base)
+    assert list(ax.get_xticks()) == sorted(values)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == labels
+    assert not len(ax.get_xticks(minor=True))
+
+
+def test_words_stand_in_the_order_of_the_rows():
+    ax = lk.plot_sweep(WORDS, "layers", xlabel="adapted layers")
+    ax.figure.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["mlp", "all"]
+    assert ax.get_xscale() == "linear"
+    np.testing.assert_allclose(dots(ax.collections[0]), [(0, 50), (0, 60), (1, 80), (1, 90)])
+    np.testing.assert_allclose(line(ax.lines[0]), [(0, 55), (1, 85)])
+
+
+def test_words_stand_in_the_order_of_the_rows_also_where_the_first_group_has_another():
+    rows = pd.DataFrame({"x": ["q", "p", "p", "q"], "name": ["b", "b", "a", "a"], "accuracy": 0.5})
+    ax = lk.plot_sweep(rows, "x", "name", xlabel="x")
+    ax.figure.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["q", "p"]
+
+
+def test_each_group_has_its_curve():
+    rows = grouped(3)
+    ax = lk.plot_sweep(rows, "rate", "name", xlabel="learning rate")
+    names = ["group 0", "group 1", "group 2"]
+    assert [curve.get_label() for curve in ax.lines] == names
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == names
+    for n, (curve, cloud) in enumerate(zip(ax.lines, ax.collections, strict=True)):
+        np.testing.assert_allclose(line(curve), [(0.001, 10 * n + 1.1), (0.01, 10 * n + 2)])
+        expected = [(rate, 10 * n + 100 * rate + seed) for rate in (0.01, 0.001) for seed in range(3)]
+        np.testing.assert_allclose(dots(cloud), expected)
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_groups_differ_by_more_than_their_grey(count):
+    ax = lk.plot_sweep(grouped(count), "rate", "name", xlabel="learning rate")
+    styles = {(curve.get_linestyle(), curve.get_color()) for curve in ax.lines}
+    shapes = [cloud.get_paths()[0].vertices.tobytes() for cloud in ax.collections]
+    assert len(styles) == len(ax.collections) == count
+    assert len({curve.get_linestyle() for curve in ax.lines}) == min(count, 4)
+    assert len(set(shapes)) == min(count, 5)
+    for curve, cloud in zip(ax.lines, ax.collections, strict=True):
+        assert to_rgba(curve.get_color())[:3] == tuple(cloud.get_facecolor()[0][:3])
+
+
+@pytest.mark.parametrize(("rows", "x", "by"), [(NUMBERS, "rank", None), (grouped(2), "rate", "name")])
+def test_axes_are_labelled_with_units(rows, x, by):
+    ax = lk.plot_sweep(rows, x, by, xlabel="size (1)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("size (1)", "accuracy (%), one dot a seed")
+    assert (ax.get_legend() is None) == (by is None)
+
+
+def test_a_figure_can_be_drawn_where_one_likes():
+    figure, axes = plt.subplots(2)
+    assert lk.plot_sweep(NUMBERS, "rank", xlabel="rank", ax=axes[1]) is axes[1]
+    assert not axes[0].has_data()
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_figures_are_grey(tmp_path):
+    lk.plot_sweep(grouped(4), "rate", "name", xlabel="learning rate").figure.savefig(tmp_path / "figure.png", dpi=60)
+    pixels = plt.imread(tmp_path / "figure.png")[..., :3]
+    assert pixels.min() < 0.2
+    assert np.ptp(pixels, axis=-1).max() < 0.02
+
+
+def test_stored_results_can_be_drawn_and_summed_up():
+    rows = lk.results("lora-rate")
+    ax = lk.plot_sweep(rows, "learning_rate", "name", xlabel="learning rate")
+    assert [curve.get_label() for curve in ax.lines] == ["full", "lora"]
+    drawn = [y for cloud in ax.collections for _, y in dots(cloud)]
+    assert sorted(drawn) == pytest.approx(sorted(100 * rows["correct"] / rows["total"]))
+    assert lk.spread(rows, ["name", "learning_rate"])["runs"].sum() == len(rows)
+
+
+def test_the_spread_is_mean_lowest_highest_and_number_of_runs():
+    rows = pd.DataFrame({"name": ["qlora", "full", "qlora", "qlora"], "accuracy": [2 / 3, 0.8125, 1 / 3, 0.75]})
+    table = lk.spread(rows, "name")
+    assert list(table.columns) == ["mean", "min", "max", "runs"]
+    assert table.index.tolist() == ["qlora", "full"]  # in the order of the rows
+    assert table.loc["qlora"].tolist() == [58.3, 33.3, 75.0, 3]
+    assert table.loc["full"].tolist() == [81.2, 81.2, 81.2, 1]
+
+
+def test_the_spread_can_be_had_by_several_columns():
+    rows = pd.DataFrame({"rank": [8, 8, 1, 1], "rslora": [True, False] * 2, "accuracy": [0.4, 0.3, 0.2, 0.1]})
+    before = rows.copy()
+    table = lk.spread(pd.concat([rows, rows.assign(accuracy=1.0)]), ["rank", "rslora"])
+    assert table.index.tolist() == [(8, True), (8, False), (1, True), (1, False)]
+    assert table.to_numpy().tolist() == [[70, 40, 100, 2], [65, 30, 100, 2], [60, 20, 100, 2], [55, 10, 100, 2]]
+    pd.testing.assert_frame_equal(rows, before)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tie"),
+    [
+        ([0.5, 0.6], [0.55, 0.7], True),
+        ([0.5, 0.9], [0.6, 0.7], True),
+        ([0.6, 0.5], [0.6, 0.7], True),
+        ([0.5, 0.6], [0.61, 0.7], False),
+        ([0.5], [0.5], True),
+        ([0.5], [0.51], False),
+        ([0.5], [0.4, 0.6], True),
+        ([0.5, 0.7], [0.7], True),
+    ],
+    ids=["overlap", "inside", "touch", "apart", "same run", "other run", "run inside", "run at the edge"],
+)
+def test_two_groups_tie_where_their_ranges_meet(first, second, tie):
+    first, second = (pd.DataFrame({"accuracy": values}) for values in (first, second))
+    assert lk.is_tie(first, second) is tie
+    assert lk.is_tie(second, first) is tie

@@ -1,0 +1,136 @@
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+import labkit as lk
+from labkit.quant.codebooks import levels
+
+matplotlib.use("Agg")
+
+BINS = np.linspace(-1, 1, 122)
+TWELFTHS = np.array([0, 0.0625, 2, 3, 4, 6, 8, 12]) / 12
+GRIDS = {
+    "by hand": (torch.tensor([0.5, -1, 0.25, 0.5, 1, -0.0, 0.0]), [-1, 0, 0.25, 0.5, 1]),
+    "int4": (levels("int4"), np.arange(-7, 8) / 7),  # 15 levels: the last is there twice
+    "fp4": (levels("fp4"), np.concatenate([-TWELFTHS[:0:-1], TWELFTHS])),  # 15: zero has two signs
+}
+
+
+def random(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def counts(weight, size):
+    """Weights in each bin, block by block."""
+    flat = weight.detach().double().numpy().ravel()
+    blocks = [flat[start : start + size] for start in range(0, flat.size, size)]
+    return np.histogram(np.concatenate([block / (np.abs(block).max() or 1) for block in blocks]), BINS)[0]
+
+
+def heights(ax):
+    return [bar.get_height() for bar in ax.patches]
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_each_level_is_drawn_once_and_at_its_place(name):
+    grid, places = GRIDS[name]
+    (ax,) = lk.plot_grids(random(8, 64), {name: grid})
+    (lines,) = ax.collections
+    segments = np.array(lines.get_segments())
+    np.testing.assert_allclose(segments[:, 0, 0], places, rtol=1e-6)
+    assert np.array_equal(segments[:, 0, 0], segments[:, 1, 0])
+    assert (segments[:, :, 1] == [0, 1]).all()  # from the bottom of the axes to the top, whatever the counts
+    assert lines.get_transform() == ax.get_xaxis_transform()
+
+
+def test_nf4_has_its_sixteen_levels_drawn():
+    (ax,) = lk.plot_grids(random(8, 64), {"nf4": levels("nf4")})
+    places = np.array(ax.collections[0].get_segments())[:, 0, 0]
+    assert len(places) == 16
+    assert (places[0], places[7], places[-1]) == (-1, 0, 1)
+    assert places[1] == pytest.approx(-0.6962, abs=1e-4)  # Dettmers et al., 2023, appendix E
+
+
+@pytest.mark.parametrize(("shape", "size"), [((16, 48), 32), ((16, 64), 64), ((3, 7, 5), 105), ((4, 1024), 4096)])
+def test_the_histogram_counts_every_weight_over_its_blocks_absmax(shape, size):
+    weight = random(*shape)
+    (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, size)
+    assert heights(ax) == counts(weight, size).tolist()
+    assert sum(heights(ax)) == weight.numel()
+
+
+def test_a_block_is_the_usual_64_or_the_whole_tensor():
+    weight = random(10, 64)
+    for sizes, size in (((), 64), ((None,), 640)):
+        (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, *sizes)
+        assert heights(ax) == counts(weight, size).tolist()
+
+
+def test_a_short_last_block_adds_no_weights():
+    weight = random(100)
+    (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, 64)
+    assert heights(ax) == counts(weight, 64).tolist()
+
+
+@pytest.mark.parametrize("zeros", [1, 4])
+def test_a_block_of_zeros_is_drawn_at_zero(zeros):
+    weight = random(4, 64)
+    weight[:zeros] = 0
+    (ax,) = lk.plot_grids(weight, {"nf4": levels("nf4")})
+    assert heights(ax) == counts(weight, 64).tolist()
+    assert heights(ax)[60] >= 64 * zeros  # the bin in the middle
+
+
+def test_a_parameter_in_16_bits_is_drawn_and_left_alone():
+    weight = torch.nn.Parameter(random(8, 64).bfloat16())
+    before = weight.detach().clone()
+    (ax,) = lk.plot_grids(weight, {"nf4": levels("nf4")})
+    assert sum(heights(ax)) == 512
+    assert torch.equal(weight, before)
+    assert weight.requires_grad
+
+
+def test_grids_stand_one_below_the_other_over_the_same_histogram():
+    axes = lk.plot_grids(random(8, 64), {name: grid for name, (grid, _) in GRIDS.items()})
+    assert [ax.get_ylabel() for ax in axes] == [f"{name}\nweights" for name in GRIDS]
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "weight / largest absolute weight of its block"]
+    assert len({tuple(heights(ax)) for ax in axes}) == len({ax.get_xlim() for ax in axes}) == 1
+    assert [len(ax.collections[0].get_segments()) for ax in axes] == [5, 15, 15]
+    assert axes[0].figure.axes == axes
+    assert not any(len(ax.get_yticks()) for ax in axes)
+
+
+def test_figures_are_grey(tmp_path):
+    (ax,) = lk.plot_grids(random(8, 64), {"nf4": levels("nf4")})
+    ax.figure.savefig(tmp_path / "figure.png", dpi=60)
+    pixels = plt.imread(tmp_path / "figure.png")[..., :3]
+    assert pixels.min() < 0.2
+    assert np.ptp(pixels, axis=-1).max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", [(1,), (300,), (7, 31), (2, 3, 4)])
+def test_the_relative_error_is_that_of_numpy(shape, dtype):
+    original = torch.nn.Parameter(random(*shape).to(dtype))
+    restored = (original + 0.1 * random(2, *shape)[1]).detach().to(dtype)
+    x, y = (tensor.detach().double().numpy().ravel() for tensor in (original, restored))
+    error = lk.relative_error(original, restored)
+    assert type(error) is float
+    assert error == pytest.approx(np.linalg.norm(y - x) / np.linalg.norm(x), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("original", "restored", "error"),
+    [([3, 4], [3, 4], 0), ([3, 4], [0, 0], 1), ([3, 4], [3, 0], 0.8), ([3, 0], [3, 4], 4 / 3), ([-2], [2], 2)],
+)
+def test_the_relative_error_is_relative_to_the_original(original, restored, error):
+    original, restored = (torch.tensor(values, dtype=torch.float32) for values in (original, restored))
+    assert lk.relative_error(original, restored) == pytest.approx(error)
