@@ -76,7 +76,7 @@ def relative_difference(answer: Callable[[torch.Tensor, torch.Tensor], float]) -
         0.25: "The norms differ by that much, but vectors of equal length can still point elsewhere.",
     }
     if math.isclose(result, 0.75, rel_tol=1e-5) and math.isclose(float(answer(b, b)), 0, abs_tol=1e-9):
-        return "✓ Right: 0 for equal vectors, about 1 where the one says nothing about the other."
+        return "✓ Right: 0 for equal vectors, and 1 if `a` were all zeros."
     wrong = next((text for value, text in mistakes.items() if math.isclose(result, value, rel_tol=1e-4)), "")
     return f"✗ {wrong or f'For [3, 4, 0] against [0, 4, 0] you got {result:.3f}.'}"
 

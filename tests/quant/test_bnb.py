@@ -116,7 +116,7 @@ def test_gradients_are_the_same_after_an_evaluation():
 
 def test_unguarded_layers_are_guarded_with_a_warning():
     model = nn.Sequential(foreign(), nn.ReLU(), nn.ModuleDict({"inner": foreign()}), foreign(fast=False))
-    with pytest.warns(LostGradientWarning, match="2 4-bit layers of bitsandbytes would have stopped passing grad"):
+    with pytest.warns(LostGradientWarning, match=r"bitsandbytes \(2 here\) would have stopped passing grad"):
         guard(model)
     assert [layer.support_avx512bf16_for_cpu for layer in bnb_layers(model)] == [False] * 3
 
