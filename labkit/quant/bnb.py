@@ -129,8 +129,8 @@ def guard(module: nn.Module) -> None:
         layer.support_avx512bf16_for_cpu = False
     if unguarded:
         warnings.warn(
-            f"4-bit layers of bitsandbytes ({len(unguarded)} here) would have stopped passing gradients on after the first "
-            "evaluation on this processor. labkit has switched the fast path off that does it "
+            f"4-bit layers of bitsandbytes ({len(unguarded)} here) would have stopped passing gradients on after the "
+            "first evaluation on this processor. labkit has switched the fast path off that does it "
             "(support_avx512bf16_for_cpu=False on each layer).",
             LostGradientWarning,
             stacklevel=2,
