@@ -1,4 +1,4 @@
-"""A stored comparison as a picture: each seed a dot, the mean a line."""
+"""A stored comparison as a picture: each seed a dot, the mean a line or a stroke."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def plot_sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, a
     for number, (name, group) in enumerate(groups):
         grey, marker = GREYS[number % 3], MARKERS[number % len(MARKERS)]
         mean = group.groupby(x, sort=not words)["accuracy"].mean()
-        ax.plot(mean.index, 100 * mean, color=grey, linestyle=LINES[number % len(LINES)], label=str(name))
+        # A line between words would suggest something between them: there, the mean is a stroke.
+        style = {"marker": "_", "markersize": 30, "linestyle": "none"} if words else {"linestyle": LINES[number % 4]}
+        ax.plot(mean.index, 100 * mean, color=grey, label=str(name), **style)
         ax.scatter(group[x], 100 * group["accuracy"], color=grey, marker=marker, s=28, zorder=3, alpha=0.8)
     if not words:
         ax.set_xscale("log", base=2 if rows[x].min() >= 1 else 10)
