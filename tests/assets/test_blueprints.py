@@ -74,7 +74,7 @@ def test_the_blueprint_of_smollm2_has_the_names_and_shapes_of_the_real_model(smo
 
 
 def test_a_blueprint_is_printed_with_its_size():
-    assert repr(lk.blueprint("llama-7b")) == "Model('llama-7b', causal, 6738.4 million parameters, meta)"
+    assert repr(lk.blueprint("llama-7b")) == "Model('llama-7b', causal, 6.7 billion parameters, meta)"
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "gpt3-175b"])
