@@ -95,7 +95,8 @@ def _cast_input(layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Te
 
 def is_bnb(layer: nn.Module) -> bool:
     """Say whether a layer is a 4-bit layer of bitsandbytes, without importing it."""
-    return hasattr(layer, "support_avx512bf16_for_cpu")
+    kinds = type(layer).__mro__
+    return any(kind.__name__ == "Linear4bit" and kind.__module__.startswith("bitsandbytes") for kind in kinds)
 
 
 def bnb_layers(module: nn.Module) -> list[nn.Module]:
@@ -124,7 +125,7 @@ def guard(module: nn.Module) -> None:
             "no longer pass gradients on, and training would go wrong without an error.",
             "Load the model again, and call labkit.quant.bnb.guard(module) or train it before the first evaluation.",
         )
-    unguarded = [layer for layer in layers if layer.support_avx512bf16_for_cpu]
+    unguarded = [layer for layer in layers if getattr(layer, "support_avx512bf16_for_cpu", False)]
     for layer in unguarded:
         layer.support_avx512bf16_for_cpu = False
     if unguarded:
