@@ -18,7 +18,7 @@ NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cel
 
 lab: $(VENV)/.lab
 	$(BIN)/labkit fetch
-	$(BIN)/jupyter lab $(ROOT_FLAG) notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab $(ROOT_FLAG) --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: check unit notebooks
 
