@@ -39,24 +39,39 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session")
+def llama():
+    """Makes Llamas with random weights, of two small layers unless other sizes are given."""
+
+    def make(vocab_size, **sizes):
+        torch.manual_seed(0)
+        small = {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "tie_word_embeddings": True,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
+        }
+        return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **(small | sizes))).eval()
+
+    return make
+
+
 @pytest.fixture
-def tiny(smollm, one_thread):
+def tiny(llama, smollm, one_thread):
     """A Llama of two small layers with random weights, in float32, and SmolLM2's tokenizer."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(smollm.tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    return Model("tiny", LlamaForCausalLM(config).eval(), smollm.tokenizer, "causal", torch.float32)
+    return Model("tiny", llama(len(smollm.tokenizer)), smollm.tokenizer, "causal", torch.float32)
+
+
+@pytest.fixture
+def ids():
+    """Tokens for a tiny model: three texts of 13."""
+    return torch.arange(1, 40).view(3, 13)
 
 
 @pytest.fixture

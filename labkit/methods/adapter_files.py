@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.methods.targets import as_list
 
 if TYPE_CHECKING:
     from labkit.methods.lora import LoRA, LoRALinear
@@ -22,7 +22,7 @@ def save(method: LoRA, model: Model, folder: Path) -> None:
     """Write the factors of every adapted layer, and what PEFT needs to put them on ``model``'s base."""
     tensors = {}
     for path, layer in adapted_layers(model).items():
-        tensors |= {f"{PREFIX}{path}.{key}": value for key, value in _factors(layer).items()}
+        tensors |= {f"{PREFIX}{path}.{key}": value for key, value in layer.factors().items()}
     save_file(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, folder / "adapter_model.safetensors"
     )
@@ -36,11 +36,7 @@ def save(method: LoRA, model: Model, folder: Path) -> None:
         "r": rank,
         "lora_alpha": method.scale * rank if pissa else method.alpha,
         "lora_dropout": method.dropout,
-        "target_modules": targets
-        if targets == "all-linear"
-        else [targets]
-        if isinstance(targets, str)
-        else list(targets),
+        "target_modules": targets if targets == "all-linear" else as_list(targets),
         "use_rslora": method.rslora and not pissa,
         "use_dora": method.variant == "dora",
         "inference_mode": True,
@@ -57,13 +53,13 @@ def load(model: Model, folder: Path) -> None:
     tensors = load_file(folder / "adapter_model.safetensors", device=str(model.device))
     layers = adapted_layers(model)
     for path, layer in layers.items():
-        expected = _factors(layer)
+        expected = layer.factors()
         found = {key: tensors.pop(f"{PREFIX}{path}.{key}", None) for key in expected}
         for key, value in expected.items():
             if found[key] is None or found[key].shape != value.shape:
                 shape = "missing" if found[key] is None else f"{tuple(found[key].shape)}"
                 raise _other_model(folder, f"{path}.{key} is {shape} there and {tuple(value.shape)} here")
-        _put(layer, found)
+        layer.set_factors(found)
     if tensors:
         raise _other_model(folder, f"{next(iter(tensors)).removeprefix(PREFIX)} is not in the model")
 
@@ -80,26 +76,6 @@ def require_no_adapter(model: Model) -> None:
             f"{model.name} has an adapter already.",
             "Make it part of the weights first, with lk.merge(model), or start from the base model.",
         )
-
-
-def _factors(layer: LoRALinear) -> dict[str, torch.Tensor]:
-    A, B = layer.lora_A, layer.lora_B
-    if hasattr(layer, "first_A"):
-        A, B = torch.cat([A, layer.first_A]), torch.cat([B, -layer.first_B], dim=1)
-    factors = {"lora_A.weight": A, "lora_B.weight": B}
-    return factors | ({"lora_magnitude_vector": layer.magnitude} if hasattr(layer, "magnitude") else {})
-
-
-@torch.no_grad()
-def _put(layer: LoRALinear, factors: dict[str, torch.Tensor]) -> None:
-    A, B = factors["lora_A.weight"], factors["lora_B.weight"]
-    layer.lora_A.copy_(A[: layer.rank])
-    layer.lora_B.copy_(B[:, : layer.rank])
-    if hasattr(layer, "first_A"):
-        layer.first_A.copy_(A[layer.rank :])
-        layer.first_B.copy_(-B[:, layer.rank :])
-    if "lora_magnitude_vector" in factors:
-        layer.magnitude.copy_(factors["lora_magnitude_vector"])
 
 
 def _other_model(folder: Path, what: str) -> LabkitError:

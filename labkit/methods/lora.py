@@ -53,6 +53,16 @@ class LoRALinear(nn.Module):
         """Return the update of the weight, s·BA, shape (out, in), in float32."""
         return self.scale * (self.lora_B.float() @ self.lora_A.float())
 
+    def factors(self) -> dict[str, torch.Tensor]:
+        """Return what is trained, under the names that it has in PEFT's files."""
+        return {"lora_A.weight": self.lora_A, "lora_B.weight": self.lora_B}
+
+    @torch.no_grad()
+    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
+        """Take over what ``factors`` gave."""
+        self.lora_A.copy_(factors["lora_A.weight"])
+        self.lora_B.copy_(factors["lora_B.weight"])
+
     @property
     def frozen(self) -> torch.Tensor:
         """The weight W without the update, also after a merge."""

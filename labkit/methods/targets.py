@@ -23,7 +23,7 @@ def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
     head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     if names == "all-linear":
         return {path: layer for path, layer in linear.items() if layer is not head}
-    names = [names] if isinstance(names, str) else list(names)
+    names = as_list(names)
     known = sorted({path.rsplit(".", 1)[-1] for path in linear})
     if not names:
         raise LabkitError("target_modules is empty: nothing would be trained.", f"Choose among {', '.join(known)}.")
@@ -36,6 +36,11 @@ def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
                 f"Choose among {', '.join(known)}, or all-linear.",
             )
     return {path: layer for path, layer in linear.items() if any(_is_called(path, name) for name in names)}
+
+
+def as_list(names: str | Sequence[str]) -> list[str]:
+    """Return target modules as a list; a lone name is a list of one."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def replace_layer(module: nn.Module, path: str, layer: nn.Module) -> None:

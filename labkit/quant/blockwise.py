@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -35,8 +35,8 @@ class Quantized:
     block_size: int
     shape: torch.Size
     dtype: torch.dtype
-    offset: torch.Tensor | None = field(default=None)
-    scales: torch.Tensor | None = field(default=None)
+    offset: torch.Tensor | None = None
+    scales: torch.Tensor | None = None
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all that is stored, by name."""
@@ -58,12 +58,14 @@ class Quantized:
         if self.scales is None:
             return self.absmax
         each = self.scales.repeat_interleave(SCALES_BLOCK)[: self.absmax.numel()]
-        return dynamic_levels().to(self.absmax.device)[self.absmax.int()] * each + self.offset
+        return dynamic_levels(self.absmax.device)[self.absmax.int()] * each + self.offset
 
     def dequantize(self, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return level × absmax for each number, in the original shape, and type unless ``dtype`` is given."""
         table = _two_bytes(self.format, self.codes.device)
-        pairs = torch.nn.functional.pad(self.codes, (0, -self.codes.numel() % (self.block_size // 2)))
+        pairs = self.codes
+        if missing := -pairs.numel() % (self.block_size // 2):  # a short last block
+            pairs = torch.nn.functional.pad(pairs, (0, missing))
         pairs = pairs.view(torch.int16)
         scales = self.block_scales()[:, None]
         result = torch.empty(scales.numel(), self.block_size, dtype=dtype or self.dtype, device=self.codes.device)
@@ -118,13 +120,12 @@ def quantize_dynamic(tensor: torch.Tensor, block_size: int = SCALES_BLOCK) -> tu
     # A block of zeros becomes 0·∞; any code will do, as it is multiplied by 0 again.
     scaled = torch.nan_to_num(blocks * (1 / absmax), nan=-1).clamp_(-1, 1).view(-1)[: tensor.numel()]
     absmax = absmax.view(-1)
-    borders = (dynamic_levels()[1:] + dynamic_levels()[:-1]) / 2
     if tensor.device.type == "cpu":
-        # As bitsandbytes does on a CPU: a table with an entry for each of 65,536 numbers from −1 to 1 gives
-        # the code. It is not quite the nearest level for numbers that lie within 1/65,535 of a border.
-        table = torch.bucketize(torch.arange(65536) / 32767.5 - 1, borders).to(torch.uint8)
-        return table[((scaled + 1) * 32767.5 + 0.5).int()], absmax
-    return torch.bucketize(scaled, borders.to(tensor.device)).to(torch.uint8), absmax
+        # bitsandbytes' CPU kernel rounds to one of 65,536 numbers from −1 to 1 before it looks the level up.
+        # That is not quite the nearest level for numbers that lie within 1/65,535 of a border.
+        scaled = ((scaled + 1) * 32767.5 + 0.5).int() / 32767.5 - 1
+    levels = dynamic_levels(tensor.device)
+    return torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2).to(torch.uint8), absmax
 
 
 def _normalize(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

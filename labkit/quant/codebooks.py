@@ -40,7 +40,8 @@ def int4_levels() -> torch.Tensor:
     return torch.arange(-7, 9).clamp(max=7) / 7
 
 
-def dynamic_levels() -> torch.Tensor:
+@cache
+def dynamic_levels(device: torch.device | None = None) -> torch.Tensor:
     """Return the 256 levels of the 8-bit dynamic format, ascending (Dettmers, 2015, arXiv:1511.04561).
 
     A decade has twice the levels of the decade below it: 1 between 10⁻⁷ and 10⁻⁶, 64 between 0.1 and 1,
@@ -51,7 +52,7 @@ def dynamic_levels() -> torch.Tensor:
         edges = torch.linspace(0.1, 1, 2**decade + 1)
         positive.append(10.0 ** (decade - 6) * (edges[:-1] + edges[1:]) / 2)
     positive = torch.cat(positive)
-    return torch.cat([-positive, torch.tensor([0.0, 1.0]), positive]).sort().values
+    return torch.cat([-positive, torch.tensor([0.0, 1.0]), positive]).sort().values.to(device)
 
 
 LEVELS = {"nf4": nf4_levels, "fp4": fp4_levels, "int4": int4_levels}

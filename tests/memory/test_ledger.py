@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import labkit as lk
 from labkit.assets.models import Model
@@ -51,18 +50,10 @@ class Setup:
 
 
 @pytest.fixture
-def layered(tiny):
+def layered(tiny, llama):
     """A model whose memory lies in its layers: a small vocabulary, many blocks."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=200,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return Model("layered", LlamaForCausalLM(config), tiny.tokenizer, "causal", torch.float32)
+    module = llama(200, hidden_size=64, intermediate_size=128, num_hidden_layers=6, tie_word_embeddings=False)
+    return Model("layered", module, tiny.tokenizer, "causal", torch.float32)
 
 
 def last(report):

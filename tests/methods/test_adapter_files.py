@@ -3,6 +3,7 @@ import json
 import peft
 import pytest
 import torch
+from moved import trained
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,24 +23,9 @@ METHODS = [
 NAMES = ["lora", "lora q", "rslora", "dora", "pissa", "pissa v+down"]
 
 
-@pytest.fixture
-def ids():
-    return torch.arange(1, 40).view(3, 13)
-
-
 @torch.no_grad()
 def outputs(module, ids):
     return module.eval()(input_ids=ids)[0]
-
-
-def trained(model, method):
-    """A model as training might leave it: every number that is trained has moved."""
-    torch.manual_seed(1)
-    tuned = method.apply(model)
-    with torch.no_grad():
-        for parameter in tuned.trainable().values():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return tuned
 
 
 def rewrite(folder, change):

@@ -1,14 +1,8 @@
-import pytest
 import torch
 from safetensors import safe_open
 
 from labkit.assets.models import store_linear_weights
 from labkit.methods import FullFineTuning
-
-
-@pytest.fixture
-def ids():
-    return torch.arange(1, 40).view(3, 13)
 
 
 @torch.no_grad()

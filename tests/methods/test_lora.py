@@ -12,11 +12,6 @@ from labkit.methods import LoRA, LoRALinear
 from labkit.methods.adapter_files import adapted_layers
 
 
-@pytest.fixture
-def ids():
-    return torch.arange(1, 40).view(3, 13)
-
-
 @torch.no_grad()
 def outputs(module, ids):
     return module(input_ids=ids)[0]

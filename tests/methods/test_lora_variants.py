@@ -14,11 +14,6 @@ from labkit.methods.adapter_files import adapted_layers
 LAYERS = {"lora": LoRALinear, "dora": DoRALinear, "pissa": PiSSALinear}
 
 
-@pytest.fixture
-def ids():
-    return torch.arange(1, 40).view(3, 13)
-
-
 @torch.no_grad()
 def outputs(module, ids):
     return module(input_ids=ids)[0]

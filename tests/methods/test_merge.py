@@ -1,5 +1,6 @@
 import pytest
 import torch
+from moved import trained
 from torch import nn
 
 import labkit as lk
@@ -10,25 +11,10 @@ from labkit.quant.layers import is_4bit
 BACKENDS = ["labkit", "bitsandbytes"]
 
 
-@pytest.fixture
-def ids():
-    return torch.arange(1, 40).view(3, 13)
-
-
 @torch.no_grad()
 def outputs(model, ids):
     with model.autocast():
         return model.module.eval()(input_ids=ids)[0].float()
-
-
-def trained(model, method):
-    """A model as training might leave it: every number that is trained has moved."""
-    torch.manual_seed(1)
-    tuned = method.apply(model)
-    with torch.no_grad():
-        for parameter in tuned.trainable().values():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return tuned
 
 
 def kinds(model):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import labkit as lk
 from labkit.assets.models import Model
@@ -20,11 +19,6 @@ from labkit.quant.layers import Quantization, is_4bit
 BACKENDS = ["labkit", "bitsandbytes"]
 LINEAR = 2 * (32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 64 * 32)  # numbers in the linear layers of tiny's two blocks
 QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
-
-
-@pytest.fixture
-def ids():
-    return torch.arange(1, 40).view(3, 13)
 
 
 @torch.no_grad()
@@ -240,18 +234,10 @@ def test_a_quantized_model_has_the_fingerprint_of_its_original(tiny, backend):
 
 
 @pytest.fixture
-def wide(tiny):
+def wide(tiny, llama):
     """A model most of whose 1.4 million numbers are in linear layers."""
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        tie_word_embeddings=True,
-    )
-    return Model("wide", LlamaForCausalLM(config).eval(), tiny.tokenizer, "causal", torch.float32)
+    module = llama(400, hidden_size=256, intermediate_size=512, num_key_value_heads=4)
+    return Model("wide", module, tiny.tokenizer, "causal", torch.float32)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import labkit as lk
 from labkit.training import checkpoints as module
@@ -279,20 +278,10 @@ print(json.dumps(result))
 
 
 @pytest.fixture(scope="module")
-def killed(smollm, tmp_path_factory):
+def killed(llama, smollm, tmp_path_factory):
     """The folder in which runs were killed and resumed, and how their processes ended."""
     folder = tmp_path_factory.mktemp("killed")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(smollm.tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    llama(len(smollm.tokenizer)).save_pretrained(folder / "model")
     smollm.tokenizer.save_pretrained(folder / "model")
     rows = [
         {"prompt": f"The {thing} in the {place} is", "completion": f" {colour}"}
