@@ -33,8 +33,6 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
             "Quantize the model as load_model gives it; quantizing twice would add a second error.",
         )
     require_no_adapter(model)
-    if model.device.type == "meta":
-        raise LabkitError(f"{model.name} is a blueprint without numbers to quantize.", "Load a real model.")
     quantization = quantization or Quantization()
     for path, layer in find_targets(model.module, "all-linear").items():  # all of them before any is replaced
         if not torch.isfinite(layer.weight).all():

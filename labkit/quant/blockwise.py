@@ -68,7 +68,7 @@ class Quantized:
             pairs = torch.nn.functional.pad(pairs, (0, missing))
         pairs = pairs.view(torch.int16)
         scales = self.block_scales()[:, None]
-        result = torch.empty(scales.numel(), self.block_size, dtype=dtype or self.dtype, device=self.codes.device)
+        result = self.codes.new_empty(scales.numel(), self.block_size, dtype=dtype or self.dtype)
         rows = CHUNK * 4 // self.block_size
         for start in range(0, len(result), rows):
             part = slice(start * self.block_size // 4, (start + rows) * self.block_size // 4)

@@ -10,8 +10,9 @@ import torch
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
-from labkit.memory.ledger import Ledger, MemoryReport
-from labkit.quant.bnb import guard, quantized_tensors
+from labkit.memory import Ledger, MemoryReport
+from labkit.memory.allocator import can_record
+from labkit.quant.bnb import guard
 from labkit.training.accelerator import make_accelerator
 from labkit.training.batching import Batch, Example, collate, plan_batches
 from labkit.training.callbacks import Callback
@@ -50,8 +51,8 @@ class Trainer:
         self.named = model.trainable()
         self.parameters = list(self.named.values())
         guard(model.module)
-        self._adamw = make_optimizer(self.parameters, config)
-        self.optimizer = self.accelerator.prepare_optimizer(self._adamw)
+        self.adamw = make_optimizer(self.parameters, config)
+        self.optimizer = self.accelerator.prepare_optimizer(self.adamw)
         self._checkpointing(config.gradient_checkpointing)
         if self.accelerator.num_processes > 1:
             model.module = self.accelerator.prepare_model(model.module)
@@ -74,20 +75,18 @@ class Trainer:
         """
         start = 0
         if checkpoints:
-            start, self.history, scaler = checkpoints.load(self.named, self._adamw)
+            start, self.history, scaler = checkpoints.load(self.named, self.adamw)
             if self.accelerator.scaler and scaler:
                 self.accelerator.scaler.load_state_dict(scaler)
-        # The second step of a run is the first that has optimizer states throughout.
-        measured = min(start + 1, self.config.steps - 1)
+        measured = self.largest_step(start) if can_record() else None
         for step in range(start, self.config.steps):
             began = time.perf_counter()
             if step == measured:
-                constants = [*self.model.module.buffers(), *quantized_tensors(self.model.module)]
-                with Ledger(self.model.parameters(), self._adamw, constants) as ledger:
-                    record = self._step(step, checkpoints)
+                with Ledger(self.model.module, self.adamw, self.model.head) as ledger:
+                    record = self.step(step, checkpoints)
                 self.memory = ledger.report
             else:
-                record = self._step(step, checkpoints)
+                record = self.step(step, checkpoints)
             record["seconds"] = time.perf_counter() - began
             self.history.append(record)
             last = step + 1 == self.config.steps
@@ -101,10 +100,20 @@ class Trainer:
         self._checkpointing(False)
         self.model.module.eval()
 
-    def _step(self, step: int, checkpoints: Checkpoints | None) -> dict:
+    def largest_step(self, start: int = 0) -> int:
+        """Return the step that takes most memory: most padded tokens, after the one that makes the states."""
+        later = range(min(start + 1, self.config.steps - 1), self.config.steps)
+        return max(later, key=lambda step: max(self._padded(step)))
+
+    def _padded(self, step: int) -> list[int]:
+        source, rows = self._rows(step)
+        return [len(row) * max(len(source[i].tokens) for i in row) for row in rows]
+
+    def step(self, step: int, checkpoints: Checkpoints | None = None) -> dict:
+        """Make the given step of the run, counted from 0, and return its record."""
         self.model.module.train()
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, the same after a resume
-        rate = self._adamw.param_groups[0]["lr"] = self.config.rate_at(step)
+        rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
         batches, share = self._batches(step)
         total = 0.0
         for batch in batches:
@@ -136,14 +145,17 @@ class Trainer:
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
         """Return this process's batches of a step, and the weight of one learned token."""
-        replayed = len(self.sources) > 1 and (step + 1) % self.config.replay_every == 0
-        source, plan = (self.sources[replayed], self.plans[replayed])
-        rows = plan[step * self.config.accumulation : (step + 1) * self.config.accumulation]
+        source, rows = self._rows(step)
         learned = sum(max(source[i].learned, 1) for row in rows for i in row)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         pad = self.model.tokenizer.pad_token_id
         mine = [collate([source[i] for i in row[rank::world]], pad, self.model.device) for row in rows]
         return mine, world / learned
+
+    def _rows(self, step: int) -> tuple[Sequence[Example], list[list[int]]]:
+        replayed = len(self.sources) > 1 and (step + 1) % self.config.replay_every == 0
+        start = step * self.config.accumulation
+        return self.sources[replayed], self.plans[replayed][start : start + self.config.accumulation]
 
     def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -152,7 +164,7 @@ class Trainer:
         kept = step
         if checkpoints:
             # The weights themselves may have overflowed in the step before: a checkpoint is sure to be good.
-            kept = checkpoints.load(self.named, self._adamw)[0] or step
+            kept = checkpoints.load(self.named, self.adamw)[0] or step
             del self.history[kept:]
         raise TrainingDivergedError(
             f"Training stopped at step {step + 1}: {what}. The model keeps its weights after step {kept}.",
@@ -162,4 +174,4 @@ class Trainer:
     def _save(self, checkpoints: Checkpoints, done: int) -> None:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
-            checkpoints.save(done, self.named, self._adamw, self.history, scaler)
+            checkpoints.save(done, self.named, self.adamw, self.history, scaler)

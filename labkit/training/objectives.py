@@ -20,9 +20,9 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
     wanted = targets != IGNORED
     columns = wanted.any(dim=0).nonzero().squeeze(1)
     logits = logits_at(model, batch, columns)
-    keep = wanted[:, columns]
-    loss = F.cross_entropy(logits[keep].float(), targets[:, columns][keep], reduction="sum")
-    return loss, int(keep.sum())
+    kept = wanted[:, columns].nonzero(as_tuple=True)
+    loss = F.cross_entropy(logits[kept].float(), targets[:, columns][kept], reduction="sum")
+    return loss, len(kept[0])
 
 
 def logits_at(model: Model, batch: Batch, columns: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,63 @@
+"""What was in memory at the peak of a training step, by kind and by module."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+KINDS = ("trainable", "frozen", "quantized", "optimizer", "gradients", "activations", "logits", "temporaries")
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Bytes at the moment of a step when most memory was in use.
+
+    Attributes:
+        trainable: weights that are trained.
+        frozen: weights in floats that are not trained, and buffers.
+        quantized: weights in 4 bits, with their scales.
+        optimizer: AdamW's two running means for each trained weight.
+        gradients: one number for each trained weight.
+        activations: what the forward pass keeps for the backward pass.
+        logits: the head's output, the loss, and the gradients of both.
+        temporaries: all else, gone before the step ends: products on their way, and operators' scratch memory.
+        modules: bytes by the module that they belong to; the loss and temporaries of the backward pass
+            belong to none and stand under "".
+        timeline: bytes of each kind, in the order of KINDS, at moments of the step.
+        phases: where in the timeline the phases "forward", "loss", "backward" and "update" began.
+        resident: memory of the whole process as the operating system counts it; 0 where nothing was run.
+    """
+
+    trainable: int = 0
+    frozen: int = 0
+    quantized: int = 0
+    optimizer: int = 0
+    gradients: int = 0
+    activations: int = 0
+    logits: int = 0
+    temporaries: int = 0
+    modules: dict[str, int] = field(default_factory=dict, repr=False)
+    timeline: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    phases: dict[str, int] = field(default_factory=dict, repr=False)
+    resident: int = 0
+
+    @property
+    def peak(self) -> int:
+        """Bytes in use at the peak."""
+        return sum(getattr(self, kind) for kind in KINDS)
+
+    @property
+    def parameters(self) -> int:
+        """Bytes of all weights."""
+        return self.trainable + self.frozen + self.quantized
+
+    def megabytes(self) -> dict[str, float]:
+        """Return the parts in units of 10⁶ bytes."""
+        return {kind: getattr(self, kind) / 1e6 for kind in KINDS}
+
+    def by_module(self, depth: int) -> dict[str, int]:
+        """Return the bytes of modules, those deeper than ``depth`` counted with what they are part of."""
+        sums: Counter[str] = Counter()
+        for path, size in self.modules.items():
+            sums[".".join(path.split(".")[:depth])] += size
+        return dict(sums)

@@ -1,0 +1,103 @@
+"""Predict the memory of a training step from a step over weights without numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from transformers import PretrainedConfig
+
+from labkit.memory.booking import Books
+from labkit.memory.hollow import Hollow
+from labkit.memory.report import KINDS, MemoryReport
+from labkit.methods import Method
+from labkit.planning.skeleton import adapt, blocks_of, skeleton
+from labkit.training.batching import Example
+from labkit.training.config import TrainingConfig
+from labkit.training.loop import Trainer
+
+FEW = 3  # blocks from which all others are extrapolated
+
+
+def predict(
+    config: PretrainedConfig,
+    method: Method,
+    training: TrainingConfig,
+    examples: Sequence[Example],
+    precision: torch.dtype = torch.float32,
+    classes: int = 2,
+    *,
+    whole: bool = False,
+) -> MemoryReport:
+    """Return the memory that a training step will take at its peak; nothing of that size is allocated.
+
+    One step of the real loop runs over a model of two blocks and of three. Each further block adds the same,
+    so that memory at the same moment of the step is affine in their number. The first block is no
+    measure: where the embedding is frozen, nothing flows back to its input, and it keeps less than the others.
+
+    Args:
+        config: the model's architecture and sizes.
+        method: what is trained.
+        training: how; ``steps`` and the learning rate make no difference.
+        examples: one batch, or with accumulation the largest.
+        precision: the type of matrix products.
+        classes: of an encoder's head.
+        whole: simulate all blocks; only then has the report modules, a timeline and phases.
+    """
+    layers = config.num_hidden_layers
+    if whole or layers <= FEW:
+        return simulate(config, method, training, examples, precision, classes)[0].report()
+    two, three = (
+        _peaks(*simulate(config, method, training, examples, precision, classes, count)) for count in (FEW - 1, FEW)
+    )
+    stages = two.keys() & three.keys()
+    steps = layers - FEW + 1
+    at = [tuple(a + steps * (b - a) for a, b in zip(two[stage], three[stage], strict=True)) for stage in stages]
+    return MemoryReport(**dict(zip(KINDS, max(at, key=sum), strict=True)))
+
+
+def simulate(
+    config: PretrainedConfig,
+    method: Method,
+    training: TrainingConfig,
+    examples: Sequence[Example],
+    precision: torch.dtype,
+    classes: int = 2,
+    layers: int | None = None,
+) -> tuple[Books, tuple[str, ...]]:
+    """Return the books of one training step over hollow weights, and the names of the model's blocks."""
+    model = skeleton(config, precision, classes, layers)
+    hollow = Hollow()
+    with hollow:
+        model = adapt(model, method, hollow)
+        # A second pass of an accumulation holds what the third does: the gradients of those before.
+        short = {"steps": 1, "batch_size": len(examples), "accumulation": min(training.accumulation, 2)}
+        trainer = Trainer(model, examples, replace(training, **short, optimizer="adamw"))
+        for parameter in trainer.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        trainer.adamw.step()
+        trainer.adamw.zero_grad(set_to_none=True)
+        blocks = blocks_of(model.module, model.module.config.num_hidden_layers)
+        with hollow.booking(model.module, trainer.adamw, model.head, blocks) as done:
+            trainer.step(0)
+    return done[0], blocks
+
+
+def _peaks(books: Books, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Return bytes by kind at the highest moment of each stage of the step."""
+    stages = [("before", 0)]
+    phase = ""
+    for what, name, at in books.marks:
+        if what == "phase":
+            phase = name
+            stages.append((name, at))
+        elif name == f"forward {blocks[-1]}" and phase == "forward":
+            stages.append(("last forward", at))
+        elif name in (f"backward {block}" for block in (blocks[0], blocks[1], blocks[-1])):
+            place = "last" if name.endswith(blocks[-1]) else "second" if name.endswith(blocks[1]) else "first"
+            stages.append((f"{place} backward", at))
+    best = books.highest(stages)
+    if len(blocks) == FEW - 1 and "last backward" in best:
+        best["second backward"] = best["last backward"]  # the second of two is the last
+    return best
