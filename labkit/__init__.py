@@ -25,6 +25,7 @@ from labkit.evaluation import (
 from labkit.experiment import Run, finetune, load_run
 from labkit.memory import Ledger, MemoryReport
 from labkit.methods import FullFineTuning, LoRA, LoRALinear, QLoRA, merge, quantize_model
+from labkit.planning import Plan, plan
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
@@ -45,6 +46,7 @@ __all__ = [
     "LoRALinear",
     "MemoryReport",
     "Model",
+    "Plan",
     "QLoRA",
     "Quantization",
     "QuantizationExplorer",
@@ -68,6 +70,7 @@ __all__ = [
     "load_task",
     "merge",
     "perplexity",
+    "plan",
     "plot_accuracy",
     "plot_curves",
     "plot_grids",

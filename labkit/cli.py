@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.errors import LabkitError
+
+if TYPE_CHECKING:
+    from labkit.planning import Plan
 
 CORE = ("smollm2-135m", "hpo", "factbook")  # what the first notebooks need
 
@@ -22,13 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     bench = commands.add_parser("bench", help="run a comparison whose results the notebooks read")
     bench.add_argument("name", help="which one, such as lora-rate")
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
+    _plan_options(commands.add_parser("plan", help="say what a training step will take in memory"))
     options = parser.parse_args(arguments)
     try:
         if options.command == "doctor":
             from labkit.doctor import doctor
 
             return 0 if doctor() else 1
-        return _bench(options) if options.command == "bench" else _fetch(options)
+        return {"bench": _bench, "fetch": _fetch, "plan": _plan}[options.command](options)
     except LabkitError as problem:
         print(f"labkit: {problem}", file=sys.stderr)
         return 1
@@ -52,3 +57,59 @@ def _bench(options: argparse.Namespace) -> int:
         described = " ".join(f"{key}={value}" for key, value in settings.items())
         print(f"{number}/{total}  {row['correct']} of {row['total']}  {described}", flush=True)
     return 0
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a published size such as llama-65b, an asset, a folder, or a hub name")
+    parser.add_argument("--method", default="all", help="such as qlora (default: a table of all)")
+    parser.add_argument("--batch", type=int, default=1, help="examples in a batch (default: 1)")
+    parser.add_argument("--length", type=int, default=512, help="tokens of an example (default: 512)")
+    parser.add_argument(
+        "--learned", type=int, help="tokens of an example that are learned (default: all but the first)"
+    )
+    parser.add_argument("--precision", default="bfloat16", help="bfloat16 (default), float16 or float32")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--gpu", help="a size such as 48GB, or a card such as T4")
+    parser.add_argument("--json", action="store_true", help="answer in JSON, sizes in bytes")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    import json
+
+    from labkit.methods.registry import METHODS
+    from labkit.planning import plan
+    from labkit.planning.sizes import readable
+
+    chosen = list(METHODS) if options.method == "all" else [options.method]
+    plans = [
+        plan(
+            options.model,
+            method,
+            batch_size=options.batch,
+            length=options.length,
+            learned=options.learned,
+            precision=options.precision,
+            gradient_checkpointing=options.checkpointing,
+            gpu=options.gpu,
+        )
+        for method in chosen
+    ]
+    if options.json:
+        dicts = [made.to_dict() | (_largest(made) if options.gpu else {}) for made in plans]
+        print(json.dumps(dicts if options.method == "all" else dicts[0], indent=1))
+    elif options.method == "all":
+        print(f"{plans[0].heading}\n{'method':<12}{'tensors':>12}{'needed':>12}" + f"{'fits':>8}" * bool(options.gpu))
+        for made in plans:
+            fits = f"{'yes' if made.fits else 'no':>8}" if options.gpu else ""
+            print(f"{made.method.name:<12}{readable(made.peak):>12}{readable(made.total):>12}{fits}")
+    else:
+        print(plans[0])
+        if options.gpu:
+            largest = _largest(plans[0])
+            print(f"largest batch of {options.length} tokens: {largest['largest_batch']}")
+            print(f"longest text in a batch of {options.batch}: {largest['largest_length']} tokens")
+    return 0
+
+
+def _largest(made: Plan) -> dict[str, int]:
+    return {"largest_batch": made.largest_batch(), "largest_length": made.largest_length()}

@@ -18,8 +18,9 @@ from labkit.errors import LabkitError, unknown
 from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
+from labkit.planning import require_fit
 from labkit.quant.layers import Quantization
-from labkit.training.batching import Example, encode, encode_text
+from labkit.training.batching import Example, Schedule, encode, encode_text
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
@@ -95,6 +96,7 @@ def finetune(
     checkpoints: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    force: bool = False,
     **settings,
 ) -> Run:
     """Fine-tune ``model`` on ``task`` and return the run, whose ``model`` is the tuned one.
@@ -111,10 +113,11 @@ def finetune(
         checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
         resume: go on from the newest checkpoint there; without it, old checkpoints are removed.
         progress: show a bar.
+        force: run although the plan says that the memory will not do.
         **settings: fields of ``TrainingConfig``: steps, learning_rate, batch_size, seed, …
 
     Raises:
-        LabkitError: bad settings, nothing to learn, or a checkpoint of another run.
+        LabkitError: bad settings, nothing to learn, too little memory, or a checkpoint of another run.
         TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
     """
     method = get_method(method)
@@ -140,6 +143,9 @@ def finetune(
         saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
         if not resume:
             saved.clear()
+    if not force:
+        classes = len(task.labels) if model.kind == "encoder" else 0
+        require_fit(model, method, config, Schedule(examples, rehearsal, config), classes, inplace=inplace)
     tuned = prepare(model, task, method, config.seed, inplace=inplace)
     trainer = Trainer(tuned, examples, config, rehearsal)
     run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)

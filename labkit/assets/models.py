@@ -132,6 +132,8 @@ class Model:
         """
         if self.origin:
             return self.origin
+        if self.device.type == "meta":
+            return "no numbers"
         digest = hashlib.sha256()
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name}{tuple(tensor.shape)}".encode())

@@ -5,13 +5,15 @@ The stream is the same whether it was measured (``ledger.py``) or simulated (``h
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from labkit.memory.report import KINDS, MemoryReport
 
 MOMENTS = 2000  # of a step that a report keeps
+SCRATCH = -1  # address of what an operator on a CPU holds while it works, in a simulation
 
 
 class Event(NamedTuple):
@@ -53,6 +55,7 @@ class Books:
         self.sizes = [item.size for item in held.values()]
         self.kinds = [item.kind for item in held.values()]
         self.modules = [item.module for item in held.values()]
+        self._scratch: set[int] = set()
         self.opening = len(held)
         self.moves: list[int] = [*range(1, len(held) + 1)]  # +n: allocation n − 1 appears; −n: it is freed
         self.marks: list[tuple[str, str, int]] = []  # what, name, number of moves before it
@@ -67,7 +70,9 @@ class Books:
                 self.kinds.append("logits" if phase == "loss" else "temporaries")
                 self.modules.append(path[-1] if path else "")
                 self.moves.append(number + 1)
-                if phase != "loss":
+                if address == SCRATCH:
+                    self._scratch.add(number)
+                elif phase != "loss":
                     born[address] = phase
             elif what == "free":
                 born.pop(address, None)
@@ -93,16 +98,20 @@ class Books:
             if address in live:
                 self.kinds[live[address]], self.modules[live[address]] = "optimizer", module
 
-    def report(self, start: int | None = None, end: int | None = None, resident: int = 0) -> MemoryReport:
-        """Return the highest moment among the moves from ``start`` up to ``end``, by default all of the step."""
-        start = self.opening if start is None else start
-        end = len(self.moves) if end is None else end
+    def rounded(self, granularity: Callable[[int], int]) -> Books:
+        """Return the same books with each size as a GPU's allocator makes it; a GPU needs no scratch for types."""
+        other = copy.copy(self)
+        other.sizes = [0 if i in self._scratch else granularity(size) for i, size in enumerate(self.sizes)]
+        return other
+
+    def report(self, resident: int = 0) -> MemoryReport:
+        """Return the step's highest moment, and its timeline."""
         now = dict.fromkeys(KINDS, 0)
-        for move in self.moves[:start]:
+        for move in self.moves[: self.opening]:
             self._make(move, now)
-        moments = [(sum(now.values()), start, tuple(now.values()))]
-        total = moments[0][0]
-        for position in range(start, end):
+        total = sum(now.values())
+        moments = [(total, self.opening, tuple(now.values()))]
+        for position in range(self.opening, len(self.moves)):
             total += self._make(self.moves[position], now)
             moments.append((total, position + 1, tuple(now.values())))
         moments = _thin(moments)

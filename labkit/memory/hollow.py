@@ -11,19 +11,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
-from labkit.memory.booking import Books, Event
+from labkit.memory.booking import SCRATCH, Books, Event
 from labkit.memory.watch import Watched
 
 aten = torch.ops.aten
-SCRATCH = -1  # address of what an operator holds while it works
 
 
 class Hollow(TorchDispatchMode):
@@ -44,7 +42,7 @@ class Hollow(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        tensors = _tensors((*args, *kwargs.values()))
         fake = any(isinstance(tensor, FakeTensor) for tensor in tensors)
         if fake or any(tensor.is_meta for tensor in tensors):
             if func is aten._local_scalar_dense.default:
@@ -55,11 +53,9 @@ class Hollow(TorchDispatchMode):
         with self._fake if fake else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if self._events is not None:
-            if self._device.type == "cpu":
-                self._events.append(Event("alloc", SCRATCH, _promoted(func, args)))
-            for leaf in tree_iter(result):
-                if isinstance(leaf, torch.Tensor):
-                    self._book(leaf)
+            self._events.append(Event("alloc", SCRATCH, _promoted(func, args)))
+            for made in _tensors((result,)):
+                self._book(made)
             self._events.append(Event("free", SCRATCH))
         return result
 
@@ -119,6 +115,17 @@ class Hollow(TorchDispatchMode):
     def _strike(self, events: list[Event], address: int) -> None:
         del self._live[address]
         events.append(Event("free", address))
+
+
+def _tensors(arguments: Iterable) -> list[torch.Tensor]:
+    """Return the tensors among arguments, those in lists included."""
+    found = []
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor):
+            found.append(argument)
+        elif isinstance(argument, list | tuple):
+            found += _tensors(argument)
+    return found
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -35,7 +35,7 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
     require_no_adapter(model)
     quantization = quantization or Quantization()
     for path, layer in find_targets(model.module, "all-linear").items():  # all of them before any is replaced
-        if not torch.isfinite(layer.weight).all():
+        if not layer.weight.is_meta and not torch.isfinite(layer.weight).all():
             raise LabkitError(
                 f"The weight of {path} is not finite everywhere.",
                 "Look where the weights came from: training may have diverged.",

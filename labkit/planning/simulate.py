@@ -12,6 +12,8 @@ from labkit.memory.booking import Books
 from labkit.memory.hollow import Hollow
 from labkit.memory.report import KINDS, MemoryReport
 from labkit.methods import Method
+from labkit.planning.estimate import Prediction
+from labkit.planning.sizes import allocated, reserved
 from labkit.planning.skeleton import adapt, blocks_of, skeleton
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
@@ -27,10 +29,8 @@ def predict(
     examples: Sequence[Example],
     precision: torch.dtype = torch.float32,
     classes: int = 2,
-    *,
-    whole: bool = False,
-) -> MemoryReport:
-    """Return the memory that a training step will take at its peak; nothing of that size is allocated.
+) -> Prediction:
+    """Predict the memory of a training step; nothing of that size is allocated.
 
     One step of the real loop runs over a model of two blocks and of three. Each further block adds the same,
     so that memory at the same moment of the step is affine in their number. The first block is no
@@ -43,17 +43,22 @@ def predict(
         examples: one batch, or with accumulation the largest.
         precision: the type of matrix products.
         classes: of an encoder's head.
-        whole: simulate all blocks; only then has the report modules, a timeline and phases.
     """
     layers = config.num_hidden_layers
-    if whole or layers <= FEW:
-        return simulate(config, method, training, examples, precision, classes)[0].report()
-    two, three = (
-        _peaks(*simulate(config, method, training, examples, precision, classes, count)) for count in (FEW - 1, FEW)
-    )
-    stages = two.keys() & three.keys()
-    steps = layers - FEW + 1
-    at = [tuple(a + steps * (b - a) for a, b in zip(two[stage], three[stage], strict=True)) for stage in stages]
+    counts = [layers] if layers < FEW else [FEW - 1, FEW]
+    books = [simulate(config, method, training, examples, precision, classes, count) for count in counts]
+    steps = layers - counts[0]
+    exact = [_highest([_peaks(*each) for each in books], steps)]
+    for granularity in (allocated, reserved):
+        exact.append(_highest([_peaks(book.rounded(granularity), blocks) for book, blocks in books], steps))
+    return Prediction(*exact)
+
+
+def _highest(peaks: list[dict[str, tuple[int, ...]]], steps: int) -> MemoryReport:
+    """Return the highest stage of a step after so many more blocks."""
+    less, more = peaks[0], peaks[-1]
+    stages = less.keys() & more.keys()
+    at = [tuple(a + steps * (b - a) for a, b in zip(less[stage], more[stage], strict=True)) for stage in stages]
     return MemoryReport(**dict(zip(KINDS, max(at, key=sum), strict=True)))
 
 
@@ -66,11 +71,14 @@ def simulate(
     classes: int = 2,
     layers: int | None = None,
 ) -> tuple[Books, tuple[str, ...]]:
-    """Return the books of one training step over hollow weights, and the names of the model's blocks."""
-    model = skeleton(config, precision, classes, layers)
+    """Return the books of one training step over hollow weights, and the names of the model's blocks.
+
+    With ``layers``, the model has so many blocks. The books' report has modules, a timeline and phases.
+    """
+    model = adapt(skeleton(config, precision, classes, layers), method)
     hollow = Hollow()
+    hollow.fill(model.module, *([model.head] if model.head else []))
     with hollow:
-        model = adapt(model, method, hollow)
         # A second pass of an accumulation holds what the third does: the gradients of those before.
         short = {"steps": 1, "batch_size": len(examples), "accumulation": min(training.accumulation, 2)}
         trainer = Trainer(model, examples, replace(training, **short, optimizer="adamw"))
@@ -94,9 +102,12 @@ def _peaks(books: Books, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
             stages.append((name, at))
         elif name == f"forward {blocks[-1]}" and phase == "forward":
             stages.append(("last forward", at))
-        elif name in (f"backward {block}" for block in (blocks[0], blocks[1], blocks[-1])):
-            place = "last" if name.endswith(blocks[-1]) else "second" if name.endswith(blocks[1]) else "first"
-            stages.append((f"{place} backward", at))
+        elif name == f"backward {blocks[-1]}":
+            stages.append(("last backward", at))
+        elif name == f"backward {blocks[0]}":
+            stages.append(("first backward", at))
+        elif name == f"backward {blocks[1]}":
+            stages.append(("second backward", at))
     best = books.highest(stages)
     if len(blocks) == FEW - 1 and "last backward" in best:
         best["second backward"] = best["last backward"]  # the second of two is the last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -11,7 +12,6 @@ from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from labkit.assets.models import Model, store_linear_weights
 from labkit.errors import LabkitError, unknown
-from labkit.memory.hollow import Hollow
 from labkit.methods import Method, QLoRA
 from labkit.quant.blockwise import Quantized
 from labkit.quant.linear import Linear4bit, in_compute_type
@@ -54,16 +54,14 @@ def skeleton(config: PretrainedConfig, precision: torch.dtype, classes: int = 2,
         module = loader.from_config(config, dtype=torch.float32, trust_remote_code=False)
         head = nn.Linear(config.hidden_size, classes) if kind == "encoder" else None
     store_linear_weights(module, precision)
-    # An origin keeps methods from asking for the fingerprint of weights that are not there.
-    return Model(config.model_type, module.eval(), SimpleNamespace(pad_token_id=0), kind, precision, head, origin="none")
+    return Model(config.model_type, module.eval(), SimpleNamespace(pad_token_id=0), kind, precision, head)
 
 
-def adapt(model: Model, method: Method, hollow: Hollow) -> Model:
-    """Return a skeleton with the method's parameters, its weights hollow. To be called while ``hollow`` is on."""
+def adapt(model: Model, method: Method) -> Model:
+    """Return a skeleton with the method's parameters."""
     head, backend = model.head, "labkit"
     if isinstance(method, QLoRA):
-        method, backend = copy.copy(method), method.backend
-        object.__setattr__(method, "backend", "labkit")
+        method, backend = replace(method, backend="labkit"), method.backend
     tuned = method.apply(model, inplace=True)
     if head is not None:
         tuned.head = head.requires_grad_(True)
@@ -71,7 +69,6 @@ def adapt(model: Model, method: Method, hollow: Hollow) -> Model:
         for layer in tuned.module.modules():
             if isinstance(layer, Linear4bit):
                 _as_bitsandbytes(layer)
-    hollow.fill(tuned.module, *([tuned.head] if tuned.head else []))
     return tuned
 
 

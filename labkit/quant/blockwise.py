@@ -93,6 +93,8 @@ def quantize(tensor: torch.Tensor, format: str = "nf4", block_size: int = 64, do
         LabkitError: unknown format, bad block size, integers, or non-finite numbers.
     """
     check_block_size(block_size)
+    if tensor.is_meta:
+        return _shapes(tensor, format, block_size, double)
     order = levels(format).to(tensor.device).argsort(stable=True)
     sorted_levels = levels(format).to(tensor.device)[order]
     scaled, absmax = _normalize(check_quantizable(tensor), block_size)
@@ -111,6 +113,21 @@ def quantize(tensor: torch.Tensor, format: str = "nf4", block_size: int = 64, do
     offset = absmax.mean()
     small, scales = quantize_dynamic(absmax - offset)
     return Quantized(packed, small, format, block_size, tensor.shape, tensor.dtype, offset, scales)
+
+
+def _shapes(tensor: torch.Tensor, format: str, block_size: int, double: bool) -> Quantized:
+    """Return what a tensor without numbers would become."""
+    levels(format)  # an unknown format is an error here as well
+    count = tensor.numel()
+    blocks = -(-count // block_size)
+    kind, extra = torch.float32, {}
+    if double:
+        kind = torch.uint8
+        extra = {"offset": tensor.new_empty((), dtype=torch.float32)}
+        extra["scales"] = tensor.new_empty(-(-blocks // SCALES_BLOCK), dtype=torch.float32)
+    codes = tensor.new_empty(-(-count // 2), dtype=torch.uint8)
+    absmax = tensor.new_empty(blocks, dtype=kind)
+    return Quantized(codes, absmax, format, block_size, tensor.shape, tensor.dtype, **extra)
 
 
 def quantize_dynamic(tensor: torch.Tensor, block_size: int = SCALES_BLOCK) -> tuple[torch.Tensor, torch.Tensor]:

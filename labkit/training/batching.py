@@ -10,6 +10,7 @@ import torch
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.training.config import TrainingConfig
 
 IGNORED = -100  # the target that cross_entropy leaves out
 
@@ -118,3 +119,42 @@ def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: in
             rng.shuffle(parts)
             plan += parts
     return plan[:batches]
+
+
+class Schedule:
+    """The batches of a whole run, fixed in advance by the seed alone: resuming needs only the step.
+
+    Args:
+        examples: what is learned.
+        replay: what every ``config.replay_every``-th step is made on, where there is any.
+        config: how many steps of what size.
+    """
+
+    def __init__(self, examples: Sequence[Example], replay: Sequence[Example], config: TrainingConfig):
+        self._config = config
+        self._sources = [examples, replay] if replay else [examples]
+        count = config.steps * config.accumulation
+        self._plans = [
+            plan_batches([len(e.tokens) for e in source], config.batch_size, count, config.seed)
+            for source in self._sources
+        ]
+
+    def batches(self, step: int) -> list[list[Example]]:
+        """Return the batches of a step, counted from 0."""
+        replayed = len(self._sources) > 1 and (step + 1) % self._config.replay_every == 0
+        source, plan = self._sources[replayed], self._plans[replayed]
+        start = step * self._config.accumulation
+        return [[source[i] for i in row] for row in plan[start : start + self._config.accumulation]]
+
+    def largest(self, start: int = 0) -> int:
+        """Return the step with the largest batch, in padded tokens, from the second step on.
+
+        The first step after ``start`` makes the optimizer's states and does not yet hold them throughout.
+        """
+        steps = range(min(start + 1, self._config.steps - 1), self._config.steps)
+        return max(steps, key=lambda step: max(padded_tokens(batch) for batch in self.batches(step)))
+
+
+def padded_tokens(batch: Sequence[Example]) -> int:
+    """Return how many tokens a batch takes, padding included."""
+    return len(batch) * max(len(example.tokens) for example in batch)

@@ -14,7 +14,7 @@ from labkit.memory import Ledger, MemoryReport
 from labkit.memory.allocator import can_record
 from labkit.quant.bnb import guard
 from labkit.training.accelerator import make_accelerator
-from labkit.training.batching import Batch, Example, collate, plan_batches
+from labkit.training.batching import Batch, Example, Schedule, collate
 from labkit.training.callbacks import Callback
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
@@ -59,13 +59,7 @@ class Trainer:
         self.objective = completion_loss if model.kind == "causal" else classification_loss
         self.history: list[dict] = []
         self.memory: MemoryReport | None = None
-        # The whole run's batches, fixed in advance by the seed alone: resuming needs only the step.
-        count = config.steps * config.accumulation
-        self.sources = [examples, replay] if replay else [examples]
-        self.plans = [
-            plan_batches([len(e.tokens) for e in source], config.batch_size, count, config.seed)
-            for source in self.sources
-        ]
+        self.schedule = Schedule(examples, replay, config)
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint where there is one.
@@ -78,7 +72,7 @@ class Trainer:
             start, self.history, scaler = checkpoints.load(self.named, self.adamw)
             if self.accelerator.scaler and scaler:
                 self.accelerator.scaler.load_state_dict(scaler)
-        measured = self.largest_step(start) if can_record() else None
+        measured = self.schedule.largest(start) if can_record() else None
         for step in range(start, self.config.steps):
             began = time.perf_counter()
             if step == measured:
@@ -99,15 +93,6 @@ class Trainer:
         self.model.module = self.accelerator.unwrap_model(self.model.module)
         self._checkpointing(False)
         self.model.module.eval()
-
-    def largest_step(self, start: int = 0) -> int:
-        """Return the step that takes most memory: most padded tokens, after the one that makes the states."""
-        later = range(min(start + 1, self.config.steps - 1), self.config.steps)
-        return max(later, key=lambda step: max(self._padded(step)))
-
-    def _padded(self, step: int) -> list[int]:
-        source, rows = self._rows(step)
-        return [len(row) * max(len(source[i].tokens) for i in row) for row in rows]
 
     def step(self, step: int, checkpoints: Checkpoints | None = None) -> dict:
         """Make the given step of the run, counted from 0, and return its record."""
@@ -145,17 +130,11 @@ class Trainer:
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
         """Return this process's batches of a step, and the weight of one learned token."""
-        source, rows = self._rows(step)
-        learned = sum(max(source[i].learned, 1) for row in rows for i in row)
+        batches = self.schedule.batches(step)
+        learned = sum(max(example.learned, 1) for batch in batches for example in batch)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         pad = self.model.tokenizer.pad_token_id
-        mine = [collate([source[i] for i in row[rank::world]], pad, self.model.device) for row in rows]
-        return mine, world / learned
-
-    def _rows(self, step: int) -> tuple[Sequence[Example], list[list[int]]]:
-        replayed = len(self.sources) > 1 and (step + 1) % self.config.replay_every == 0
-        start = step * self.config.accumulation
-        return self.sources[replayed], self.plans[replayed][start : start + self.config.accumulation]
+        return [collate(batch[rank::world], pad, self.model.device) for batch in batches], world / learned
 
     def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:
         self.optimizer.zero_grad(set_to_none=True)

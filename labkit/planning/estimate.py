@@ -1,0 +1,75 @@
+"""The textbook's formula for a step's memory: for comparison, and for where a simulation cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PretrainedConfig
+
+from labkit.memory.report import KINDS, MemoryReport
+from labkit.memory.watch import Watched
+from labkit.methods import Method
+from labkit.planning.skeleton import adapt, skeleton
+from labkit.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The memory that a training step will take at its peak.
+
+    Attributes:
+        tensors: bytes of the tensors, and of scratch memory on a CPU.
+        allocated: the same as torch's allocator on CUDA counts it.
+        reserved: the same as it takes it from the card, at least.
+    """
+
+    tensors: MemoryReport
+    allocated: MemoryReport
+    reserved: MemoryReport
+
+
+def estimate(
+    config: PretrainedConfig,
+    method: Method,
+    training: TrainingConfig,
+    batch: int,
+    length: int,
+    learned: int,
+    precision: torch.dtype = torch.float32,
+    classes: int = 2,
+) -> MemoryReport:
+    """Return an estimate of a step's memory at its peak, within some tens of percent for full fine-tuning.
+
+    Weights, gradients and optimizer states are counted. For a block's activations stands the formula of
+    Korthikanti et al. (2022, arXiv:2205.05198, section 4.1): 34 bytes for each token and hidden number in 16
+    bits, attention matrices left away. It knows nothing of adapters.
+
+    Args:
+        config, method, training, precision, classes: as for ``predict``.
+        batch: examples.
+        length: tokens of each.
+        learned: tokens of each that are learned.
+    """
+    two, three = (_weights(config, method, precision, classes, layers) for layers in (2, 3))
+    layers = config.num_hidden_layers
+    held = {kind: two[kind] + (layers - 2) * (three[kind] - two[kind]) for kind in KINDS}
+    block = 17 * precision.itemsize * batch * length * config.hidden_size
+    if training.gradient_checkpointing:
+        block = block + layers * batch * length * config.hidden_size * 4
+    else:
+        block = block * layers
+    outputs = learned * config.vocab_size if hasattr(config, "vocab_size") else classes
+    # Logits in the type of the computation, in 32 bits for the loss, and the gradients of both.
+    logits = 2 * batch * outputs * (precision.itemsize + 4)
+    return MemoryReport(**held | {"activations": block, "logits": logits})
+
+
+def _weights(config: PretrainedConfig, method: Method, precision: torch.dtype, classes: int, layers: int) -> dict:
+    model = adapt(skeleton(config, precision, classes, layers), method)
+    watched = Watched(model.module, torch.optim.AdamW(model.trainable().values()), model.head, id)
+    sizes = dict.fromkeys(KINDS, 0)
+    for item in watched.held().values():
+        sizes[item.kind] += item.size
+    count = sum(p.numel() for p in model.trainable().values())
+    return sizes | {"optimizer": 8 * count, "gradients": 4 * count}

@@ -1,0 +1,106 @@
+"""Before a run: does it fit into the memory that is free?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import psutil
+import torch
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.memory.report import MemoryReport
+from labkit.methods import Method, get_method
+from labkit.planning.estimate import estimate
+from labkit.planning.plan import find_config, predicted
+from labkit.planning.sizes import readable
+from labkit.training.batching import Example, Schedule, padded_tokens
+from labkit.training.config import TrainingConfig
+
+SURE = 4  # times that an estimate must fit to make a simulation needless
+
+
+def require_fit(
+    model: Model,
+    method: Method,
+    training: TrainingConfig,
+    schedule: Schedule,
+    classes: int = 0,
+    *,
+    inplace: bool = False,
+) -> None:
+    """Raise a ``LabkitError`` where a run's largest step would not fit into the free memory.
+
+    Models of an architecture that cannot be planned for are let through.
+
+    Args:
+        model: where the run starts; weights that the method leaves as they are exist already.
+        method: what is trained.
+        training: how.
+        schedule: the run's batches.
+        classes: of an encoder's head.
+        inplace: the method changes the model itself.
+    """
+    step = schedule.batches(schedule.largest())
+    batch = max(step, key=padded_tokens)
+    free = free_memory(model.device)
+    try:
+        if SURE * _extra(_estimate(model, method, training, batch, classes), model, inplace) < free:
+            return
+        needed = _extra(_predict(model, method, training, batch, classes), model, inplace)
+    except LabkitError:
+        return
+    if needed <= free:
+        return
+    ways = []
+    for text, other_method, other in _smaller(method, training):
+        part = batch[-other.batch_size :]  # sorted by length: the longest
+        size = _extra(_predict(model, other_method, other, part, classes), model, inplace)
+        if size <= free:
+            ways.append(f"{text} ({readable(size)})")
+    advice = f"These would fit: {'; '.join(ways)}." if ways else "Nothing that labkit tried would fit: take less text."
+    raise LabkitError(
+        f"A step of this run needs {readable(needed)} of memory, and {readable(free)} are free.",
+        f"{advice} Or pass force=True to try it all the same.",
+    )
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be had on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def _smaller(method: Method, training: TrainingConfig) -> Iterator[tuple[str, Method, TrainingConfig]]:
+    checkpointing = replace(training, gradient_checkpointing=True)
+    if not training.gradient_checkpointing:
+        yield "gradient_checkpointing=True", method, checkpointing
+    size, times = training.batch_size, training.accumulation
+    while size > 1:
+        size, times = size // 2, times * 2
+        yield f"batch_size={size}, accumulation={times}", method, replace(training, batch_size=size, accumulation=times)
+    for name in ("lora", "qlora"):
+        if name != method.name:
+            yield f'method="{name}"', get_method(name), training
+
+
+def _predict(
+    model: Model, method: Method, training: TrainingConfig, batch: Sequence[Example], classes: int
+) -> MemoryReport:
+    config = find_config(model)[1]
+    return predicted(config, method, replace(training, batch_size=len(batch)), batch, model.precision, classes).tensors
+
+
+def _estimate(
+    model: Model, method: Method, training: TrainingConfig, batch: Sequence[Example], classes: int
+) -> MemoryReport:
+    length, learned = (max(sizes) for sizes in zip(*((len(e.tokens), e.learned) for e in batch), strict=True))
+    config = find_config(model)[1]
+    return estimate(config, method, training, len(batch), length, max(learned, 1), model.precision, classes)
+
+
+def _extra(report: MemoryReport, model: Model, inplace: bool) -> int:
+    """Return the bytes that the run needs beside the model that is there already."""
+    return report.peak - (model.nbytes if inplace else min(report.frozen, model.nbytes))

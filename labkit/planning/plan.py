@@ -1,0 +1,292 @@
+"""Plan a fine-tuning run for any model of a known kind: what will it take, and where does it fit?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, PretrainedConfig
+
+from labkit.assets import cache
+from labkit.assets.blueprints import BLUEPRINTS, blueprint_config
+from labkit.assets.fetch import ensure
+from labkit.assets.manifest import load_manifest
+from labkit.assets.models import Model
+from labkit.assets.precision import PRECISIONS
+from labkit.errors import LabkitError, unknown
+from labkit.memory.report import MemoryReport
+from labkit.methods import Method, get_method
+from labkit.planning import sizes
+from labkit.planning.estimate import Prediction, estimate
+from labkit.training.batching import Example
+from labkit.training.config import TrainingConfig
+
+try:
+    from labkit.planning import simulate
+except (ImportError, AttributeError):  # parts of torch that may change
+    simulate = None
+
+MOST = 2**20  # examples or tokens; beyond it the search for what fits gives up
+
+
+class EstimateWarning(UserWarning):
+    """A plan is an estimate by formula, since this torch cannot simulate a step."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training step takes in memory.
+
+    Attributes:
+        name: the model.
+        config: its architecture and sizes.
+        method: what is trained.
+        training: batch size, checkpointing and the rest.
+        length: tokens of each example.
+        learned: tokens of each example that are learned.
+        precision: the type of matrix products, in which matrices of linear layers are stored.
+        gpu: bytes of the card's memory; 0 where none was named.
+    """
+
+    name: str
+    config: PretrainedConfig
+    method: Method
+    training: TrainingConfig
+    length: int
+    learned: int
+    precision: torch.dtype
+    gpu: int = 0
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The memory at the peak, as tensors, allocated and reserved."""
+        examples = [Example([0] * self.length, self.learned, 0)] * self.training.batch_size
+        return predicted(self.config, self.method, self.training, examples, self.precision)
+
+    @property
+    def report(self) -> MemoryReport:
+        """Bytes by kind at the peak."""
+        return self.prediction.tensors
+
+    @property
+    def peak(self) -> int:
+        """Bytes of all tensors at the peak."""
+        return self.report.peak
+
+    @property
+    def allocated(self) -> int:
+        """Bytes that torch's allocator on CUDA will count at the peak."""
+        return self.prediction.allocated.peak
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that the allocator will have taken from the card, at least; a monitor shows these and ``context``."""
+        return self.prediction.reserved.peak + sizes.SHARED
+
+    @property
+    def context(self) -> int:
+        """Bytes that CUDA itself takes, an assumption."""
+        return sizes.CONTEXT
+
+    @property
+    def total(self) -> int:
+        """Bytes of the card that the run needs."""
+        return self.reserved + self.context
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run fits the GPU."""
+        return bool(self.gpu) and self.total <= self.gpu
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a step was simulated; else a formula was used."""
+        return simulate is not None
+
+    def largest_batch(self) -> int:
+        """Return how many examples of this length fit the GPU in one batch; 0 where not even one does."""
+        return self._largest(self.training.batch_size, lambda count: self._with(count, self.length), MOST)
+
+    def largest_length(self) -> int:
+        """Return how long the examples of this batch may be on the GPU."""
+        return self._largest(self.length, lambda count: self._with(self.training.batch_size, count), self.longest)
+
+    @property
+    def longest(self) -> int:
+        """How many tokens the model can read at once."""
+        return longest_of(self.config)
+
+    def to_dict(self) -> dict:
+        """Return the plan as JSON can hold it, sizes in bytes."""
+        parts = {key: value for key, value in vars(self.report).items() if isinstance(value, int) and key != "resident"}
+        return {
+            "model": self.name,
+            "method": self.method.to_dict(),
+            "precision": str(self.precision).removeprefix("torch."),
+            "batch_size": self.training.batch_size,
+            "length": self.length,
+            "learned": self.learned,
+            "gradient_checkpointing": self.training.gradient_checkpointing,
+            "simulated": self.simulated,
+            "tensors": parts,
+            "peak": self.peak,
+            "allocated": self.allocated,
+            "reserved": self.reserved,
+            "context": self.context,
+            "total": self.total,
+            "gpu": self.gpu,
+            "fits": self.fits if self.gpu else None,
+        }
+
+    def _with(self, batch: int, length: int) -> Plan:
+        learned = max(1, self.learned * length // self.length)
+        return replace(self, training=replace(self.training, batch_size=batch), length=length, learned=learned)
+
+    def _largest(self, start: int, change: Callable[[int], Plan], limit: int) -> int:
+        """Find the most that fits: memory grows along a line, or near to one."""
+        if not self.gpu:
+            raise LabkitError("There is no GPU to fit.", 'Name one: lk.plan(…, gpu="24GB").')
+        room = self.gpu - self.context - (self.reserved - self.allocated)
+        fixed = self.report.parameters + self.report.optimizer
+        x0, y0 = start, self.allocated
+        guess = max(1, int(start * (room - fixed) / (y0 - fixed)))
+        low, high = (start, limit + 1) if y0 <= room else (0, start)  # low fits, high does not
+        while high - low > 1:
+            guess = min(max(guess, low + 1), high - 1)
+            size = change(guess).allocated
+            low, high = (guess, high) if size <= room else (low, guess)
+            slope = (size - y0) / (guess - x0)
+            if slope <= 0:
+                return low
+            exact = guess + (room - size) / slope
+            if guess == low and exact < low + 1:
+                return low  # on the line through both points, one more would be too much
+            x0, y0, guess = guess, size, int(exact)
+        return low
+
+    @property
+    def heading(self) -> str:
+        """The model and the size of a step, in words."""
+        batch = f"batch {self.training.batch_size} × {self.length} tokens, {str(self.precision).removeprefix('torch.')}"
+        saving = ", gradient checkpointing" if self.training.gradient_checkpointing else ""
+        return f"{self.name}, {batch}{saving}"
+
+    def __str__(self) -> str:
+        parts = {key: value for key, value in self.report.megabytes().items() if value >= 0.5}
+        lines = [f"{self.method.name} on {self.heading}"]
+        lines += [f"  {kind:<12}{megabytes / 1000:>9.2f} GB" for kind, megabytes in parts.items()]
+        lines += [
+            f"  {'tensors':<12}{self.peak / 1e9:>9.2f} GB at the peak of a step",
+            f"  {'reserved':<12}{self.reserved / 1e9:>9.2f} GB by torch's allocator, at least",
+            f"  {'context':<12}{self.context / 1e9:>9.2f} GB by CUDA itself (assumed)",
+        ]
+        if self.gpu:
+            verdict = "fits" if self.fits else "does not fit"
+            lines.append(f"{verdict} into {sizes.readable(self.gpu)}: {self.total / 1e9:.2f} GB needed")
+        return "\n".join(lines)
+
+
+def longest_of(config: PretrainedConfig) -> int:
+    """Return how many tokens a model can read at once."""
+    return getattr(config, "max_position_embeddings", None) or MOST
+
+
+def plan(
+    model: str | Model | PretrainedConfig,
+    method: str | Method = "lora",
+    *,
+    length: int = 512,
+    learned: int | None = None,
+    precision: str = "bfloat16",
+    gpu: str | int | None = None,
+    **settings,
+) -> Plan:
+    """Plan a run: say what a training step will take, without allocating it.
+
+    Args:
+        model: a published size (``lk.BLUEPRINTS``), an asset, a folder with a config.json, a hub name, a loaded
+            model, or a configuration.
+        method: as for ``finetune``.
+        length: tokens of each example.
+        learned: tokens of each example that are learned; all but the first by default, which takes most.
+        precision: ``"bfloat16"``, ``"float16"`` or ``"float32"``.
+        gpu: a size such as ``"48GB"``, or a card such as ``"T4"``.
+        **settings: fields of ``TrainingConfig``, such as batch_size (1 by default) and gradient_checkpointing.
+
+    Raises:
+        LabkitError: a model of unknown kind, an unknown method or size, or an impossible setting.
+    """
+    method = get_method(method)
+    name, config = find_config(model)
+    longest = longest_of(config)
+    if not isinstance(length, int) or not 2 <= length <= longest:
+        raise LabkitError(f"length must be a whole number from 2 to {longest}, not {length!r}.", "Try 512.")
+    learned = length - 1 if learned is None else learned
+    if not isinstance(learned, int) or not 1 <= learned < length:
+        raise LabkitError(f"learned must be from 1 to below the length of {length}, not {learned!r}.", "Leave it out.")
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if odd := settings.keys() - TrainingConfig.__dataclass_fields__.keys():
+        raise unknown("setting", sorted(odd)[0], TrainingConfig.__dataclass_fields__)
+    training = TrainingConfig(**{"batch_size": 1, "max_length": length, **settings})
+    size = 0 if gpu is None else sizes.parse_size(gpu)
+    made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size)
+    made.report  # noqa: B018  finds what cannot be planned now rather than later
+    return made
+
+
+def predicted(
+    config: PretrainedConfig,
+    method: Method,
+    training: TrainingConfig,
+    examples: Sequence[Example],
+    precision: torch.dtype,
+    classes: int = 2,
+) -> Prediction:
+    """Return a simulated step's memory, or an estimate where this torch cannot simulate.
+
+    Warns:
+        EstimateWarning: it is an estimate.
+    """
+    if simulate is not None:
+        return simulate.predict(config, method, training, examples, precision, classes)
+    warnings.warn(
+        "This torch has changed in parts that the simulation needs: the plan is an estimate by formula.",
+        EstimateWarning,
+        stacklevel=3,
+    )
+    length = max(len(example.tokens) for example in examples)
+    learned = max(example.learned for example in examples)
+    guess = estimate(config, method, training, len(examples), length, learned, precision, classes)
+    return Prediction(guess, guess, guess)
+
+
+def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedConfig]:
+    """Return a model's name and configuration; no weights are loaded.
+
+    Raises:
+        LabkitError: there is no such model, or it needs code of its own.
+    """
+    if isinstance(model, PretrainedConfig):
+        return model.model_type, model
+    if isinstance(model, Model):
+        return model.name, model.module.config
+    if model in BLUEPRINTS:
+        return model, blueprint_config(model)
+    assets = [asset.name for asset in load_manifest().values() if asset.kind == "model"]
+    folder = str(ensure(model)) if model in assets else str(Path(model).expanduser())
+    if not Path(folder).is_dir() and (folder.count("/") != 1 or folder.startswith((".", "/"))):
+        raise unknown("model", model, [*BLUEPRINTS, *assets], " A folder with a config.json or a hub name works too.")
+    try:
+        return Path(folder).name, AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=cache.offline() or Path(folder).is_dir()
+        )
+    except (OSError, ValueError, KeyError) as problem:
+        raise LabkitError(
+            f"The configuration of {model} could not be read: {str(problem).strip().splitlines()[0]}",
+            "It needs a config.json of a known architecture. Models that bring their own code are not run.",
+        ) from problem
