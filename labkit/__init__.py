@@ -9,6 +9,7 @@ from labkit.classroom import check
 from labkit.display.comparisons import is_tie, plot_sweep, spread
 from labkit.display.explorer import QuantizationExplorer
 from labkit.display.grids import plot_grids, relative_error
+from labkit.display.planner import MemoryPlanner, plot_predictions
 from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
 from labkit.doctor import doctor
 from labkit.errors import LabkitError
@@ -44,6 +45,7 @@ __all__ = [
     "Ledger",
     "LoRA",
     "LoRALinear",
+    "MemoryPlanner",
     "MemoryReport",
     "Model",
     "Plan",
@@ -76,6 +78,7 @@ __all__ = [
     "plot_grids",
     "plot_history",
     "plot_memory",
+    "plot_predictions",
     "plot_sweep",
     "plot_timeline",
     "quantize",
