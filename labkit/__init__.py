@@ -23,7 +23,7 @@ from labkit.evaluation import (
     perplexity,
     text_loss,
 )
-from labkit.experiment import Run, finetune, load_run
+from labkit.experiment import Run, finetune, load_run, predict_memory
 from labkit.memory import Ledger, MemoryReport
 from labkit.methods import FullFineTuning, LoRA, LoRALinear, QLoRA, merge, quantize_model
 from labkit.planning import Plan, plan
@@ -81,6 +81,7 @@ __all__ = [
     "plot_predictions",
     "plot_sweep",
     "plot_timeline",
+    "predict_memory",
     "quantize",
     "quantize_absmax",
     "quantize_model",

@@ -164,7 +164,7 @@ def _circumstances(model: Model) -> dict:
     packages = ("torch", "transformers", "finetune-labkit")
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "processor": _processor(model.device),
+        "processor": processor(model.device),
         "threads": torch.get_num_threads(),
         "precision": str(model.precision).removeprefix("torch."),
         "python": platform.python_version(),
@@ -172,7 +172,8 @@ def _circumstances(model: Model) -> dict:
     }
 
 
-def _processor(device: torch.device) -> str:
+def processor(device: torch.device) -> str:
+    """Return the name of what computes on a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

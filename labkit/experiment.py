@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from labkit.errors import LabkitError, unknown
 from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
-from labkit.planning import require_fit
+from labkit.planning import find_config, predicted, require_fit
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example, Schedule, encode, encode_text
 from labkit.training.callbacks import Callback, Progress
@@ -121,17 +121,8 @@ def finetune(
         TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
     """
     method = get_method(method)
-    settings.setdefault("learning_rate", method.learning_rate)
-    if odd := settings.keys() - TrainingConfig.__dataclass_fields__.keys():
-        raise unknown("setting", sorted(odd)[0], TrainingConfig.__dataclass_fields__)
-    config = TrainingConfig(**settings)
-    if model.kind == "encoder" and (not task.labels or replay):
-        raise LabkitError(
-            f"{model.name} is an encoder: it learns classes, not text.",
-            "Use a task with labels and no replay, or a causal model.",
-        )
-    examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
-    rehearsal = encode_text(model, replay, config.max_length) if replay else []
+    config = _config(method, settings)
+    examples, rehearsal = _examples(model, task, replay, config)
     base = describe(model)
     saved = None
     if resume and checkpoints is None:
@@ -158,6 +149,40 @@ def finetune(
     finally:
         run.history, run.memory = trainer.history, trainer.memory
     return run
+
+
+def predict_memory(
+    model: Model, task: Task, method: str | Method = "lora", *, replay: Sequence[str] = (), **settings
+) -> MemoryReport:
+    """Return the peak memory of the run that ``finetune`` would make of the same arguments, without running it.
+
+    Raises:
+        LabkitError: bad settings, nothing to learn, or an architecture that cannot be planned for.
+    """
+    method = get_method(method)
+    config = _config(method, settings)
+    batch = Schedule(*_examples(model, task, replay, config), config).largest_batch()
+    network, classes = find_config(model)[1], len(task.labels)
+    return predicted(network, method, replace(config, batch_size=len(batch)), batch, model.precision, classes).tensors
+
+
+def _config(method: Method, settings: dict) -> TrainingConfig:
+    settings.setdefault("learning_rate", method.learning_rate)
+    if odd := settings.keys() - TrainingConfig.__dataclass_fields__.keys():
+        raise unknown("setting", sorted(odd)[0], TrainingConfig.__dataclass_fields__)
+    return TrainingConfig(**settings)
+
+
+def _examples(
+    model: Model, task: Task, replay: Sequence[str], config: TrainingConfig
+) -> tuple[list[Example], list[Example]]:
+    if model.kind == "encoder" and (not task.labels or replay):
+        raise LabkitError(
+            f"{model.name} is an encoder: it learns classes, not text.",
+            "Use a task with labels and no replay, or a causal model.",
+        )
+    examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
+    return examples, encode_text(model, replay, config.max_length) if replay else []
 
 
 def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:

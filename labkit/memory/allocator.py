@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, record_function
 from labkit.memory.booking import Event
 
 PREFIX = "labkit:"
-DISABLED = "6"  # above the level of the lines that the profiler writes when it starts and stops
+# Above the level of the two lines that the profiler would write to the screen each time.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 try:
     from torch._C._profiler import ProfilerConfig, ProfilerState, RecordScope, _EventType, _ExperimentalConfig
@@ -36,7 +37,6 @@ class Recorder:
 
     def start(self) -> None:
         """Begin."""
-        os.environ.setdefault("KINETO_LOG_LEVEL", DISABLED)
         config = ProfilerConfig(ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig())
         activities = {ProfilerActivity.CPU}
         if self._device.type == "cuda":

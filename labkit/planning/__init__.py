@@ -2,6 +2,6 @@
 
 from labkit.planning.estimate import Prediction, estimate
 from labkit.planning.fit import require_fit
-from labkit.planning.plan import EstimateWarning, Plan, plan, predicted
+from labkit.planning.plan import EstimateWarning, Plan, find_config, plan, predicted
 
-__all__ = ["EstimateWarning", "Plan", "Prediction", "estimate", "plan", "predicted", "require_fit"]
+__all__ = ["EstimateWarning", "Plan", "Prediction", "estimate", "find_config", "plan", "predicted", "require_fit"]

@@ -15,7 +15,7 @@ from labkit.methods import Method, get_method
 from labkit.planning.estimate import estimate
 from labkit.planning.plan import find_config, predicted
 from labkit.planning.sizes import readable
-from labkit.training.batching import Example, Schedule, padded_tokens
+from labkit.training.batching import Example, Schedule
 from labkit.training.config import TrainingConfig
 
 SURE = 4  # times that an estimate must fit to make a simulation needless
@@ -42,8 +42,7 @@ def require_fit(
         classes: of an encoder's head.
         inplace: the method changes the model itself.
     """
-    step = schedule.batches(schedule.largest())
-    batch = max(step, key=padded_tokens)
+    batch = schedule.largest_batch()
     free = free_memory(model.device)
     try:
         if SURE * _extra(_estimate(model, method, training, batch, classes), model, inplace) < free:

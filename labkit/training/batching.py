@@ -154,6 +154,10 @@ class Schedule:
         steps = range(min(start + 1, self._config.steps - 1), self._config.steps)
         return max(steps, key=lambda step: max(padded_tokens(batch) for batch in self.batches(step)))
 
+    def largest_batch(self) -> list[Example]:
+        """Return the batch that takes most memory."""
+        return max(self.batches(self.largest()), key=padded_tokens)
+
 
 def padded_tokens(batch: Sequence[Example]) -> int:
     """Return how many tokens a batch takes, padding included."""
