@@ -24,7 +24,7 @@ from labkit.evaluation import (
     text_loss,
 )
 from labkit.experiment import Run, finetune, load_run, predict_memory
-from labkit.memory import Ledger, MemoryReport
+from labkit.memory import KINDS, Ledger, MemoryReport
 from labkit.methods import FullFineTuning, LoRA, LoRALinear, QLoRA, merge, quantize_model
 from labkit.planning import Plan, plan
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
@@ -36,6 +36,7 @@ from labkit.training.loop import TrainingDivergedError
 
 __all__ = [
     "BLUEPRINTS",
+    "KINDS",
     "Callback",
     "Evaluation",
     "Every",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from labkit.classroom.adapters import lora_parameters, merged_weight
 from labkit.classroom.bits import absmax_int8, bits_per_parameter, qlora_bytes, relative_difference
 from labkit.classroom.exercises import exercise, hint, untouched
+from labkit.classroom.memory import extrapolate, peak_of
 
 __all__ = [
     "absmax_int8",
@@ -17,9 +18,11 @@ __all__ = [
     "bits_per_parameter",
     "completion_targets",
     "examples_seen",
+    "extrapolate",
     "hint",
     "lora_parameters",
     "merged_weight",
+    "peak_of",
     "qlora_bytes",
     "relative_difference",
     "triage_prompt",

@@ -16,6 +16,8 @@ RIGHT = {
     "bits_per_parameter": lambda block_size: 4 + 32 / block_size,
     "relative_difference": lambda a, b: (a - b).norm() / b.norm(),
     "qlora_bytes": lambda frozen, adapter: 4.127 / 8 * frozen + 16 * adapter,
+    "peak_of": lambda start, changes: max(start + sum(changes[:n]) for n in range(len(changes) + 1)),
+    "extrapolate": lambda two, three, blocks: two + (blocks - 2) * (three - two),
 }
 
 

@@ -1,16 +1,19 @@
 import gc
+import random
 import weakref
 
+import psutil
 import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import labkit as lk
-from labkit.assets.models import Model
-from labkit.memory import KINDS, Ledger, MemoryReport
+from labkit.assets.models import Model, store_linear_weights
+from labkit.memory import KINDS, Ledger
+from labkit.quant.bnb import quantized_tensors
 from labkit.training.batching import Example, collate
-from labkit.training.objectives import completion_loss
+from labkit.training.loop import Trainer
 
 
 def size(tensors):
@@ -21,32 +24,41 @@ def size(tensors):
 class Setup:
     """A model with an optimizer whose states exist, ready for a step to be measured."""
 
-    def __init__(self, model, method, examples=8, length=48):
+    def __init__(self, model, method, length=48, **settings):
         torch.manual_seed(0)
+        rng, vocabulary = random.Random(0), model.module.config.vocab_size
         self.model = lk.methods.get_method(method).apply(model)
-        self.model.module.train()
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3, fused=True)
-        vocabulary = model.module.config.vocab_size
-        rows = torch.randint(3, vocabulary, (examples, length)).tolist()
-        self.batch = collate([Example(row, length // 2) for row in rows], 2, self.model.device)
-        self.step()
+        if model.kind == "encoder":
+            self.model.head = nn.Linear(model.module.config.hidden_size, 2)
+        rows = [[rng.randrange(3, vocabulary) for _ in range(length)] for _ in range(16)]
+        learned = 0 if model.kind == "encoder" else length // 2
+        examples = [Example(row, learned, number % 2) for number, row in enumerate(rows)]
+        self.trainer = Trainer(self.model, examples, lk.TrainingConfig(**{"steps": 9, "batch_size": 8} | settings))
+        self.optimizer, self.trained = self.trainer.adamw, self.trainer.parameters
+        self.batch = collate(examples[:8], 2, self.model.device)
+        self.trainer.step(0)
 
     def forward(self):
-        return completion_loss(self.model, self.batch)[0] / 100
+        return self.trainer.objective(self.model, self.batch)[0] / 100
 
     def step(self):
-        loss = self.forward()
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return self.trainer.step(1)
 
     def states(self):
         return [tensor for state in self.optimizer.state.values() for tensor in state.values()]
 
+    def held(self):
+        module = self.model.module
+        return [*self.model.parameters(), *module.buffers(), *quantized_tensors(module), *self.states()]
+
     def ledger(self):
-        return Ledger(self.model.parameters(), self.optimizer, self.model.module.buffers())
+        return Ledger(self.model.module, self.optimizer, self.model.head)
+
+    def measured(self):
+        """The report of a step."""
+        with self.ledger() as ledger:
+            self.step()
+        return ledger.report
 
 
 @pytest.fixture
@@ -56,20 +68,51 @@ def layered(tiny, llama):
     return Model("layered", module, tiny.tokenizer, "causal", torch.float32)
 
 
+def bytes_of(parameters):
+    return sum(p.numel() * p.element_size() for p in parameters)
+
+
+def course(report, kind):
+    """The bytes of a kind in the course of the step."""
+    return [moment[KINDS.index(kind)] for moment in report.timeline]
+
+
 def last(report):
     return dict(zip(KINDS, report.timeline[-1], strict=True))
+
+
+# What is held
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_parameters_are_exact(tiny, method):
     setup = Setup(tiny, method)
-    with setup.ledger() as ledger:
-        setup.step()
-    expected = size([*setup.model.parameters(), *setup.model.module.buffers()])
-    # Each number takes 4 bytes; the buffers are the two tables of rotation frequencies of 4 numbers each.
-    assert expected == 4 * sum(p.numel() for p in setup.model.parameters()) + 2 * 4 * 4
-    assert ledger.report.parameters == expected
-    assert {moment[0] for moment in ledger.report.timeline[100:]} == {expected}
+    report = setup.measured()
+    trained = bytes_of(setup.trained)
+    # Beside the weights there are two tables of rotation frequencies of 4 numbers each.
+    frozen = bytes_of(p for p in setup.model.parameters() if not p.requires_grad) + 2 * 4 * 4
+    assert (report.trainable, report.frozen, report.quantized) == (trained, frozen, 0)
+    assert report.parameters == setup.model.nbytes
+    for kind, expected in (("trainable", trained), ("frozen", frozen), ("quantized", 0)):
+        assert set(course(report, kind)) == {expected}
+
+
+@pytest.mark.parametrize("method", [lk.QLoRA(backend="labkit", block_size=32), lk.QLoRA(block_size=32)])
+def test_weights_in_4_bits_are_exact(tiny, method):
+    setup = Setup(tiny, method)
+    report = setup.measured()
+    counts = [layer.weight.numel() for name, layer in tiny.module.named_modules() if name.endswith("_proj")]
+    assert len(counts) == 14
+    # Half a byte a number, a byte for the scale of 32, four for that of 256 scales and four for their mean.
+    expected = sum(count // 2 + count // 32 + 4 * -(-count // 32 // 256) + 4 for count in counts)
+    if method.backend == "bitsandbytes":
+        states = [layer.base.weight.quant_state for layer in setup.model.module.modules() if hasattr(layer, "lora_A")]
+        assert len(states) == len(counts)
+        expected += size(table for state in states for table in (state.code, state.state2.code))
+    assert report.quantized == expected
+    assert set(course(report, "quantized")) == {expected}
+    assert report.parameters == setup.model.nbytes
+    assert report.trainable == bytes_of(setup.trained)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -77,11 +120,10 @@ def test_after_the_backward_pass_each_trained_weight_has_a_gradient(tiny, method
     setup = Setup(tiny, method)
     with setup.ledger() as ledger:
         setup.forward().backward()
-    trained = 4 * sum(p.numel() for p in setup.trained)
+    trained = bytes_of(setup.trained)
     assert last(ledger.report)["gradients"] == trained
     assert last(ledger.report)["optimizer"] == 2 * trained + 4 * len(setup.trained)
-    batch = [setup.batch.input_ids, setup.batch.attention_mask, setup.batch.targets]
-    assert last(ledger.report)["activations"] <= size(batch)  # all that the forward pass had kept is gone
+    assert last(ledger.report)["activations"] == 0  # all that the forward pass had kept is gone
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -92,20 +134,18 @@ def test_after_the_first_update_the_optimizer_holds_two_numbers_and_a_step_count
         setup.forward().backward()
         assert not setup.states()
         setup.optimizer.step()
-    trained = 4 * sum(p.numel() for p in setup.trained)
-    assert last(ledger.report)["optimizer"] == 2 * trained + 4 * len(setup.trained)
-    assert last(ledger.report)["gradients"] == trained
-    assert ledger.report.timeline[len(setup.trained)][2] == 0  # before the update there was none
+    trained = bytes_of(setup.trained)
+    report = ledger.report
+    assert last(report)["optimizer"] == 2 * trained + 4 * len(setup.trained) == size(setup.states())
+    assert last(report)["gradients"] == trained
+    assert set(course(report, "optimizer")[: report.phases["update"]]) == {0}
 
 
-def test_gradients_are_gone_after_zero_grad(tiny):
+def test_gradients_come_and_go(tiny):
     setup = Setup(tiny, "full")
-    with setup.ledger() as ledger:
-        setup.step()
-    assert last(ledger.report)["gradients"] == 0
-    assert max(moment[KINDS.index("gradients")] for moment in ledger.report.timeline) == 4 * sum(
-        p.numel() for p in setup.trained
-    )
+    gradients = course(setup.measured(), "gradients")
+    assert gradients[0] == gradients[-1] == 0
+    assert max(gradients) == bytes_of(setup.trained)
 
 
 def test_gradients_from_before_are_booked_as_such(tiny):
@@ -113,25 +153,39 @@ def test_gradients_from_before_are_booked_as_such(tiny):
     setup.forward().backward()
     with setup.ledger() as ledger:
         setup.optimizer.step()
-    assert last(ledger.report)["gradients"] == 4 * sum(p.numel() for p in setup.trained)
+        setup.optimizer.zero_grad(set_to_none=True)
+    gradients = course(ledger.report, "gradients")
+    assert (gradients[0], gradients[-1]) == (bytes_of(setup.trained), 0)
     assert ledger.report.activations == 0
 
 
 def test_frozen_weights_have_no_gradients(tiny):
     setup = Setup(tiny, "lora")
-    frozen = sum(p.numel() for p in setup.model.parameters() if not p.requires_grad)
-    trained = sum(p.numel() for p in setup.trained)
-    assert frozen > 50 * trained
-    with setup.ledger() as ledger:
-        setup.step()
-    assert max(moment[KINDS.index("gradients")] for moment in ledger.report.timeline) == 4 * trained
+    trained = bytes_of(setup.trained)
+    report = setup.measured()
+    assert report.frozen > 50 * trained
+    assert max(course(report, "gradients")) == trained
+
+
+def test_tied_weights_are_counted_once(llama, tiny):
+    reports = []
+    for tied in (True, False):
+        module = llama(5000, tie_word_embeddings=tied)
+        reports.append(Setup(Model("either", module, tiny.tokenizer, "causal", torch.float32), "full").measured())
+    embedding = 4 * 5000 * 32
+    for kind, times in {"trainable": 1, "optimizer": 2, "gradients": 1}.items():
+        tied, untied = (max(course(report, kind)) for report in reports)
+        assert untied - tied == pytest.approx(times * embedding, abs=4)
+
+
+# What comes and goes
 
 
 def test_a_matrix_product_is_booked_to_the_byte():
     layer = nn.Linear(100, 50, bias=False)
     optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
     x = torch.randn(7, 100)
-    with Ledger(layer.parameters(), optimizer) as ledger:
+    with Ledger(layer, optimizer) as ledger:
         y = layer(x)
         z = y * 2
         del y  # a product with a number keeps nothing for the backward pass
@@ -140,49 +194,167 @@ def test_a_matrix_product_is_booked_to_the_byte():
         total.backward()
         optimizer.step()
     weight, output = 4 * 100 * 50, 4 * 7 * 50
-    moments = ledger.report.timeline
-    assert moments[0] == (weight, 0, 0, 0)
-    assert moments[1] == (weight, 0, 0, output)
-    assert moments[2] == (weight, 0, 0, 2 * output)
-    assert moments[3] == (weight, 0, 0, output)
-    assert last(ledger.report) == {
-        "parameters": weight,
-        "gradients": weight,
-        "optimizer": 2 * weight + 4,
-        "activations": 4,  # the sum, which the name `total` still holds
-    }
+    moments = [{kind: n for kind, n in zip(KINDS, m, strict=True) if n} for m in ledger.report.timeline]
+    assert moments[:6] == [
+        {"trainable": weight},
+        {"trainable": weight, "activations": output},
+        {"trainable": weight, "activations": output, "logits": output},
+        {"trainable": weight, "logits": output},
+        {"trainable": weight, "logits": output + 4},
+        {"trainable": weight, "logits": 4},  # the sum
+    ]
+    assert moments[-1] == {"trainable": weight, "logits": 4, "gradients": weight, "optimizer": 2 * weight + 4}
 
 
-@pytest.mark.parametrize("name", ["tiny", "layered"])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_peak_is_that_of_the_profiler(request, name, method):
-    model = request.getfixturevalue(name)
-    setup = Setup(model, method, examples=8, length=64)
-    with setup.ledger() as ledger:
-        setup.step()
+class Sum(nn.Module):
+    """Adds two matrices, perhaps of two types."""
 
-    setup = Setup(model, method, examples=8, length=64)
-    now = peak = size([*setup.model.parameters(), *setup.model.module.buffers(), *setup.states()])
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(300, 200, dtype=dtype))
+
+    def forward(self, x):
+        return self.weight + x
+
+
+@pytest.mark.parametrize(("dtype", "copied"), [(torch.float32, 0), (torch.bfloat16, 4 * 300 * 200)])
+def test_scratch_memory_inside_an_operator_is_seen(dtype, copied):
+    net, x = Sum(dtype), torch.zeros(300, 200)
+    with torch.no_grad(), Ledger(net, torch.optim.AdamW(net.parameters())) as ledger:
+        net(x)
+    # On a CPU, the smaller type is copied to the larger one before the two are added.
+    assert ledger.report.peak - ledger.report.trainable == 4 * 300 * 200 + copied
+
+
+def public_peak(setup):
+    """The highest moment of a step by torch's own profiler, starting from what is held."""
+    now = peak = size(setup.held())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         setup.step()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         peak = max(peak, now)
-
     assert len(events) > 100
-    assert ledger.report.peak == pytest.approx(peak, rel=0.02)
-    assert ledger.report.activations > 0.3 * peak
+    return peak
 
 
-def test_the_peak_is_the_highest_moment_of_the_timeline(tiny):
-    setup = Setup(tiny, "full")
-    with setup.ledger() as ledger:
-        setup.step()
-    report = ledger.report
+@pytest.mark.parametrize("name", ["tiny", "layered", "tiny_encoder"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_peak_is_that_of_the_profiler(request, name, method):
+    model = request.getfixturevalue(name)
+    report = Setup(model, method, length=64).measured()
+    assert report.peak == pytest.approx(public_peak(Setup(model, method, length=64)), rel=1e-3)
+    assert report.activations > 0.25 * report.peak
+
+
+@pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"accumulation": 2, "batch_size": 4}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", ["full", lk.LoRA(dropout=0.1), lk.QLoRA(), lk.LoRA(variant="dora")])
+def test_the_peak_is_that_of_the_profiler_in_other_runs_too(layered, method, dtype, settings):
+    store_linear_weights(layered.module, dtype)
+    layered.precision = dtype
+    report = Setup(layered, method, **settings).measured()
+    assert report.peak == pytest.approx(public_peak(Setup(layered, method, **settings)), rel=1e-3)
+
+
+def test_activations_shrink_under_gradient_checkpointing(layered):
+    without = Setup(layered, "full").measured()
+    report = Setup(layered, "full", gradient_checkpointing=True).measured()
+    assert report.activations < 0.5 * without.activations
+    assert report.parameters == without.parameters
+    assert report.optimizer == without.optimizer
+    # Between the blocks there is a block's input for each; in the backward pass one block's insides come on top.
+    block_input = 4 * 8 * 47 * 64
+    kept, most = course(report, "activations")[report.phases["loss"]], max(course(report, "activations"))
+    assert 6 * block_input < kept < 9 * block_input
+    assert kept + 5 * block_input < most
+
+
+def test_activations_grow_with_the_batch_and_parameters_do_not(layered):
+    small, large = (Setup(layered, "full", batch_size=count).measured() for count in (4, 8))
+    assert max(course(large, "activations")) == pytest.approx(2 * max(course(small, "activations")), rel=0.02)
+    assert large.parameters == small.parameters
+    assert large.optimizer == small.optimizer
+
+
+def test_logits_grow_with_the_vocabulary(tiny, llama):
+    def report(vocabulary):
+        module = llama(vocabulary)
+        return Setup(Model("wide", module, tiny.tokenizer, "causal", torch.float32), "lora").measured()
+
+    small, large = report(1000), report(4000)
+    one = 4 * 8 * 24 * 1000  # a number for each learned token and word
+    assert max(course(small, "logits")) == pytest.approx(3 * one, rel=0.01)
+    assert max(course(large, "logits")) == pytest.approx(3 * 4 * one, rel=0.01)
+    assert max(course(large, "activations")) == pytest.approx(max(course(small, "activations")), rel=0.01)
+
+
+# What a report says
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_peak_is_the_highest_moment_of_the_timeline(tiny, method):
+    report = Setup(tiny, method).measured()
     assert report.peak == max(sum(moment) for moment in report.timeline)
     assert tuple(getattr(report, kind) for kind in KINDS) in report.timeline
     assert min(min(moment) for moment in report.timeline) >= 0
+
+
+@pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_modules_add_up_to_the_peak(request, name, method):
+    setup = Setup(request.getfixturevalue(name), method)
+    report = setup.measured()
+    paths = dict(setup.model.module.named_modules()).keys() | {"head"}
+    assert report.modules.keys() <= paths
+    for depth in range(8):
+        assert sum(report.by_module(depth).values()) == report.peak
+    top = {"layered": {"", "model", "lm_head"}, "tiny_encoder": {"", "embeddings", "encoder", "pooler", "head"}}[name]
+    assert report.by_module(1).keys() == top
+
+
+def test_equal_blocks_take_equal_memory(layered):
+    report = Setup(layered, "lora").measured()
+    blocks = [report.by_module(3)[f"model.layers.{number}"] for number in range(6)]
+    # The frozen embedding's output has no gradient: in the first block there is less to keep for it.
+    assert blocks[0] <= blocks[1]
+    assert max(blocks[1:]) < 1.1 * min(blocks[1:])
+    assert sum(blocks) > 0.5 * report.peak
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_encoder"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_phases_follow_each_other(request, name, method):
+    report = Setup(request.getfixturevalue(name), method).measured()
+    starts = [report.phases[name] for name in ("forward", "loss", "backward", "update")]
+    assert 0 < starts[0] < starts[1] < starts[2] < starts[3] <= len(report.timeline)
+    assert set(course(report, "activations")[: starts[0]]) == {0}
+    assert set(course(report, "logits")[: starts[1]]) == {0}
+    kept = course(report, "activations")
+    assert max(kept) == max(kept[starts[1] : starts[2] + 1])  # there until the backward pass begins
+    assert course(report, "gradients")[starts[3]] == bytes_of(
+        p for p in Setup(request.getfixturevalue(name), method).trained if True
+    )
+
+
+def test_an_encoders_head_is_a_module_of_its_own(tiny_encoder):
+    setup = Setup(tiny_encoder, "lora")
+    report = setup.measured()
+    head = bytes_of(setup.model.head.parameters())
+    assert head == 4 * (2 * 32 + 2)
+    assert report.modules["head"] >= 3 * head  # weights and the optimizer's states
+    assert report.parameters == setup.model.nbytes
+    assert max(course(report, "logits")) >= 4 * 8 * 2  # a number for each text and class
+
+
+def test_the_memory_of_the_process_is_seen(tiny):
+    report = Setup(tiny, "full").measured()
+    assert report.resident == pytest.approx(psutil.Process().memory_info().rss, rel=0.3)
+    assert report.resident > report.peak
+
+
+# What measuring does to a step: nothing
 
 
 @pytest.mark.parametrize("method", ["full", lk.LoRA(dropout=0.2)])
@@ -205,42 +377,79 @@ def test_measuring_changes_no_bit(tiny, method):
         assert torch.equal(one, two)
 
 
-def test_nothing_is_left_behind(tiny):
-    setup = Setup(tiny, "full")
-    watches = len(weakref.finalize._registry)
+def hooks(setup):
+    """How many hooks there are on modules, parameters and the optimizer."""
+    modules = [*setup.model.module.modules(), *([setup.model.head] if setup.model.head else [])]
+    count = len(setup.optimizer._optimizer_step_pre_hooks)
+    count += sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._forward_hooks_always_called) for m in modules
+    )
+    return count + sum(len(p._post_accumulate_grad_hooks or ()) for p in setup.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_encoder"])
+def test_nothing_is_left_behind(request, name):
+    setup = Setup(request.getfixturevalue(name), "full")
+    before = hooks(setup)
     with setup.ledger() as ledger:
+        during = hooks(setup)
         setup.step()
-    events = len(ledger._events)
+    report = ledger.report
 
     setup.step()
 
-    assert not any(p._post_accumulate_grad_hooks for p in setup.trained)
-    assert len(ledger._events) == events  # later steps are not booked
-    assert len(weakref.finalize._registry) == watches
+    assert during > before + 50
+    assert hooks(setup) == before
+    assert not torch.autograd._profiler_enabled()
+    assert ledger.report is report  # later steps are not booked
 
 
 def test_an_error_inside_leaves_nothing_either(tiny):
     setup = Setup(tiny, "full")
-    watches = len(weakref.finalize._registry)
-    weight = setup.trained[0]
-    weight.register_post_accumulate_grad_hook(lambda parameter: 1 / 0)
+    peak = setup.measured().peak
+    before = hooks(setup)
+    handle = setup.trained[0].register_post_accumulate_grad_hook(lambda parameter: 1 / 0)
     with pytest.raises(ZeroDivisionError), setup.ledger():
-        setup.forward().backward()
-    assert len(weight._post_accumulate_grad_hooks) == 1  # the test's own
-    assert not any(p._post_accumulate_grad_hooks for p in setup.trained[1:])
-    assert len(weakref.finalize._registry) == watches
-    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
+        setup.step()
+    handle.remove()
+    assert hooks(setup) == before
+    assert not torch.autograd._profiler_enabled()
+    setup.optimizer.zero_grad(set_to_none=True)
+    assert setup.measured().peak == peak
+
+
+def test_an_error_in_the_middle_of_a_forward_pass_leaves_nothing_either(tiny):
+    setup = Setup(tiny, "full")
+    before = hooks(setup)
+    handle = setup.model.module.model.layers[1].mlp.act_fn.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), setup.ledger() as ledger:
+        setup.step()
+    handle.remove()
+    assert hooks(setup) == before
+    assert not torch.autograd._profiler_enabled()
+    assert ledger.report.phases.keys() == {"forward"}
+
+
+def test_before_the_end_there_is_no_report(tiny):
+    with Setup(tiny, "full").ledger() as ledger:
+        assert ledger.report is None
+
+
+def test_a_ledger_frees_the_model(tiny):
+    setup = Setup(tiny, "full")
+    with setup.ledger() as ledger:
+        setup.step()
+    weight = weakref.ref(setup.model.module.model.embed_tokens.weight)
+    del setup
+    gc.collect()
+    assert weight() is None
+    assert ledger.report.peak > 0
 
 
 def test_a_finished_run_frees_its_weights(tiny, colours):
     run = lk.finetune(tiny, colours, "full", steps=3, batch_size=4, progress=False)
+    assert run.memory.peak > 0
     weight = weakref.ref(run.model.module.model.embed_tokens.weight)
     del run
     gc.collect()
     assert weight() is None
-
-
-def test_a_report_adds_up():
-    report = MemoryReport(parameters=4_000_000, gradients=1_500_000, optimizer=3_000_000, activations=500_000)
-    assert report.peak == 9_000_000
-    assert report.megabytes() == {"parameters": 4.0, "gradients": 1.5, "optimizer": 3.0, "activations": 0.5}
