@@ -35,6 +35,10 @@ class Watched:
         self.address = address
         self.modules = dict(module.named_modules(prefix="")) | ({HEAD: head} if head is not None else {})
         self.optimizer = optimizer
+        self._parameters: dict[nn.Parameter, str] = {}  # with their modules; a tied weight belongs to the first
+        for path, inner in self.modules.items():
+            for parameter in inner.parameters(recurse=False):
+                self._parameters.setdefault(parameter, path)
         own = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
         self.head = head if head is not None else own
 
@@ -64,11 +68,10 @@ class Watched:
         yield from ((tensor, "optimizer", path) for tensor, path in self._states())
 
     def _states(self) -> Iterator[tuple[torch.Tensor, str]]:
-        owners = {id(p): path for path, module in self.modules.items() for p in module.parameters(recurse=False)}
         for parameter, state in self.optimizer.state.items():
             for tensor in state.values():
                 if isinstance(tensor, torch.Tensor):
-                    yield tensor, owners.get(id(parameter), "")
+                    yield tensor, self._parameters.get(parameter, "")
 
     def hook(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> list:
         """Have ``mark`` called with an event for each turn of the step; return the handles of the hooks.
@@ -83,13 +86,13 @@ class Watched:
             handles.append(module.register_forward_pre_hook(lambda *_, e=enter: mark(e)))
             # Recomputation under gradient checkpointing leaves a module by an exception as soon as it has enough.
             handles.append(module.register_forward_hook(lambda *_, e=leave: mark(e), always_call=True))
-            for parameter in module.parameters(recurse=False):
-                if parameter.requires_grad:
-                    handles.append(
-                        parameter.register_post_accumulate_grad_hook(
-                            lambda p, path=path: mark(Event("gradient", self.address(p.grad), name=path))
-                        )
+        for parameter, path in self._parameters.items():
+            if parameter.requires_grad:
+                handles.append(
+                    parameter.register_post_accumulate_grad_hook(
+                        lambda p, path=path: mark(Event("gradient", self.address(p.grad), name=path))
                     )
+                )
         for path in blocks:
             ahead, back = Event("block", name=f"forward {path}"), Event("block", name=f"backward {path}")
             handles.append(self.modules[path].register_forward_pre_hook(lambda *_, e=ahead: mark(e)))

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 from labkit.assets.models import Model, store_linear_weights
 from labkit.errors import LabkitError, unknown
 from labkit.methods import Method, QLoRA
-from labkit.quant.blockwise import Quantized
+from labkit.quant.blockwise import Quantized, quantize
 from labkit.quant.linear import Linear4bit, in_compute_type
 
 # Architectures whose blocks are all alike, for which a test compares the prediction with a full simulation.
@@ -62,13 +62,15 @@ def adapt(model: Model, method: Method) -> Model:
     head, backend = model.head, "labkit"
     if isinstance(method, QLoRA):
         method, backend = replace(method, backend="labkit"), method.backend
+        # The table that dequantizing makes once and keeps is to be there before, as in all steps but the first.
+        quantize(torch.ones(1), method.format, method.block_size, method.double).dequantize()
     tuned = method.apply(model, inplace=True)
     if head is not None:
         tuned.head = head.requires_grad_(True)
     if backend == "bitsandbytes":
         for layer in tuned.module.modules():
             if isinstance(layer, Linear4bit):
-                _as_bitsandbytes(layer)
+                _as_bitsandbytes(layer, model.precision)
     return tuned
 
 
@@ -84,8 +86,10 @@ def blocks_of(module: nn.Module, count: int) -> tuple[str, ...]:
     raise LabkitError("This model has no list of blocks.", "Plan for one of a known architecture.")
 
 
-def _as_bitsandbytes(layer: Linear4bit) -> None:
-    """Turn a hollow layer of labkit's into one that allocates what bitsandbytes' would, step by step."""
+def _as_bitsandbytes(layer: Linear4bit, precision: torch.dtype) -> None:
+    """Turn a layer of labkit's into one that allocates what bitsandbytes' would, step by step."""
+    if layer.bias is not None:
+        layer.bias.data = layer.bias.data.to(precision)  # bitsandbytes does so in the first forward pass
     layer.register_buffer("code", torch.empty(16, device="meta"))
     if layer.quantized.scales is not None:
         layer.register_buffer("scales_code", torch.empty(256, device="meta"))

@@ -113,7 +113,7 @@ def test_the_bars_of_a_report_add_up_to_its_peak(unit, size):
     assert [container.get_label() for container in ax.containers] == list(KINDS)
     for row, (name, report) in enumerate(REPORTS.items()):
         bars = [container[row] for container in ax.containers]
-        assert [bar.get_width() for bar in bars] == [getattr(report, kind) / size for kind in KINDS]
+        assert [bar.get_width() for bar in bars] == pytest.approx([getattr(report, kind) / size for kind in KINDS])
         assert sum(bar.get_width() for bar in bars) == pytest.approx(report.peak / size)
         for one, two in pairwise(bars):  # each begins where the last one ends
             assert two.get_x() == pytest.approx(one.get_x() + one.get_width())

@@ -30,12 +30,12 @@ class Setup:
         self.model = lk.methods.get_method(method).apply(model)
         if model.kind == "encoder":
             self.model.head = nn.Linear(model.module.config.hidden_size, 2)
-        rows = [[rng.randrange(3, vocabulary) for _ in range(length)] for _ in range(16)]
+        rows = [[rng.randrange(3, vocabulary) for _ in range(length)] for _ in range(8)]
         learned = 0 if model.kind == "encoder" else length // 2
         examples = [Example(row, learned, number % 2) for number, row in enumerate(rows)]
-        self.trainer = Trainer(self.model, examples, lk.TrainingConfig(**{"steps": 9, "batch_size": 8} | settings))
+        self.trainer = Trainer(self.model, examples, lk.TrainingConfig(**{"steps": 9, "batch_size": 4} | settings))
         self.optimizer, self.trained = self.trainer.adamw, self.trainer.parameters
-        self.batch = collate(examples[:8], 2, self.model.device)
+        self.batch = collate(examples[:4], 2, self.model.device)
         self.trainer.step(0)
 
     def forward(self):
@@ -61,10 +61,19 @@ class Setup:
         return ledger.report
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """Has the garbage collector pass over what was there before, which takes most of its time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def layered(tiny, llama):
     """A model whose memory lies in its layers: a small vocabulary, many blocks."""
-    module = llama(200, hidden_size=64, intermediate_size=128, num_hidden_layers=6, tie_word_embeddings=False)
+    module = llama(200, hidden_size=64, intermediate_size=128, num_hidden_layers=4, tie_word_embeddings=False)
     return Model("layered", module, tiny.tokenizer, "causal", torch.float32)
 
 
@@ -116,8 +125,8 @@ def test_weights_in_4_bits_are_exact(tiny, method):
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_after_the_backward_pass_each_trained_weight_has_a_gradient(tiny, method):
-    setup = Setup(tiny, method)
+def test_after_the_backward_pass_each_trained_weight_has_a_gradient(layered, method):
+    setup = Setup(layered, method)
     with setup.ledger() as ledger:
         setup.forward().backward()
     trained = bytes_of(setup.trained)
@@ -127,8 +136,8 @@ def test_after_the_backward_pass_each_trained_weight_has_a_gradient(tiny, method
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_after_the_first_update_the_optimizer_holds_two_numbers_and_a_step_count(tiny, method):
-    setup = Setup(tiny, method)
+def test_after_the_first_update_the_optimizer_holds_two_numbers_and_a_step_count(layered, method):
+    setup = Setup(layered, method)
     setup.optimizer = torch.optim.AdamW(setup.trained, lr=1e-3, fused=True)
     with setup.ledger() as ledger:
         setup.forward().backward()
@@ -141,21 +150,19 @@ def test_after_the_first_update_the_optimizer_holds_two_numbers_and_a_step_count
     assert set(course(report, "optimizer")[: report.phases["update"]]) == {0}
 
 
-def test_gradients_come_and_go(tiny):
-    setup = Setup(tiny, "full")
+def test_gradients_come_and_go(layered):
+    setup = Setup(layered, "full")
     gradients = course(setup.measured(), "gradients")
     assert gradients[0] == gradients[-1] == 0
     assert max(gradients) == bytes_of(setup.trained)
 
 
-def test_gradients_from_before_are_booked_as_such(tiny):
-    setup = Setup(tiny, "full")
+def test_gradients_from_before_are_booked_as_such(layered):
+    setup = Setup(layered, "full")
     setup.forward().backward()
     with setup.ledger() as ledger:
         setup.optimizer.step()
-        setup.optimizer.zero_grad(set_to_none=True)
-    gradients = course(ledger.report, "gradients")
-    assert (gradients[0], gradients[-1]) == (bytes_of(setup.trained), 0)
+    assert set(course(ledger.report, "gradients")) == {bytes_of(setup.trained)}
     assert ledger.report.activations == 0
 
 
@@ -176,6 +183,10 @@ def test_tied_weights_are_counted_once(llama, tiny):
     for kind, times in {"trainable": 1, "optimizer": 2, "gradients": 1}.items():
         tied, untied = (max(course(report, kind)) for report in reports)
         assert untied - tied == pytest.approx(times * embedding, abs=4)
+    tied, untied = (report.by_module(1) for report in reports)
+    logits = 4 * 4 * 24 * 5000  # the head's output, a number for each learned token and word
+    assert tied["lm_head"] == logits  # its weight, gradient and states are the embedding's
+    assert untied["lm_head"] >= logits + 3 * embedding
 
 
 # What comes and goes
@@ -187,8 +198,8 @@ def test_a_matrix_product_is_booked_to_the_byte():
     x = torch.randn(7, 100)
     with Ledger(layer, optimizer) as ledger:
         y = layer(x)
-        z = y * 2
-        del y  # a product with a number keeps nothing for the backward pass
+        z = -y
+        del y  # this keeps nothing for the backward pass
         total = z.sum()
         del z
         total.backward()
@@ -228,6 +239,7 @@ def test_scratch_memory_inside_an_operator_is_seen(dtype, copied):
 
 def public_peak(setup):
     """The highest moment of a step by torch's own profiler, starting from what is held."""
+    gc.collect()  # what others left is not to be freed in the middle of the step
     now = peak = size(setup.held())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         setup.step()
@@ -245,12 +257,19 @@ def test_the_peak_is_that_of_the_profiler(request, name, method):
     model = request.getfixturevalue(name)
     report = Setup(model, method, length=64).measured()
     assert report.peak == pytest.approx(public_peak(Setup(model, method, length=64)), rel=1e-3)
-    assert report.activations > 0.25 * report.peak
+    assert max(course(report, "activations")) > 0.01 * report.peak
 
 
-@pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"accumulation": 2, "batch_size": 4}])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("method", ["full", lk.LoRA(dropout=0.1), lk.QLoRA(), lk.LoRA(variant="dora")])
+@pytest.mark.parametrize(
+    ("method", "dtype", "settings"),
+    [
+        ("full", torch.bfloat16, {}),
+        ("full", torch.float32, {"accumulation": 2, "batch_size": 2}),
+        (lk.LoRA(dropout=0.1), torch.bfloat16, {"gradient_checkpointing": True}),
+        (lk.LoRA(variant="dora"), torch.float32, {"gradient_checkpointing": True}),
+        (lk.QLoRA(), torch.bfloat16, {}),
+    ],
+)
 def test_the_peak_is_that_of_the_profiler_in_other_runs_too(layered, method, dtype, settings):
     store_linear_weights(layered.module, dtype)
     layered.precision = dtype
@@ -264,15 +283,16 @@ def test_activations_shrink_under_gradient_checkpointing(layered):
     assert report.activations < 0.5 * without.activations
     assert report.parameters == without.parameters
     assert report.optimizer == without.optimizer
-    # Between the blocks there is a block's input for each; in the backward pass one block's insides come on top.
-    block_input = 4 * 8 * 47 * 64
+    # What is kept is the input of each of four blocks, and what lies around them. In the backward pass,
+    # the inside of one block at a time comes on top.
+    block_input = 4 * 4 * 48 * 64
     kept, most = course(report, "activations")[report.phases["loss"]], max(course(report, "activations"))
-    assert 6 * block_input < kept < 9 * block_input
-    assert kept + 5 * block_input < most
+    assert 4 * block_input < kept < 9 * block_input
+    assert kept + 3 * block_input < most
 
 
 def test_activations_grow_with_the_batch_and_parameters_do_not(layered):
-    small, large = (Setup(layered, "full", batch_size=count).measured() for count in (4, 8))
+    small, large = (Setup(layered, "full", batch_size=count).measured() for count in (2, 4))
     assert max(course(large, "activations")) == pytest.approx(2 * max(course(small, "activations")), rel=0.02)
     assert large.parameters == small.parameters
     assert large.optimizer == small.optimizer
@@ -284,7 +304,7 @@ def test_logits_grow_with_the_vocabulary(tiny, llama):
         return Setup(Model("wide", module, tiny.tokenizer, "causal", torch.float32), "lora").measured()
 
     small, large = report(1000), report(4000)
-    one = 4 * 8 * 24 * 1000  # a number for each learned token and word
+    one = 4 * 4 * 24 * 1000  # a number for each learned token and word
     assert max(course(small, "logits")) == pytest.approx(3 * one, rel=0.01)
     assert max(course(large, "logits")) == pytest.approx(3 * 4 * one, rel=0.01)
     assert max(course(large, "activations")) == pytest.approx(max(course(small, "activations")), rel=0.01)
@@ -294,15 +314,15 @@ def test_logits_grow_with_the_vocabulary(tiny, llama):
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_peak_is_the_highest_moment_of_the_timeline(tiny, method):
-    report = Setup(tiny, method).measured()
+def test_the_peak_is_the_highest_moment_of_the_timeline(layered, method):
+    report = Setup(layered, method).measured()
     assert report.peak == max(sum(moment) for moment in report.timeline)
     assert tuple(getattr(report, kind) for kind in KINDS) in report.timeline
     assert min(min(moment) for moment in report.timeline) >= 0
 
 
 @pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", ["full", "lora", lk.QLoRA(block_size=32)])
 def test_modules_add_up_to_the_peak(request, name, method):
     setup = Setup(request.getfixturevalue(name), method)
     report = setup.measured()
@@ -316,26 +336,34 @@ def test_modules_add_up_to_the_peak(request, name, method):
 
 def test_equal_blocks_take_equal_memory(layered):
     report = Setup(layered, "lora").measured()
-    blocks = [report.by_module(3)[f"model.layers.{number}"] for number in range(6)]
+    blocks = [report.by_module(3)[f"model.layers.{number}"] for number in range(4)]
     # The frozen embedding's output has no gradient: in the first block there is less to keep for it.
     assert blocks[0] <= blocks[1]
     assert max(blocks[1:]) < 1.1 * min(blocks[1:])
     assert sum(blocks) > 0.5 * report.peak
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_encoder"])
+@pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_phases_follow_each_other(request, name, method):
-    report = Setup(request.getfixturevalue(name), method).measured()
+    setup = Setup(request.getfixturevalue(name), method)
+    report = setup.measured()
     starts = [report.phases[name] for name in ("forward", "loss", "backward", "update")]
-    assert 0 < starts[0] < starts[1] < starts[2] < starts[3] <= len(report.timeline)
+    assert 0 < starts[0] < starts[1] < starts[2] < starts[3] < len(report.timeline)
     assert set(course(report, "activations")[: starts[0]]) == {0}
     assert set(course(report, "logits")[: starts[1]]) == {0}
+    graded = bytes_of(p for name, p in setup.trainer.named.items() if "pooler" not in name)  # nothing uses the pooler
+    assert course(report, "gradients")[starts[3]] == max(course(report, "gradients")) == graded
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_activations_are_there_until_the_backward_pass(layered, method):
+    report = Setup(layered, method).measured()
     kept = course(report, "activations")
-    assert max(kept) == max(kept[starts[1] : starts[2] + 1])  # there until the backward pass begins
-    assert course(report, "gradients")[starts[3]] == bytes_of(
-        p for p in Setup(request.getfixturevalue(name), method).trained if True
-    )
+    loss, backward, update = (report.phases[name] for name in ("loss", "backward", "update"))
+    assert kept[:loss] == sorted(kept[:loss])
+    assert min(kept[loss:backward]) > 0.95 * max(kept) > 0
+    assert kept[update] == 0
 
 
 def test_an_encoders_head_is_a_module_of_its_own(tiny_encoder):
@@ -345,7 +373,7 @@ def test_an_encoders_head_is_a_module_of_its_own(tiny_encoder):
     assert head == 4 * (2 * 32 + 2)
     assert report.modules["head"] >= 3 * head  # weights and the optimizer's states
     assert report.parameters == setup.model.nbytes
-    assert max(course(report, "logits")) >= 4 * 8 * 2  # a number for each text and class
+    assert max(course(report, "logits")) >= 4 * 4 * 2  # a number for each text and class
 
 
 def test_the_memory_of_the_process_is_seen(tiny):
@@ -358,9 +386,9 @@ def test_the_memory_of_the_process_is_seen(tiny):
 
 
 @pytest.mark.parametrize("method", ["full", lk.LoRA(dropout=0.2)])
-def test_measuring_changes_no_bit(tiny, method):
+def test_measuring_changes_no_bit(layered, method):
     def step(measured):
-        setup = Setup(tiny, method)
+        setup = Setup(layered, method)
         torch.manual_seed(5)
         if measured:
             with setup.ledger():
@@ -387,7 +415,7 @@ def hooks(setup):
     return count + sum(len(p._post_accumulate_grad_hooks or ()) for p in setup.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_encoder"])
+@pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
 def test_nothing_is_left_behind(request, name):
     setup = Setup(request.getfixturevalue(name), "full")
     before = hooks(setup)
@@ -404,8 +432,8 @@ def test_nothing_is_left_behind(request, name):
     assert ledger.report is report  # later steps are not booked
 
 
-def test_an_error_inside_leaves_nothing_either(tiny):
-    setup = Setup(tiny, "full")
+def test_an_error_inside_leaves_nothing_either(layered):
+    setup = Setup(layered, "full")
     peak = setup.measured().peak
     before = hooks(setup)
     handle = setup.trained[0].register_post_accumulate_grad_hook(lambda parameter: 1 / 0)
@@ -418,8 +446,8 @@ def test_an_error_inside_leaves_nothing_either(tiny):
     assert setup.measured().peak == peak
 
 
-def test_an_error_in_the_middle_of_a_forward_pass_leaves_nothing_either(tiny):
-    setup = Setup(tiny, "full")
+def test_an_error_in_the_middle_of_a_forward_pass_leaves_nothing_either(layered):
+    setup = Setup(layered, "full")
     before = hooks(setup)
     handle = setup.model.module.model.layers[1].mlp.act_fn.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), setup.ledger() as ledger:
@@ -430,13 +458,13 @@ def test_an_error_in_the_middle_of_a_forward_pass_leaves_nothing_either(tiny):
     assert ledger.report.phases.keys() == {"forward"}
 
 
-def test_before_the_end_there_is_no_report(tiny):
-    with Setup(tiny, "full").ledger() as ledger:
+def test_before_the_end_there_is_no_report(layered):
+    with Setup(layered, "full").ledger() as ledger:
         assert ledger.report is None
 
 
-def test_a_ledger_frees_the_model(tiny):
-    setup = Setup(tiny, "full")
+def test_a_ledger_frees_the_model(layered):
+    setup = Setup(layered, "full")
     with setup.ledger() as ledger:
         setup.step()
     weight = weakref.ref(setup.model.module.model.embed_tokens.weight)
