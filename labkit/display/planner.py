@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from labkit.assets.blueprints import BLUEPRINTS
 from labkit.assets.precision import PRECISIONS
@@ -66,15 +67,14 @@ def _planned(model: str, method: str, precision: str, batch_size: int, length: i
 def _draw(planned: Plan) -> bytes:
     figure = Figure(figsize=(7, 2.4), layout="constrained")  # not pyplot's: nothing else is to show it
     ax = plot_memory({planned.method.name: planned.report}, figure.subplots(), unit="GB")
-    high = 1.05 * planned.peak / 1e9
-    for size in CARDS:
-        if size < 1.5 * high:
-            ax.axvline(size, color="black", linestyle="--", linewidth=1)
-            ax.annotate(
-                f"{size} GB", (size, 0.03), (2, 0), xycoords=("data", "axes fraction"), textcoords="offset points"
-            )
-            high = max(high, 1.1 * size)
-    ax.set_xlim(0, high)
+    peak = planned.peak / 1e9
+    next_larger = [size for size in CARDS if peak < size < 8 * peak][:1]
+    cards = [size for size in CARDS if size <= peak] + next_larger
+    for size in cards:
+        ax.axvline(size, color="black", linestyle="--", linewidth=1)
+        ax.annotate(f"{size} GB", (size, -0.45), (-9, 0), textcoords="offset points", rotation=90, fontsize=8)
+    ax.set_ylim(0.5, -1.3)  # room for the labels above the bar
+    ax.set_xlim(0, 1.05 * max([peak, *cards]))
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
@@ -97,6 +97,9 @@ def plot_predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | 
         face = "none" if number >= len(MARKERS) else "0.3"
         ax.plot(xs, ys, marker, color="0.1", markerfacecolor=face, markersize=8, label=name)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))
     ax.set(xlabel="measured peak of a step (MB)", ylabel="predicted peak (MB)")
     ax.legend(frameon=False)
     return ax

@@ -18,6 +18,7 @@ from labkit.planning.sizes import readable
 from labkit.training.batching import Example, Schedule
 from labkit.training.config import TrainingConfig
 
+WAYS = 3  # to go on that a refusal names at most
 SURE = 4  # times that an estimate must fit to make a simulation needless
 
 
@@ -58,9 +59,11 @@ def require_fit(
         size = _extra(_predict(model, other_method, other, part, classes), model, inplace)
         if size <= free:
             ways.append(f"{text} ({readable(size)})")
+        if len(ways) == WAYS:
+            break
     advice = f"These would fit: {'; '.join(ways)}." if ways else "Nothing that labkit tried would fit: take less text."
     raise LabkitError(
-        f"A step of this run needs {readable(needed)} of memory, and {readable(free)} are free.",
+        f"A step of this run needs {readable(needed)} more memory, and {readable(free)} are free.",
         f"{advice} Or pass force=True to try it all the same.",
     )
 
@@ -73,16 +76,19 @@ def free_memory(device: torch.device) -> int:
 
 
 def _smaller(method: Method, training: TrainingConfig) -> Iterator[tuple[str, Method, TrainingConfig]]:
-    checkpointing = replace(training, gradient_checkpointing=True)
+    """Yield runs that take less, in words and settings, the nearest first."""
+    saving = replace(training, gradient_checkpointing=True)
     if not training.gradient_checkpointing:
-        yield "gradient_checkpointing=True", method, checkpointing
+        yield "gradient_checkpointing=True", method, saving
     size, times = training.batch_size, training.accumulation
     while size > 1:
         size, times = size // 2, times * 2
-        yield f"batch_size={size}, accumulation={times}", method, replace(training, batch_size=size, accumulation=times)
+        less = {"batch_size": size, "accumulation": times}
+        yield f"batch_size={size}, accumulation={times}", method, replace(training, **less)
     for name in ("lora", "qlora"):
         if name != method.name:
             yield f'method="{name}"', get_method(name), training
+            yield f'method="{name}", gradient_checkpointing=True', get_method(name), saving
 
 
 def _predict(

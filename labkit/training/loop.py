@@ -124,8 +124,12 @@ class Trainer:
         # transformers renamed gradient checkpointing to activation checkpointing in 5.x.
         kind = "activation" if hasattr(module, "activation_checkpointing_enable") else "gradient"
         if on:
+            # A cache of keys would be of no use; transformers would switch it off with a warning.
+            self._use_cache = getattr(module.config, "use_cache", False)
+            module.config.use_cache = False
             getattr(module, f"{kind}_checkpointing_enable")({"use_reentrant": False})
         elif getattr(module, f"is_{kind}_checkpointing", False):
+            module.config.use_cache = self._use_cache
             getattr(module, f"{kind}_checkpointing_disable")()
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:

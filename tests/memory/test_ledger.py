@@ -61,15 +61,6 @@ class Setup:
         return ledger.report
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    """Has the garbage collector pass over what was there before, which takes most of its time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def layered(tiny, llama):
     """A model whose memory lies in its layers: a small vocabulary, many blocks."""

@@ -8,7 +8,10 @@ import torch
 
 import labkit as lk
 from labkit.assets.models import store_linear_weights
+from labkit.memory import Ledger
+from labkit.training import loop
 from labkit.training.batching import Example, encode
+from labkit.training.checkpoints import Checkpoints
 from labkit.training.loop import Trainer
 
 QUIET = {"progress": False}
@@ -34,18 +37,18 @@ def distance(a, b):
     return max((tensor - b[name]).abs().max().item() for name, tensor in a.items())
 
 
-def plain_loop(model, examples, steps, rates, clip, decay):
+def plain_loop(model, steps, rates, clip, decay):
     """Fine-tuning as a textbook writes it: one example after the other, no padding, no library."""
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=1.0, weight_decay=decay)
     losses, norms = [], []
-    for rows, rate in zip(steps, rates, strict=True):
+    for examples, rate in zip(steps, rates, strict=True):
         optimizer.param_groups[0]["lr"] = rate
-        learned = sum(examples[i].learned for i in rows)
+        learned = sum(example.learned for example in examples)
         total = 0.0
-        for i in rows:
-            tokens = torch.tensor(examples[i].tokens)
+        for example in examples:
+            tokens = torch.tensor(example.tokens)
             shares = model.module(tokens[None]).logits[0].log_softmax(dim=-1)
-            places = range(len(tokens) - examples[i].learned, len(tokens))
+            places = range(len(tokens) - example.learned, len(tokens))
             total = total - sum(shares[place - 1, tokens[place]] for place in places) / learned
         total.backward()
         norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.module.parameters()))
@@ -72,11 +75,12 @@ def test_two_steps_are_those_of_a_plain_loop(tiny, accumulation):
     )
     reference = tiny.copy(share_weights=False)
     trainer = Trainer(tiny, examples, config)
-    plan = list(chain.from_iterable(trainer.plans[0]))
+    steps = [list(chain.from_iterable(trainer.schedule.batches(step))) for step in range(2)]
     trainer.run()
 
-    losses, norms = plain_loop(reference, examples, [plan[:8], plan[8:]], [5e-5, 2.5e-5], clip=0.5, decay=5)
+    losses, norms = plain_loop(reference, steps, [5e-5, 2.5e-5], clip=0.5, decay=5)
 
+    assert [len(step) for step in steps] == [8, 8]
     assert min(norms) > 0.5  # so that clipping was at work
     assert [row["loss"] for row in trainer.history] == pytest.approx(losses, rel=1e-5)
     assert [row["grad_norm"] for row in trainer.history] == pytest.approx(norms, rel=1e-4)
@@ -89,8 +93,8 @@ def test_two_batches_of_4_make_the_update_of_one_of_8(tiny):
     other = tiny.copy(share_weights=False)
     whole = Trainer(tiny, examples, lk.TrainingConfig(steps=2, batch_size=8, learning_rate=5e-5))
     split = Trainer(other, examples, lk.TrainingConfig(steps=2, batch_size=4, accumulation=2, learning_rate=5e-5))
-    split.plans = [[batch[half : half + 4] for batch in whole.plans[0] for half in (0, 4)]]
-    halves = [sum(examples[i].learned for i in batch) for batch in split.plans[0]]
+    split.schedule.batches = lambda step: [whole.schedule.batches(step)[0][half : half + 4] for half in (0, 4)]
+    halves = [sum(example.learned for example in batch) for batch in split.schedule.batches(0)]
     assert halves[0] != halves[1]  # a mean of the two means would be another number
 
     whole.run()
@@ -232,6 +236,73 @@ def test_the_memory_of_a_step_is_reported(tiny, colours):
     count = sum(p.numel() for p in tiny.parameters())
     assert run.memory.optimizer == pytest.approx(2 * 4 * count, rel=1e-4)
     assert run.memory.parameters == pytest.approx(4 * count, rel=1e-4)
+
+
+def measured_steps(trainer, monkeypatch):
+    """The steps of a run that are measured, counted from 0; the list is filled while it runs."""
+    steps = []
+
+    class Spy(Ledger):
+        def __enter__(self):
+            steps.append(len(trainer.history))
+            return super().__enter__()
+
+    monkeypatch.setattr(loop, "Ledger", Spy)
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("settings", [{}, {"accumulation": 2}, {"replay_every": 2}])
+def test_the_step_with_the_largest_batch_is_measured(tiny, monkeypatch, seed, settings):
+    config = lk.TrainingConfig(steps=6, batch_size=2, seed=seed, **settings)
+    trainer = Trainer(tiny, made_up(30), config, made_up(5, seed=1) if "replay_every" in settings else ())
+    objective, step, sizes = trainer.objective, trainer.step, []
+
+    def spy_objective(model, batch):
+        sizes[-1] = max(sizes[-1], batch.input_ids.numel())
+        return objective(model, batch)
+
+    def spy_step(*arguments):
+        sizes.append(0)
+        return step(*arguments)
+
+    trainer.objective, trainer.step = spy_objective, spy_step
+    measured = measured_steps(trainer, monkeypatch)
+    trainer.run()
+    assert measured == [sizes.index(max(sizes[1:]), 1)]  # the first step makes the optimizer's states
+    assert len(sizes) == 6
+
+
+def test_no_later_step_takes_more_memory_than_the_measured_one(tiny):
+    config = lk.TrainingConfig(steps=6, batch_size=3)
+    other = tiny.copy(share_weights=False)
+    trainer, plain = (Trainer(model, made_up(30), config) for model in (tiny, other))
+    trainer.run()
+    peaks = []
+    for step in range(config.steps):
+        with Ledger(other.module, plain.adamw) as ledger:
+            plain.step(step)
+        peaks.append(ledger.report.peak)
+    assert trainer.memory.peak == pytest.approx(max(peaks[1:]), rel=1e-4)
+    assert max(peaks[1:]) > min(peaks[1:])
+
+
+def test_a_run_of_one_step_is_measured_too(tiny):
+    trainer = Trainer(tiny, made_up(4), lk.TrainingConfig(steps=1, batch_size=4))
+    trainer.run()
+    assert trainer.memory.peak > trainer.memory.parameters > 0
+
+
+def test_a_resumed_run_is_measured_from_its_second_step_on(tiny, tmp_path, monkeypatch):
+    def train(steps):
+        config = lk.TrainingConfig(steps=steps, batch_size=4, checkpoint_every=5, schedule="constant", warmup=0)
+        trainer = Trainer(tiny.copy(share_weights=False), made_up(4), config)  # batches that are all alike
+        measured = measured_steps(trainer, monkeypatch)
+        trainer.run(checkpoints=Checkpoints(tmp_path / "points", {}))
+        return measured
+
+    assert train(5) == [1]
+    assert train(9) == [6]
 
 
 class Poison:
