@@ -12,8 +12,9 @@ from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
+from labkit.planning.configs import find_config
 from labkit.planning.estimate import estimate
-from labkit.planning.plan import find_config, predicted
+from labkit.planning.predicted import predicted
 from labkit.planning.sizes import readable
 from labkit.training.batching import Example, Schedule
 from labkit.training.config import TrainingConfig

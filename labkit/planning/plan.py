@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
-from labkit.assets import cache
-from labkit.assets.blueprints import BLUEPRINTS, blueprint_config
-from labkit.assets.fetch import ensure
-from labkit.assets.manifest import load_manifest
 from labkit.assets.models import Model
 from labkit.assets.precision import PRECISIONS
 from labkit.errors import LabkitError, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.planning import sizes
-from labkit.planning.estimate import Prediction, estimate
+from labkit.planning.configs import find_config, longest_of
+from labkit.planning.estimate import Prediction
+from labkit.planning.predicted import can_simulate, predicted
+from labkit.planning.search import most_that_fits
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
 
-try:
-    from labkit.planning import simulate
-except (ImportError, AttributeError):  # parts of torch that may change
-    simulate = None
-
 MOST = 2**20  # examples or tokens; beyond it the search for what fits gives up
-
-
-class EstimateWarning(UserWarning):
-    """A plan is an estimate by formula, since this torch cannot simulate a step."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +93,15 @@ class Plan:
     @property
     def simulated(self) -> bool:
         """Whether a step was simulated; else a formula was used."""
-        return simulate is not None
+        return can_simulate()
 
     def largest_batch(self) -> int:
         """Return how many examples of this length fit the GPU in one batch; 0 where not even one does."""
-        return self._largest(self.training.batch_size, lambda count: self._with(count, self.length), MOST)
+        return self._largest(self.training.batch_size, MOST, lambda count: self._with(count, self.length))
 
     def largest_length(self) -> int:
         """Return how long the examples of this batch may be on the GPU."""
-        return self._largest(self.length, lambda count: self._with(self.training.batch_size, count), self.longest)
+        return self._largest(self.length, self.longest, lambda count: self._with(self.training.batch_size, count))
 
     @property
     def longest(self) -> int:
@@ -146,27 +134,12 @@ class Plan:
         learned = max(1, self.learned * length // self.length)
         return replace(self, training=replace(self.training, batch_size=batch), length=length, learned=learned)
 
-    def _largest(self, start: int, change: Callable[[int], Plan], limit: int) -> int:
-        """Find the most that fits: memory grows along a line, or near to one."""
+    def _largest(self, start: int, limit: int, change: Callable[[int], Plan]) -> int:
         if not self.gpu:
             raise LabkitError("There is no GPU to fit.", 'Name one: lk.plan(…, gpu="24GB").')
         room = self.gpu - self.context - (self.reserved - self.allocated)
         fixed = self.report.parameters + self.report.optimizer
-        x0, y0 = start, self.allocated
-        guess = max(1, int(start * (room - fixed) / (y0 - fixed)))
-        low, high = (start, limit + 1) if y0 <= room else (0, start)  # low fits, high does not
-        while high - low > 1:
-            guess = min(max(guess, low + 1), high - 1)
-            size = change(guess).allocated
-            low, high = (guess, high) if size <= room else (low, guess)
-            slope = (size - y0) / (guess - x0)
-            if slope <= 0:
-                return low
-            exact = guess + (room - size) / slope
-            if guess == low and exact < low + 1:
-                return low  # on the line through both points, one more would be too much
-            x0, y0, guess = guess, size, int(exact)
-        return low
+        return most_that_fits(lambda count: change(count).allocated, (start, self.allocated), room, fixed, limit)
 
     @property
     def heading(self) -> str:
@@ -188,11 +161,6 @@ class Plan:
             verdict = "fits" if self.fits else "does not fit"
             lines.append(f"{verdict} into {sizes.readable(self.gpu)}: {self.total / 1e9:.2f} GB needed")
         return "\n".join(lines)
-
-
-def longest_of(config: PretrainedConfig) -> int:
-    """Return how many tokens a model can read at once."""
-    return getattr(config, "max_position_embeddings", None) or MOST
 
 
 def plan(
@@ -237,56 +205,3 @@ def plan(
     made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size)
     made.report  # noqa: B018  finds what cannot be planned now rather than later
     return made
-
-
-def predicted(
-    config: PretrainedConfig,
-    method: Method,
-    training: TrainingConfig,
-    examples: Sequence[Example],
-    precision: torch.dtype,
-    classes: int = 2,
-) -> Prediction:
-    """Return a simulated step's memory, or an estimate where this torch cannot simulate.
-
-    Warns:
-        EstimateWarning: it is an estimate.
-    """
-    if simulate is not None:
-        return simulate.predict(config, method, training, examples, precision, classes)
-    warnings.warn(
-        "This torch has changed in parts that the simulation needs: the plan is an estimate by formula.",
-        EstimateWarning,
-        stacklevel=3,
-    )
-    length = max(len(example.tokens) for example in examples)
-    learned = max(example.learned for example in examples)
-    guess = estimate(config, method, training, len(examples), length, learned, precision, classes)
-    return Prediction(guess, guess, guess)
-
-
-def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedConfig]:
-    """Return a model's name and configuration; no weights are loaded.
-
-    Raises:
-        LabkitError: there is no such model, or it needs code of its own.
-    """
-    if isinstance(model, PretrainedConfig):
-        return model.model_type, model
-    if isinstance(model, Model):
-        return model.name, model.module.config
-    if model in BLUEPRINTS:
-        return model, blueprint_config(model)
-    assets = [asset.name for asset in load_manifest().values() if asset.kind == "model"]
-    folder = str(ensure(model)) if model in assets else str(Path(model).expanduser())
-    if not Path(folder).is_dir() and (folder.count("/") != 1 or folder.startswith((".", "/"))):
-        raise unknown("model", model, [*BLUEPRINTS, *assets], " A folder with a config.json or a hub name works too.")
-    try:
-        return Path(folder).name, AutoConfig.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=cache.offline() or Path(folder).is_dir()
-        )
-    except (OSError, ValueError, KeyError) as problem:
-        raise LabkitError(
-            f"The configuration of {model} could not be read: {str(problem).strip().splitlines()[0]}",
-            "It needs a config.json of a known architecture. Models that bring their own code are not run.",
-        ) from problem

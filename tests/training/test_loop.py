@@ -251,7 +251,7 @@ def measured_steps(trainer, monkeypatch):
     return steps
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("settings", [{}, {"accumulation": 2}, {"replay_every": 2}])
 def test_the_step_with_the_largest_batch_is_measured(tiny, monkeypatch, seed, settings):
     config = lk.TrainingConfig(steps=6, batch_size=2, seed=seed, **settings)
