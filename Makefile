@@ -1,5 +1,5 @@
 # make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
-# make lock  renews binder/requirements.txt        make bench prints the speed comparisons
+# make lock  renews binder/requirements.txt        make bench prints the comparisons of speed and memory
 #
 # PYTHON=python3.12      another interpreter (3.10 or newer)
 # TORCH_INDEX=ADDRESS    where pip gets torch, such as the CPU-only index named on pytorch.org
@@ -38,6 +38,7 @@ notebooks: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/train_speed.py
 	$(BIN)/python tests/benchmarks/quant_speed.py
+	$(BIN)/python tests/benchmarks/memory_error.py
 
 lock: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet uv

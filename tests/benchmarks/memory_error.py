@@ -5,6 +5,10 @@ a real step after the first. On the same cases: the textbook's formula (``labkit
 ``accelerate estimate-memory`` calculates, which knows neither methods nor batches.
 
     python tests/benchmarks/memory_error.py [--models minilm smollm2-135m] [--out FILE.json] [--overhead]
+
+On a GPU, the measurement is ``torch.cuda.max_memory_allocated``, and models of published size may have random weights:
+
+    python tests/benchmarks/memory_error.py --device cuda --models smollm2-1.7b
 """
 
 from __future__ import annotations
@@ -13,17 +17,22 @@ import argparse
 import gc
 import itertools
 import json
-import platform
 import statistics
 import time
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from accelerate.commands.estimate import estimate_training_usage
 from accelerate.utils import calculate_maximum_sizes
+from transformers import AutoModelForCausalLM
 
 import labkit as lk
+from labkit.assets.blueprints import blueprint_config
+from labkit.assets.models import store_linear_weights
+from labkit.assets.precision import PRECISIONS
+from labkit.bench import processor
 from labkit.experiment import prepare
 from labkit.methods import Method
 from labkit.planning import estimate, predicted
@@ -67,7 +76,8 @@ def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape
     gc.collect()
     network, classes = model.module.config, len(task.labels)
     began = time.perf_counter()
-    prediction = predicted(network, method, config, batch, model.precision, classes).tensors.peak
+    prediction = predicted(network, method, config, batch, model.precision, classes)
+    peak = (prediction.allocated if model.device.type == "cuda" else prediction.tensors).peak
     seconds = time.perf_counter() - began
     longest, learned = len(batch[0].tokens), batch[0].learned
     textbook = estimate(network, method, config, len(batch), longest, learned, model.precision, classes).peak
@@ -80,11 +90,22 @@ def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape
         "checkpointing": checkpointing,
         "batch": shape,
         "measured": measured,
-        "predicted": prediction,
+        "predicted": peak,
         "textbook": textbook,
         "accelerate": max(estimate_training_usage(size, precision).values()),
         "seconds": round(seconds, 2),
     }
+
+
+def load(name: str, device: str, precision: str) -> lk.Model:
+    """Return a pretrained model where there is one of that name, and else one of published size with random weights."""
+    if name in ("minilm", "smollm2-135m"):
+        return lk.load_model(name, device=device, precision=precision)
+    dtype = PRECISIONS[precision]
+    with torch.device(device):
+        module = AutoModelForCausalLM.from_config(blueprint_config(name), dtype=torch.float32)
+    store_linear_weights(module, dtype)
+    return lk.Model(name, module.eval(), SimpleNamespace(pad_token_id=0), "causal", dtype)
 
 
 def show(row: dict) -> None:
@@ -128,13 +149,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["minilm", "smollm2-135m"])
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--out", type=Path, help="JSON file for the rows")
     parser.add_argument("--overhead", action="store_true", help="measure only what the ledger costs")
     options = parser.parse_args()
     task = lk.load_task("triage")
     rows = []
     for name, precision in itertools.product(options.models, ("float32", "bfloat16")):
-        model = lk.load_model(name, device="cpu", precision=precision)
+        model = load(name, options.device, precision)
         if options.overhead:
             overhead(model, task)
             continue
@@ -149,22 +171,12 @@ def main() -> None:
         print(f"{way:<12}worst {max(values, key=abs):+.3%}, too low in {low} of {len(rows)} cases")
     if options.out:
         packages = ("torch", "transformers", "bitsandbytes", "accelerate")
-        made = {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "threads": torch.get_num_threads()}
+        name = processor(torch.device(options.device))
+        made = {"date": time.strftime("%Y-%m-%d"), "processor": name, "threads": torch.get_num_threads()}
         made |= {"versions": {package: version(package) for package in packages}, "rows": rows}
         partial = options.out.with_suffix(".part")
         partial.write_text(json.dumps(made, indent=1) + "\n")
         partial.replace(options.out)
-
-
-def processor() -> str:
-    """Return the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if (info.is_file())
-        else []
-    )
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":
