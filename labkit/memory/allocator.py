@@ -21,8 +21,8 @@ except ImportError:  # parts of torch that may change: Trainer then measures not
 
 
 def can_record() -> bool:
-    """Say whether this torch has what ``Recorder`` needs."""
-    return _enable_profiler is not None
+    """Say whether this torch has what ``Recorder`` needs, and no other profiler is running."""
+    return _enable_profiler is not None and not torch.autograd._profiler_enabled()
 
 
 class Recorder:

@@ -60,11 +60,13 @@ class Books:
         self.moves: list[int] = [*range(1, len(held) + 1)]  # +n: allocation n − 1 appears; −n: it is freed
         self.marks: list[tuple[str, str, int]] = []  # what, name, number of moves before it
         live = {address: number for number, address in enumerate(held)}
-        born: dict[int, str] = {}  # phase of birth, of what may turn out to be an activation
+        born: set[int] = set()  # addresses of what may turn out to be activations
         path: list[str] = []
         phase = "forward"
         for what, address, size, name in events:
             if what == "alloc":
+                if address in live:  # its release went unreported, as that of memory from before a recording does
+                    self.moves.append(-live[address] - 1)
                 number = live[address] = len(self.sizes)
                 self.sizes.append(size)
                 self.kinds.append("logits" if phase == "loss" else "temporaries")
@@ -73,24 +75,27 @@ class Books:
                 if address == SCRATCH:
                     self._scratch.add(number)
                 elif phase != "loss":
-                    born[address] = phase
+                    born.add(address)
             elif what == "free":
-                born.pop(address, None)
+                born.discard(address)
                 if (number := live.pop(address, None)) is not None:
                     self.moves.append(-number - 1)
             elif what == "gradient":
                 if address in live:
                     self.kinds[live[address]], self.modules[live[address]] = "gradients", name
             elif what == "enter":
-                if not path:
+                if not path and phase == "backward":
                     born.clear()
                 path.append(name)
             elif what == "exit":
-                path.pop()
+                path = path[:-1]  # empty where a hook of somebody else's failed before ours could mark the entry
             else:
                 self.marks.append((what, name, len(self.moves)))
                 phase = name if what == "phase" else phase
-            if (what == "phase" and name == "loss") or (what == "exit" and not path):
+                if what == "phase" and name == "forward":
+                    born.clear()
+            recomputed = what == "exit" and not path and phase == "backward"
+            if recomputed or (what == "phase" and name == "loss"):
                 for kept in born:
                     self.kinds[live[kept]] = "activations"
                 born.clear()
@@ -117,7 +122,8 @@ class Books:
         moments = _thin(moments)
         peak = max(moments, key=lambda moment: moment[0])
         positions = [moment[1] for moment in moments]
-        phases = {name: sum(p < at for p in positions) for what, name, at in self.marks if what == "phase"}
+        last = len(positions) - 1
+        phases = {name: min(last, sum(p < at for p in positions)) for what, name, at in self.marks if what == "phase"}
         return MemoryReport(
             **dict(zip(KINDS, peak[2], strict=True)),
             modules=self._by_module(peak[1]),

@@ -22,20 +22,26 @@ from labkit.memory.booking import SCRATCH, Books, Event
 from labkit.memory.watch import Watched
 
 aten, prim = torch.ops.aten, torch.ops.prim
+CPU = torch.device("cpu")
+# Formulas of backward passes that scatter into fresh zeros in place, except while a mode watches.
+IN_PLACE = {
+    aten.index_put.default: aten.index_put_.default,
+    aten.index_add.default: aten.index_add_.default,
+    aten.scatter_add.default: aten.scatter_add_.default,
+    aten.scatter.src: aten.scatter_.src,
+    aten.scatter.value: aten.scatter_.value,
+}
 
 
 class Hollow(TorchDispatchMode):
     """While it is on, what is computed from a hollow tensor is hollow, and all else is real.
 
-    Where a program asks for a number that nobody computed (is the loss finite?), the answer is 1, or true.
-
-    Args:
-        device: where hollow tensors pretend to be.
+    Hollow tensors pretend to be on the CPU. Where a program asks for a number that nobody computed (is the loss
+    finite?), the answer is 1, or true.
     """
 
-    def __init__(self, device: torch.device | str = "cpu"):
+    def __init__(self):
         super().__init__()
-        self._device = torch.device(device)
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._events: list[Event] | None = None
         self._live: dict[int, weakref.finalize] = {}
@@ -56,8 +62,10 @@ class Hollow(TorchDispatchMode):
             result = func(*args, **kwargs)
         if self._events is not None:
             self._events.append(Event("alloc", SCRATCH, _promoted(func, args)))
+            known = {_address(tensor) for tensor in tensors}  # a view of memory from before is not new
             for made in _tensors((result,)):
-                self._book(made)
+                if _address(made) not in known:
+                    self._book(made)
             self._events.append(Event("free", SCRATCH))
         return result
 
@@ -70,7 +78,7 @@ class Hollow(TorchDispatchMode):
                     if tensor is None:
                         continue
                     if id(tensor) not in made:
-                        hollow = FakeTensor(self._fake, tensor.detach(), self._device)
+                        hollow = FakeTensor(self._fake, tensor.detach(), CPU)
                         if isinstance(tensor, nn.Parameter):
                             hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
                         made[id(tensor)] = hollow
@@ -106,7 +114,7 @@ class Hollow(TorchDispatchMode):
         done.append(Books(held, events, watched.states()))
 
     def _book(self, tensor: torch.Tensor) -> None:
-        if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != self._device:
+        if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != CPU:
             return
         storage = tensor.untyped_storage()
         address = storage._cdata
@@ -135,14 +143,19 @@ def _address(tensor: torch.Tensor) -> int:
 
 
 def _promoted(func, args: tuple) -> int:
-    """Return the bytes of the copies that an elementwise operator makes on a CPU of operands in another type."""
+    """Return the bytes of the copies that an elementwise operator makes on a CPU of numbers in another type."""
     if torch.Tag.pointwise not in func.tags:
         return 0
     operands = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.dim()]
+    if func.overloadpacket in (aten.where, aten.masked_fill, aten.masked_fill_):
+        operands = [operand for operand in operands if operand.dtype != torch.bool]  # a mask stays a mask
     if len({operand.dtype for operand in operands}) < 2:
         return 0
     common = functools.reduce(torch.promote_types, (operand.dtype for operand in operands))
-    return sum(operand.numel() * common.itemsize for operand in operands if operand.dtype != common)
+    copied = [operand for operand in operands if operand.dtype != common]
+    if func._schema.is_mutable and args[0].dtype != common:
+        copied.append(args[0])  # the result, before it is rounded to the type of the tensor that it goes into
+    return sum(operand.numel() * common.itemsize for operand in copied)
 
 
 def _as_without_mode(func, args: tuple):
@@ -153,8 +166,8 @@ def _as_without_mode(func, args: tuple):
     """
     if torch._C._current_graph_task_id() == -1 or torch.is_grad_enabled():  # forward, or recomputation
         return func
-    if func is aten.index_put.default:
-        return aten.index_put_.default
+    if func in IN_PLACE:
+        return IN_PLACE[func]
     if func is aten.add.Tensor and _is_alone(*args):
         return aten.add_.Tensor
     return func

@@ -7,8 +7,9 @@ from functools import cache
 
 import torch
 
+from labkit.errors import unknown
 from labkit.quant.blocks import check_block_size, check_quantizable, to_blocks
-from labkit.quant.codebooks import dynamic_levels, levels
+from labkit.quant.codebooks import LEVELS, dynamic_levels, levels
 
 SMALLEST = 1e-38  # stands in for the scale of a block of zeros, which could not be divided by
 SCALES_BLOCK = 256  # absmax values that share a scale of their own under double quantization
@@ -117,7 +118,8 @@ def quantize(tensor: torch.Tensor, format: str = "nf4", block_size: int = 64, do
 
 def _shapes(tensor: torch.Tensor, format: str, block_size: int, double: bool) -> Quantized:
     """Return what a tensor without numbers would become."""
-    levels(format)  # an unknown format is an error here as well
+    if format not in LEVELS:
+        raise unknown("4-bit format", str(format), LEVELS)
     count = tensor.numel()
     blocks = -(-count // block_size)
     kind, extra = torch.float32, {}

@@ -53,6 +53,7 @@ class Trainer:
         guard(model.module)
         self.adamw = make_optimizer(self.parameters, config)
         self.optimizer = self.accelerator.prepare_optimizer(self.adamw)
+        self._use_cache = getattr(model.module.config, "use_cache", False)
         self._checkpointing(config.gradient_checkpointing)
         if self.accelerator.num_processes > 1:
             model.module = self.accelerator.prepare_model(model.module)
@@ -72,10 +73,11 @@ class Trainer:
             start, self.history, scaler = checkpoints.load(self.named, self.adamw)
             if self.accelerator.scaler and scaler:
                 self.accelerator.scaler.load_state_dict(scaler)
-        measured = self.schedule.largest(start) if can_record() else None
+        # The second step as well, in case a callback ends the run before the largest.
+        measured = {min(start + 1, self.config.steps - 1), self.schedule.largest(start)} if can_record() else set()
         for step in range(start, self.config.steps):
             began = time.perf_counter()
-            if step == measured:
+            if step in measured:
                 with Ledger(self.model.module, self.adamw, self.model.head) as ledger:
                     record = self.step(step, checkpoints)
                 self.memory = ledger.report
@@ -124,9 +126,7 @@ class Trainer:
         # transformers renamed gradient checkpointing to activation checkpointing in 5.x.
         kind = "activation" if hasattr(module, "activation_checkpointing_enable") else "gradient"
         if on:
-            # A cache of keys would be of no use; transformers would switch it off with a warning.
-            self._use_cache = getattr(module.config, "use_cache", False)
-            module.config.use_cache = False
+            module.config.use_cache = False  # of no use in training; transformers would say so in a warning
             getattr(module, f"{kind}_checkpointing_enable")({"use_reentrant": False})
         elif getattr(module, f"is_{kind}_checkpointing", False):
             module.config.use_cache = self._use_cache

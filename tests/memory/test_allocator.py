@@ -209,3 +209,14 @@ def test_without_a_recorder_a_run_is_the_same_but_for_its_memory(tiny, monkeypat
     assert [row["loss"] for row in plain.history] == [row["loss"] for row in measured.history]
     for one, two in zip(tiny.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def test_a_run_inside_somebody_elses_profiler_leaves_it_alone(tiny, capfd):
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        assert not can_record()
+        trainer = Trainer(tiny, EXAMPLES, lk.TrainingConfig(steps=2, batch_size=4))
+        trainer.run()
+    assert can_record()
+    assert trainer.memory is None
+    assert "aten::linear" in {event.key for event in profiler.key_averages()}
+    assert capfd.readouterr() == ("", "")

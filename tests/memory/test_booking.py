@@ -347,7 +347,8 @@ def pages(size):
 
 
 def test_rounded_books_have_other_sizes_and_the_old_ones_keep_theirs():
-    books = Books({WEIGHT: Held(513, "frozen", "a")}, forward(alloc(1, 1), alloc(2, 512), free(2)), {})
+    events = [*forward(alloc(1, 1), alloc(2, 512), free(2)), phase("loss")]
+    books = Books({WEIGHT: Held(513, "frozen", "a")}, events, {})
     other = books.rounded(pages)
     assert parts(other.report()) == {"frozen": 1024, "activations": 512, "temporaries": 512}
     assert other.report().modules == {"a": 1024, "": 1024}
@@ -448,3 +449,18 @@ def test_the_stages_of_a_random_step(seed):
     for (stage, start), end in zip(starts, [*cuts, 300], strict=True):
         expected[stage] = max(expected[stage], *totals[start : end + 1])
     assert {stage: total(moment) for stage, moment in books.highest(starts).items()} == expected
+
+
+def test_an_encoders_head_outside_keeps_what_the_pooling_made():
+    events = [enter(""), phase("forward"), alloc(1, 10), alloc(4, 7), leave(""), free(4), alloc(2, 20)]
+    events += [enter("head"), phase("loss"), alloc(5, 3), leave("head")]
+    assert Books({}, events, {}).kinds == ["activations", "temporaries", "activations", "logits"]
+
+
+def test_an_unreported_release_is_made_up_for_when_the_address_is_used_again():
+    report = Books({1: Held(100, "gradients")}, [alloc(1, 30)], {}).report()
+    assert report.timeline[-1] == Books({}, [alloc(1, 30)], {}).report().timeline[-1]
+
+
+def test_an_exit_without_an_entry_is_passed_over():
+    assert Books({}, [leave("a"), alloc(1, 10)], {}).report().peak == 10

@@ -1,0 +1,80 @@
+"""The references are a real model's sizes, and the formula worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small import small
+
+import labkit as lk
+from labkit.assets.blueprints import blueprint_config
+from labkit.planning import estimate
+from labkit.planning.skeleton import adapt, skeleton
+from labkit.training.config import TrainingConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ONE = TrainingConfig(batch_size=1)
+METHODS = {
+    "full": lk.FullFineTuning(),
+    "lora": lk.LoRA(rank=2),
+    "dora": lk.LoRA(rank=2, variant="dora"),
+    "qlora": lk.QLoRA(rank=2, block_size=32),
+    "qlora labkit": lk.QLoRA(rank=2, block_size=32, backend="labkit"),
+}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layers", [1, 2, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_gradients_and_states_are_exact(method, layers, precision):
+    config = small(num_hidden_layers=layers)
+    report = estimate(config, METHODS[method], ONE, 1, 16, 15, precision)
+    model = adapt(skeleton(config, precision), METHODS[method])  # as large as the real model, as another test shows
+    trained = sum(p.numel() for p in model.trainable().values())
+    assert report.trainable == report.gradients == 4 * trained
+    assert report.optimizer == 8 * trained
+    assert report.parameters == model.nbytes
+    assert (report.quantized > 0) == method.startswith("qlora")
+    assert (report.frozen > 1000) == (method != "full")
+
+
+def test_weights_of_a_real_model_are_exact(tiny):
+    report = estimate(tiny.module.config, lk.FullFineTuning(), ONE, 1, 16, 15)
+    count = sum(p.numel() for p in tiny.parameters())
+    assert report.trainable == report.gradients == 4 * count
+    assert report.optimizer == 8 * count
+    assert report.parameters == tiny.nbytes
+
+
+@pytest.mark.parametrize(
+    ("precision", "activations", "logits"),
+    [
+        # 34 (68) bytes for each of 4 × 16 tokens, 32 numbers wide, in each of 5 blocks.
+        (torch.bfloat16, 34 * 4 * 16 * 32 * 5, 2 * 4 * 10 * 100 * (2 + 4)),
+        (torch.float32, 68 * 4 * 16 * 32 * 5, 2 * 4 * 10 * 100 * (4 + 4)),
+    ],
+    ids=["bfloat16", "float32"],
+)
+def test_activations_and_logits_follow_the_formula(precision, activations, logits):
+    config = small(num_hidden_layers=5)
+    report = estimate(config, lk.LoRA(rank=2), replace(ONE, batch_size=4), 4, 16, 10, precision)
+    assert (report.activations, report.logits, report.temporaries) == (activations, logits, 0)
+
+
+def test_checkpointing_keeps_the_inputs_of_blocks_and_one_block():
+    config, training = small(num_hidden_layers=5), replace(ONE, gradient_checkpointing=True)
+    report = estimate(config, lk.LoRA(rank=2), training, 4, 16, 10, torch.bfloat16)
+    assert report.activations == 34 * 4 * 16 * 32 + 5 * 4 * 16 * 32 * 4
+
+
+def test_full_fine_tuning_of_65_billion_takes_more_than_780_gigabytes():
+    # Dettmers et al., 2023, arXiv:2305.14314, abstract: "more than 780 GB" in 16 bits; labkit trains in 32.
+    report = estimate(blueprint_config("llama-65b"), lk.FullFineTuning(), ONE, 1, 512, 511, torch.bfloat16)
+    assert report.peak > 780e9
+    assert report.parameters + report.gradients + report.optimizer == pytest.approx(16 * 65_285_660_672, rel=1e-6)
+
+
+def test_qlora_of_65_billion_is_below_48_gigabytes():
+    report = estimate(blueprint_config("llama-65b"), lk.QLoRA(), ONE, 1, 512, 511, torch.bfloat16)
+    assert 33e9 < report.quantized < 34e9  # half a byte each, and 0.127 bits for the scales
+    assert report.peak < 48e9

@@ -1,0 +1,113 @@
+import pytest
+
+import labkit as lk
+from labkit.planning.sizes import CONTEXT, GPUS, allocated, parse_size, readable, reserved
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("48GB", 48 * 10**9),
+        ("48 gb", 48 * 10**9),
+        (" 48GB ", 48 * 10**9),
+        ("48 GiB", 48 * 2**30),
+        ("24576MB", 24576 * 10**6),
+        ("24576 MiB", 24 * 2**30),
+        ("1.5GB", 15 * 10**8),
+        ("0.5 KiB", 512),
+        ("1TB", 10**12),
+        ("2TiB", 2**41),
+        ("7B", 7),
+        ("12345", 12345),
+        (5, 5),
+        (2**40, 2**40),
+    ],
+)
+def test_sizes_are_read(text, size):
+    made = parse_size(text)
+    assert (made, type(made)) == (size, int)
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [("T4", 16), ("V100", 32), ("L4", 24), ("RTX 4090", 24), ("rtx-3090", 24), ("A6000", 48), ("A100", 80)],
+)
+def test_cards_have_the_memory_that_their_makers_name(name, gib):
+    assert parse_size(name) == gib * 2**30
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_every_card_is_read_in_any_spelling(name):
+    assert parse_size(name) == parse_size(name.upper()) == parse_size(f" {name} ") == GPUS[name] > 10**10
+
+
+@pytest.mark.parametrize("text", ["48 GG", "", "GB", "1e9", "48,5GB", "nan", "inf", "48GB24", "GB48", "forty GB", "T"])
+def test_what_is_no_size_is_refused_with_the_names_of_cards(text):
+    with pytest.raises(lk.LabkitError, match=r"(?s)no size or GPU called .*a100, .*v100.*as in 48GB"):
+        parse_size(text)
+
+
+def test_the_nearest_card_is_named():
+    with pytest.raises(lk.LabkitError, match="Did you mean 'rtx4090'"):
+        parse_size("rtx4900")
+
+
+@pytest.mark.parametrize("size", ["0GB", "0", "0.0000000001GB", 0, -5, 1.5, None, [], ("48GB",)])
+def test_what_is_not_above_0_or_no_whole_number_is_refused(size):
+    with pytest.raises(lk.LabkitError, match=r"(?s)is no size of a memory.*48GB"):
+        parse_size(size)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 MB"),
+        (1_400_000, "1 MB"),
+        (1_600_000, "2 MB"),
+        (999_000_000, "999 MB"),
+        (10**9, "1.0 GB"),
+        (1_250_000_001, "1.3 GB"),
+        (48 * 10**9, "48.0 GB"),
+        (999_900_000_000, "999.9 GB"),
+        (10**12, "1,000 GB"),
+        (1_234_567_890_123, "1,235 GB"),
+        (-2 * 10**9, "-2.0 GB"),
+    ],
+)
+def test_sizes_are_written_in_the_unit_that_suits_them(size, text):
+    assert readable(size) == text
+
+
+@pytest.mark.parametrize("size", [10**6, 48 * 10**9, 999 * 10**6, 3 * 10**12])
+def test_what_is_written_can_be_read(size):
+    assert parse_size(readable(size).replace(",", "")) == size
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(0, 0), (1, 1), (511, 1), (512, 1), (513, 2), (2**30, 2**21)])
+def test_the_allocator_counts_blocks_of_512_bytes(size, blocks):
+    assert allocated(size) == 512 * blocks
+
+
+@pytest.mark.parametrize(
+    ("size", "whole"),
+    [
+        (0, 0),
+        (1, 512),
+        (MIB, MIB),
+        (10 * MIB - 512, 10 * MIB - 512),
+        (10 * MIB - 1, 10 * MIB),
+        (10 * MIB, 10 * MIB),
+        (10 * MIB + 1, 12 * MIB),
+        (12 * MIB, 12 * MIB),
+        (2**30 + 1, 2**30 + 2 * MIB),
+    ],
+)
+def test_large_tensors_get_segments_of_2_mebibytes(size, whole):
+    assert reserved(size) == whole
+    assert reserved(size) >= allocated(size) >= size
+
+
+def test_the_context_is_within_what_is_seen_on_cards():
+    assert 3 * 10**8 <= CONTEXT <= 6 * 10**8
