@@ -45,6 +45,7 @@ class Hollow(TorchDispatchMode):
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._events: list[Event] | None = None
         self._live: dict[int, weakref.finalize] = {}
+        self._backward = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is prim.device.default and isinstance(args[0], FakeTensor):
@@ -58,6 +59,8 @@ class Hollow(TorchDispatchMode):
             if func is aten.equal.default:
                 return True
             func = _as_without_mode(func, args)
+        if self._events is not None:
+            self._note_backward()
         with self._fake if fake else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if self._events is not None:
@@ -112,6 +115,13 @@ class Hollow(TorchDispatchMode):
         graded = {event.name for event in events if event.what == "gradient"}
         held = {key: item for key, item in held.items() if item.kind != "optimizer" or item.module in graded}
         done.append(Books(held, events, watched.states()))
+
+    def _note_backward(self) -> None:
+        """Mark where a backward pass begins: autocast's copies of trained weights are gone by then."""
+        backward = torch._C._current_graph_task_id() != -1
+        if backward and not self._backward:
+            self._events.append(Event("block", name="backward loss"))
+        self._backward = backward
 
     def _book(self, tensor: torch.Tensor) -> None:
         if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != CPU:

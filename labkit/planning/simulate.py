@@ -102,6 +102,8 @@ def _peaks(books: Books, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
             stages.append((name, at))
         elif name == f"forward {blocks[-1]}" and phase == "forward":
             stages.append(("last forward", at))
+        elif name == "backward loss" and phase == "loss":
+            stages.append((name, at))
         elif name == f"backward {blocks[-1]}":
             stages.append(("last backward", at))
         elif name == f"backward {blocks[0]}":

@@ -131,7 +131,7 @@ def test_a_list_of_another_length_holds_no_blocks(count):
         lk.LoRA(rank=3, variant="dora"),
         lk.LoRA(rank=2, variant="pissa"),
         lk.QLoRA(rank=2, block_size=32),
-        lk.QLoRA(rank=2, block_size=64, double=False),
+        lk.QLoRA(rank=2, block_size=32, double=False),
         lk.QLoRA(rank=2, block_size=32, backend="labkit", format="int4"),
     ],
     ids=["full", "lora", "dora", "pissa", "qlora", "qlora single", "qlora labkit"],
