@@ -21,14 +21,23 @@ from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+FEW = {"rank": 2, "target_modules": ["q_proj", "down_proj"]}  # fewer adapters make for quicker tests
 METHODS = {
     "full": lk.FullFineTuning(),
-    "lora": lk.LoRA(rank=2),
-    "dropout": lk.LoRA(rank=2, dropout=0.1),
-    "dora": lk.LoRA(rank=2, variant="dora"),
-    "pissa": lk.LoRA(rank=2, variant="pissa"),
-    "qlora": lk.QLoRA(rank=2, block_size=32),
-    "qlora labkit": lk.QLoRA(rank=2, block_size=32, backend="labkit"),
+    "lora": lk.LoRA(**FEW),
+    "dropout": lk.LoRA(**FEW, dropout=0.1),
+    "dora": lk.LoRA(**FEW, variant="dora"),
+    "pissa": lk.LoRA(**FEW, variant="pissa"),
+    "qlora": lk.QLoRA(**FEW, block_size=32),
+    "qlora labkit": lk.QLoRA(**FEW, block_size=32, backend="labkit"),
+    "everywhere": lk.LoRA(rank=2),
+}
+QUERY = {
+    "gpt_neox": "query_key_value",
+    "phi3": "qkv_proj",
+    "bert": "query",
+    "roberta": "query",
+    "distilbert": "q_lin",
 }
 STORED = ("trainable", "frozen", "quantized", "optimizer")
 F32, B16 = torch.float32, torch.bfloat16
@@ -52,17 +61,20 @@ def assert_foretold(made, books, report):
     assert made.reserved.peak == pytest.approx(books.rounded(reserved).report().peak, rel=0.01)
 
 
-@pytest.mark.parametrize(("method", "precision"), [("full", F32), ("lora", B16)])
 @pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS])
-def test_five_blocks_are_foretold_from_two_and_three(kind, method, precision):
-    run = small(kind, num_hidden_layers=5), METHODS[method], TrainingConfig(batch_size=4), alike(4, 32, 31), precision
-    assert_foretold(predict(*run), *in_full(*run)[:2])
+def test_five_blocks_are_foretold_from_two_and_three(kind):
+    config, batch = small(kind, num_hidden_layers=5), alike(4, 32, 31)
+    lora = lk.LoRA(rank=2, target_modules=QUERY.get(kind, "q_proj"))
+    for method, precision in ((METHODS["full"], F32), (lora, B16)):
+        run = config, method, TrainingConfig(batch_size=4), batch, precision
+        assert_foretold(predict(*run), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
     ("method", "precision", "settings", "shape"),
     [
         ("full", B16, {"gradient_checkpointing": True, "accumulation": 3}, (8, 64, 5)),
+        ("everywhere", B16, {}, (2, 16, 15)),
         ("dropout", B16, {"gradient_checkpointing": True}, (8, 64, 5)),
         ("dora", B16, {"accumulation": 3}, (8, 64, 63)),
         ("pissa", F32, {}, (8, 64, 5)),
@@ -80,15 +92,15 @@ def test_every_way_of_training_is_foretold(method, precision, settings, shape):
     ("phase", "gradients", "vocabulary", "checkpointing", "shape"),
     [
         ("loss", (0, 0), 3000, False, (4, 32, 31)),
-        ("backward", (0.05, 0.06), 100, False, (8, 64, 5)),
-        ("backward", (0.08, 0.09), 100, True, (8, 64, 5)),
+        ("backward", (0.05, 0.07), 100, False, (8, 64, 5)),
+        ("backward", (0.09, 0.11), 100, True, (8, 64, 5)),
         ("backward", (0.9, 1), 100, False, (1, 4, 1)),
     ],
     ids=["many outputs", "many tokens", "many tokens, recomputed", "few tokens"],
 )
 def test_the_peak_is_found_in_whatever_stage_it_is(phase, gradients, vocabulary, checkpointing, shape):
     training = TrainingConfig(batch_size=shape[0], gradient_checkpointing=checkpointing)
-    config = small(num_hidden_layers=6, vocab_size=vocabulary)
+    config = small(num_hidden_layers=5, vocab_size=vocabulary)
     run = config, METHODS["full"], training, alike(*shape), F32
     books, report, found = in_full(*run)
     assert found == phase
