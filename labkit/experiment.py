@@ -18,7 +18,7 @@ from labkit.errors import LabkitError, unknown
 from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
-from labkit.planning import find_config, predicted, require_fit
+from labkit.planning import find_config, method_on, predicted, require_fit
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example, Schedule, encode, encode_text
 from labkit.training.callbacks import Callback, Progress
@@ -156,14 +156,20 @@ def predict_memory(
 ) -> MemoryReport:
     """Return the peak memory of the run that ``finetune`` would make of the same arguments, without running it.
 
+    Args:
+        model, task, method, replay, **settings: as for ``finetune``.
+
     Raises:
         LabkitError: bad settings, nothing to learn, or an architecture that cannot be planned for.
     """
     method = get_method(method)
     config = _config(method, settings)
+    method = method_on(model, method)
     batch = Schedule(*_examples(model, task, replay, config), config).largest_batch()
     network, classes = find_config(model)[1], len(task.labels)
-    return predicted(network, method, replace(config, batch_size=len(batch)), batch, model.precision, classes).tensors
+    config = replace(config, batch_size=len(batch))
+    prediction = predicted(network, method, config, batch, model.precision, classes)
+    return prediction.allocated if model.device.type == "cuda" else prediction.tensors
 
 
 def _config(method: Method, settings: dict) -> TrainingConfig:

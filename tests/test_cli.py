@@ -1,13 +1,18 @@
+import json
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig
 
 from labkit import bench, cli
 from labkit.assets import fetch
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.errors import LabkitError
+from labkit.memory import KINDS, MemoryReport
+from labkit.planning import Prediction
 from labkit.sweeps import SWEEPS
 
 
@@ -65,9 +70,10 @@ def test_a_problem_is_printed_with_its_remedy(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ("doctor", "fetch", "bench")),
+        (["--help"], ("doctor", "fetch", "bench", "plan")),
         (["fetch", "--help"], ("--all", "smollm2-135m hpo factbook")),
         (["bench", "--help"], ("--out", "lora-rate")),
+        (["plan", "--help"], ("llama-65b", "--method", "--batch", "--length", "--gpu", "48GB", "--json")),
     ],
 )
 def test_help_is_shown(capsys, arguments, words):
@@ -78,7 +84,10 @@ def test_help_is_shown(capsys, arguments, words):
     assert all(word in shown for word in words)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["fetch", "--everything"], ["bench"], ["bench", "a", "b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["fetch", "--everything"], ["bench"], ["bench", "a", "b"], ["plan"], ["plan", "a", "--batch", "x"]],
+)
 def test_a_wrong_command_is_answered_with_the_usage(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
@@ -136,3 +145,119 @@ def test_the_doctors_finding_is_the_exit_status(monkeypatch, well, status):
     # The name labkit.doctor means the function, which hides the module of that name.
     monkeypatch.setattr(sys.modules["labkit.doctor"], "doctor", lambda: well)
     assert cli.main(["doctor"]) == status
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Return the list of what is predicted: 7 GB for each example, and another GB for adapters."""
+    calls = []
+
+    def answer(config, method, training, examples, precision):
+        calls.append((method, training, examples, precision))
+        size = 7 * 10**9 * len(examples) + 10**9 * (method.name != "full")
+        report = MemoryReport(activations=size)
+        return Prediction(report, report, report)
+
+    # The name labkit.planning.plan means the function, which hides the module of that name.
+    monkeypatch.setattr(sys.modules["labkit.planning.plan"], "predicted", answer)
+    return calls
+
+
+def test_a_plan_compares_the_methods(planned, capsys):
+    assert cli.main(["plan", "llama-7b"]) == 0
+    assert capsys.readouterr() == (
+        "llama-7b, batch 1 × 512 tokens, bfloat16\n"
+        "method           tensors      needed\n"
+        "full              7.0 GB      7.6 GB\n"
+        "lora              8.0 GB      8.6 GB\n"
+        "qlora             8.0 GB      8.6 GB\n",
+        "",
+    )
+    assert [call[0].name for call in planned] == ["full", "lora", "qlora"]
+
+
+def test_a_plan_says_which_methods_fit_a_card(planned, capsys):
+    assert cli.main(["plan", "llama-7b", "--gpu", "8GB", "--checkpointing"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "llama-7b, batch 1 × 512 tokens, bfloat16, gradient checkpointing"
+    assert [line.split()[-1] for line in lines[1:]] == ["fits", "yes", "no", "no"]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_a_plan_for_one_method_is_printed_whole(planned, capsys):
+    assert cli.main(["plan", "llama-7b", "--method", "qlora"]) == 0
+    assert capsys.readouterr().out == (
+        "qlora on llama-7b, batch 1 × 512 tokens, bfloat16\n"
+        "  activations      8.00 GB\n"
+        "  tensors          8.00 GB at the peak of a step\n"
+        "  reserved         8.02 GB by torch's allocator, about\n"
+        "  context          0.60 GB by CUDA itself (assumed)\n"
+    )
+
+
+def test_a_plan_for_a_card_says_how_far_one_could_go(planned, capsys):
+    assert cli.main(["plan", "llama-7b", "--method", "full", "--gpu", "24GB"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "fits into 24.0 GB: 7.62 GB needed",
+        "largest batch of 512 tokens: 3",
+        "longest text in a batch of 1: 2048 tokens",
+    ]
+
+
+def test_options_reach_the_plan(planned, capsys):
+    options = "--method lora --batch 3 --length 100 --learned 20 --precision float32 --checkpointing"
+    assert cli.main(["plan", "llama-7b", *options.split()]) == 0
+    ((method, training, examples, precision),) = planned
+    assert (method.name, precision) == ("lora", torch.float32)
+    assert (training.batch_size, training.gradient_checkpointing) == (3, True)
+    assert [(len(example.tokens), example.learned) for example in examples] == [(100, 20)] * 3
+
+
+def test_a_plan_as_json(planned, capsys):
+    assert cli.main(["plan", "llama-7b", "--method", "full", "--json", "--gpu", "24GB"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["method"]["name"] == "full"
+    assert list(record["tensors"]) == list(KINDS)
+    assert (record["peak"], record["gpu"], record["fits"]) == (7 * 10**9, 24 * 10**9, True)
+    assert (record["largest_batch"], record["largest_length"]) == (3, 2048)
+
+
+def test_plans_as_json_are_a_list(planned, capsys):
+    assert cli.main(["plan", "llama-7b", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [record["method"]["name"] for record in records] == ["full", "lora", "qlora"]
+    assert all(record["fits"] is None and "largest_batch" not in record for record in records)
+
+
+def test_a_plan_for_a_folder_is_simulated(tmp_path, capsys, one_thread):
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaConfig(vocab_size=100, **sizes).save_pretrained(tmp_path)
+    assert cli.main(["plan", str(tmp_path), "--length", "16", "--json"]) == 0
+    full, lora, qlora = json.loads(capsys.readouterr().out)
+    numbers = 2 * (4 * 64 * 64 + 3 * 64 * 128)
+    rest = 2 * 100 * 64 + 5 * 64  # embedding, head and norms
+    assert full["tensors"]["trainable"] == 4 * (numbers + rest)
+    assert lora["tensors"]["trainable"] == qlora["tensors"]["trainable"] == 4 * 8 * 2 * (4 * 128 + 3 * 192)
+    assert lora["tensors"]["frozen"] == 2 * (numbers + 100 * 64) + 4 * (100 * 64 + 5 * 64) + 2 * 4 * 8
+    assert numbers / 2 < qlora["tensors"]["quantized"] < numbers
+    assert all(plan["model"] == tmp_path.name and plan["simulated"] for plan in (full, lora, qlora))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["llama-7"], "no model called 'llama-7'.\n→ Did you mean 'llama-7b'?"),
+        (["llama-7b", "--method", "qlorra"], "no method called 'qlorra'.\n→ Did you mean 'qlora'?"),
+        (["llama-7b", "--precision", "int8"], "no precision called 'int8'."),
+        (["llama-7b", "--gpu", "48 GG"], "no size or GPU called '48 GG'."),
+        (["llama-7b", "--batch", "0"], "batch_size must be a whole number from 1 up, not 0."),
+        (["llama-7b", "--length", "9999"], "length must be a whole number from 2 to 2048, not 9999."),
+        (["llama-7b", "--learned", "600"], "learned must be from 1 to below the length of 512, not 600."),
+    ],
+)
+def test_a_mistake_in_a_plan_is_answered_with_its_remedy(planned, capsys, arguments, message):
+    assert cli.main(["plan", *arguments]) == 1
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err.startswith("labkit: ")
+    assert message in seen.err

@@ -455,3 +455,60 @@ def test_a_head_for_other_classes_is_refused(tiny_encoder, colours):
 def test_resuming_needs_the_folder_of_the_checkpoints(tiny, colours):
     with pytest.raises(lk.LabkitError, match="resume=True needs"):
         lk.finetune(tiny, colours, steps=1, resume=True, progress=False)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "settings"),
+    [
+        ("tiny", "full", {}),
+        ("tiny", lk.QLoRA(rank=2, block_size=32), {"accumulation": 2}),
+        ("tiny", "lora", {"gradient_checkpointing": True}),
+        ("tiny_encoder", "full", {}),
+        ("tiny_encoder", lk.LoRA(rank=2), {"batch_size": 12}),
+    ],
+)
+def test_the_memory_of_a_run_is_predicted_from_the_same_arguments(request, colours, name, method, settings):
+    model = request.getfixturevalue(name)
+    settings = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2} | settings
+    report = lk.predict_memory(model, colours, method, **settings)
+    run = lk.finetune(model, colours, method, progress=False, **settings)
+    assert report.peak == pytest.approx(run.memory.peak, rel=5e-3)
+    for kind in ("trainable", "frozen", "quantized", "optimizer"):
+        assert getattr(report, kind) == getattr(run.memory, kind)
+
+
+def test_replay_that_is_longer_decides_on_the_memory(tiny, colours):
+    settings = {"steps": 4, "batch_size": 2, "replay_every": 2}
+    replay = ["The quick brown fox jumps over the lazy dog and runs away. " * 4] * 4
+    alone = lk.predict_memory(tiny, colours, **settings)
+    report = lk.predict_memory(tiny, colours, replay=replay, **settings)
+    run = lk.finetune(tiny, colours, replay=replay, progress=False, **settings)
+    assert report.peak > 1.5 * alone.peak
+    assert report.peak == pytest.approx(run.memory.peak, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batchsize": 3}, "no setting called 'batchsize'"),
+        ({"method": "qlorra"}, "no method called 'qlorra'"),
+        ({"max_length": 2}, "has nothing to learn"),
+    ],
+)
+def test_a_prediction_finds_the_mistakes_that_a_run_would(tiny, colours, settings, message):
+    with pytest.raises(lk.LabkitError, match=message):
+        lk.predict_memory(tiny, colours, **settings)
+
+
+def test_an_encoder_is_not_predicted_on_text(tiny_encoder, colours):
+    with pytest.raises(lk.LabkitError, match="learns classes, not text"):
+        lk.predict_memory(tiny_encoder, colours, replay=["some text"])
+
+
+def test_an_unknown_architecture_is_not_predicted(tiny, colours):
+    tiny.module.config.model_type = "gpt2"
+    with pytest.raises(lk.LabkitError, match="no model type called 'gpt2'"):
+        lk.predict_memory(tiny, colours)

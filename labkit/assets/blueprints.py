@@ -8,9 +8,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from labkit.assets.models import Model
 from labkit.errors import unknown
 
-_SMOLLM2 = {"model_type": "llama", "vocab_size": 49152, "tie_word_embeddings": True}
+_SMOLLM2 = {
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
 _LLAMA = {"model_type": "llama", "vocab_size": 32000, "tie_word_embeddings": False}
-_LLAMA3 = {"model_type": "llama", "vocab_size": 128256, "num_key_value_heads": 8, "tie_word_embeddings": False}
+_LLAMA3 = {
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": False,
+}
 
 
 def _shape(hidden: int, mlp: int, layers: int, heads: int) -> dict:
@@ -35,7 +46,7 @@ BLUEPRINTS: dict[str, dict] = {
     "llama-65b": _LLAMA | _shape(8192, 22016, 80, 64),
     "llama-3-8b": _LLAMA3 | _shape(4096, 14336, 32, 32),
     "llama-3-70b": _LLAMA3 | _shape(8192, 28672, 80, 64),
-    "llama-3.1-405b": _LLAMA3 | _shape(16384, 53248, 126, 128),
+    "llama-3.1-405b": _LLAMA3 | _shape(16384, 53248, 126, 128) | {"max_position_embeddings": 131072},
     "qwen2.5-7b": {"model_type": "qwen2", "vocab_size": 152064, "num_key_value_heads": 4, "tie_word_embeddings": False}
     | _shape(3584, 18944, 28, 28),
     # OPT is GPT-3's architecture with q, k and v as layers of their own, which is what LoRA's paper adapts.

@@ -15,20 +15,24 @@ from labkit.classroom.exercises import exercise, untouched
 def peak_of(answer: Callable[[int, list[int]], int]) -> str:
     """Notebook 05: the peak of a step, from what the allocator gave and took."""
     changes = [50, 30, -50, 20, -30, -20]
-    result = answer(100, list(changes))
+    result = answer(1000, list(changes))
     if untouched(result):
         return "○ peak_of: not attempted yet"
+    if not isinstance(result, int | float):
+        return f"✗ The peak is one number of bytes; you returned a {type(result).__name__}."
     mistakes = {
         80: "The changes are right; what was in memory before the step is missing.",
-        100: "That is what is in memory when the step has ended. When was most in use?",
-        200: "Those are all that was ever allocated. Some was given back before the next came.",
+        1000: "That is what is in memory when the step has ended. When was most in use?",
+        1100: "That adds all that was ever allocated. Some was given back before the next came.",
+        100: "That is all that was ever allocated. Some was given back before the next came, and the start is missing.",
+        1050: "That is the start and the largest allocation. Several are there at the same time.",
         50: "That is the largest single allocation. Several are there at the same time.",
     }
-    if result == 180:
+    if result == 1080:
         if answer(10, [-5, 3]) == 10:
             return "✓ Right: the highest sum on the way, and the start counts as well."
         return "✗ Almost: before the first change, `start` bytes are in use already. That may be the peak."
-    return f"✗ {mistakes.get(result) or f'For 100 and {changes} you got {result}.'}"
+    return f"✗ {mistakes.get(result) or f'For 1,000 and {changes} you got {result}.'}"
 
 
 @exercise(
@@ -41,14 +45,19 @@ def extrapolate(answer: Callable[[float, float, int], float]) -> str:
     result = answer(10.0, 13.0, 80)
     if untouched(result):
         return "○ extrapolate: not attempted yet"
+    if not isinstance(result, int | float):
+        return f"✗ The answer is one number of GB; you returned a {type(result).__name__}."
     mistakes = {
+        80 * 3: "The two blocks' own 10 GB are missing.",
         13 * 80 / 3: "What does not depend on the depth, such as the embedding, would be counted 80 / 3 times.",
         10 * 80 / 2: "What does not depend on the depth, such as the embedding, would be counted 40 times.",
         10 + 80 * 3: "The first two blocks are in the 10 already.",
         13 + 80 * 3: "The first three blocks are in the 13 already.",
         10 + 77 * 3: "From 2 to 80 there are 78 further blocks.",
     }
-    if abs(result - 244) < 1e-6 and abs(answer(10.0, 13.0, 2) - 10) < 1e-6:
+    if abs(result - 244) < 1e-6:
+        if abs(answer(4.0, 9.0, 5) - 19) > 1e-6:
+            return "✗ Right for 10 and 13 GB and 80 blocks, not for other numbers: use what the function is given."
         return "✓ Right: a line through two points. That is how 80 blocks are planned from two and three."
     wrong = next((text for value, text in mistakes.items() if abs(result - value) < 1e-6), "")
     return f"✗ {wrong or f'For 10 and 13 GB and 80 blocks you got {result:.1f} GB.'}"

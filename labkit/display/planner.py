@@ -52,7 +52,7 @@ class MemoryPlanner(widgets.VBox):
         chosen = (self.model, self.method, self.precision, self.batch_size, self.length, self.checkpointing)
         self.plan = _planned(*(control.value for control in chosen))
         self._verdict.value = (
-            f"<b>{readable(self.plan.peak)}</b> of tensors at the peak; on a GPU at least "
+            f"<b>{readable(self.plan.peak)}</b> of tensors at the peak; on a GPU about "
             f"<b>{readable(self.plan.total)}</b>, with what its allocator and CUDA take"
         )
         self._picture.value = _draw(self.plan)

@@ -127,11 +127,11 @@ def plot_timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
     starts = {name: 100 * at / last for name, at in report.phases.items()}
     for number, (name, x) in enumerate(starts.items()):
         ax.axvline(x, color="black", linestyle=":", linewidth=1)
-        height = -10 - 11 * (number % 2)  # the loss is short: its label would touch the next
+        height = -10 - 11 * (number % 3)  # the loss is short: its label would touch the next
         ax.annotate(
             name, (x, 1), (3, height), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9
         )
     ax.set(xlabel="progress of one step (% of allocations and releases)", ylabel="memory in use (MB)")
-    ax.set_ylim(top=1.2 * report.peak / 1e6)
+    ax.set_ylim(top=1.25 * report.peak / 1e6)
     ax.legend(ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax

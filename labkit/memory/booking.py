@@ -21,7 +21,7 @@ class Event(NamedTuple):
 
     ``what`` is "alloc" or "free" (address, size), "gradient" (address: now a parameter's gradient), "enter" or
     "exit" (name of a module, in a forward pass), "phase" ("forward", "loss", "backward", "update"), or "block"
-    ("forward" or "backward", and the name of a module whose pass begins).
+    ("forward" or "backward", and the name of a module whose pass begins, or "loss").
     """
 
     what: str

@@ -1,9 +1,9 @@
 """Tensors with a shape, a type and a device but no numbers, and a mode that computes with them.
 
-A training step over hollow weights is the real step: the same modules, the same loop, the same operators
-in the same order. Only the arithmetic is left out, and with it the memory. Token ids and masks stay real, so
-that code which looks at them (transformers leaves the mask away where nothing is padded) takes the way that
-it takes in training.
+A training step over hollow weights is the real step: the same loop, the same modules (bitsandbytes' layers are
+imitated), the same operators in the same order. Only the arithmetic is left out, and with it the memory. Token
+ids and masks stay real, so that code which looks at them (transformers leaves the mask out where nothing is
+padded) takes the way that it takes in training.
 """
 
 from __future__ import annotations

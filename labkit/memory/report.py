@@ -16,10 +16,10 @@ class MemoryReport:
         trainable: weights that are trained.
         frozen: weights in floats that are not trained, and buffers.
         quantized: weights in 4 bits, with their scales.
-        optimizer: AdamW's two running means for each trained weight.
-        gradients: one number for each trained weight.
-        activations: what the forward pass keeps for the backward pass.
-        logits: the head's output, the loss, and the gradients of both.
+        optimizer: AdamW's two running means for each trained weight, and step counters.
+        gradients: one number for each trained weight that has its gradient at that moment.
+        activations: what the forward pass keeps for the backward pass, autocast's 16-bit copies of weights included.
+        logits: what the head and the loss make: scores, loss, their gradients, and autocast's copy of the head.
         temporaries: all else, gone before the step ends: products on their way, and operators' scratch memory.
         modules: bytes by the module that they belong to; the loss and temporaries of the backward pass
             belong to none and stand under "".

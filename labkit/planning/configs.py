@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
@@ -12,6 +13,7 @@ from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.assets.models import Model
 from labkit.errors import LabkitError, unknown
+from labkit.methods import LoRA, Method, QLoRA
 
 UNLIMITED = 2**20  # tokens, where a configuration names no limit
 
@@ -31,7 +33,9 @@ def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedC
     assets = [asset.name for asset in load_manifest().values() if asset.kind == "model"]
     folder = str(ensure(model)) if model in assets else str(Path(model).expanduser())
     if not Path(folder).is_dir() and (folder.count("/") != 1 or folder.startswith((".", "/"))):
-        raise unknown("model", model, [*BLUEPRINTS, *assets], " A folder with a config.json or a hub name works too.")
+        raise unknown(
+            "model", model, sorted({*BLUEPRINTS, *assets}), " A folder with a config.json or a hub name works too."
+        )
     try:
         return Path(folder).name, AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=cache.offline() or Path(folder).is_dir()
@@ -41,6 +45,13 @@ def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedC
             f"The configuration of {model} could not be read: {str(problem).strip().splitlines()[0]}",
             "It needs a config.json of a known architecture. Models that bring their own code are not run.",
         ) from problem
+
+
+def method_on(model: Model, method: Method) -> Method:
+    """Return the method that a model's storage makes of another: LoRA on a model in 4 bits is QLoRA."""
+    if model.quantization and type(method) is LoRA:
+        return QLoRA(**asdict(method), **asdict(model.quantization))
+    return method
 
 
 def longest_of(config: PretrainedConfig) -> int:

@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 from labkit.memory.report import KINDS, MemoryReport
 from labkit.memory.watch import Watched
 from labkit.methods import Method
-from labkit.planning.skeleton import adapt, skeleton
+from labkit.planning.skeleton import adapt, kind_of, skeleton
 from labkit.training.config import TrainingConfig
 
 
@@ -21,7 +21,7 @@ class Prediction:
     Attributes:
         tensors: bytes of the tensors, and of scratch memory on a CPU.
         allocated: the same as torch's allocator on CUDA counts it.
-        reserved: the same as it takes it from the card, at least.
+        reserved: the same as it takes it from the card, about.
     """
 
     tensors: MemoryReport
@@ -43,7 +43,8 @@ def estimate(
 
     Weights, gradients and optimizer states are counted. For a block's activations stands the formula of
     Korthikanti et al. (2022, arXiv:2205.05198, section 4.1): 34 bytes for each token and hidden number in 16
-    bits, attention matrices left away. It knows nothing of adapters.
+    bits, attention matrices left out. It knows nothing of adapters, and adds up what is never there at once: all
+    activations and all gradients.
 
     Args:
         config, method, training, precision, classes: as for ``predict``.
@@ -59,7 +60,7 @@ def estimate(
         block = block + layers * batch * length * config.hidden_size * 4
     else:
         block = block * layers
-    outputs = learned * config.vocab_size if hasattr(config, "vocab_size") else classes
+    outputs = classes if kind_of(config) == "encoder" else learned * config.vocab_size
     # Logits in the type of the computation, in 32 bits for the loss, and the gradients of both.
     logits = 2 * batch * outputs * (precision.itemsize + 4)
     return MemoryReport(**held | {"activations": block, "logits": logits})

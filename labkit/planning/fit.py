@@ -12,7 +12,7 @@ from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
-from labkit.planning.configs import find_config
+from labkit.planning.configs import find_config, method_on
 from labkit.planning.estimate import estimate
 from labkit.planning.predicted import predicted
 from labkit.planning.sizes import readable
@@ -44,6 +44,7 @@ def require_fit(
         classes: of an encoder's head.
         inplace: the method changes the model itself.
     """
+    method = method_on(model, method)
     batch = schedule.largest_batch()
     free = free_memory(model.device)
     try:
@@ -62,9 +63,13 @@ def require_fit(
             ways.append(f"{text} ({readable(size)})")
         if len(ways) == WAYS:
             break
-    advice = f"These would fit: {'; '.join(ways)}." if ways else "Nothing that labkit tried would fit: take less text."
+    advice = (
+        f"These would fit: {'; '.join(ways)}."
+        if ways
+        else "Nothing that labkit tried would fit: use shorter texts (max_length)."
+    )
     raise LabkitError(
-        f"A step of this run needs {readable(needed)} more memory, and {readable(free)} are free.",
+        f"A step of this run needs {readable(needed)} more memory, and {readable(free)} is free.",
         f"{advice} Or pass force=True to try it all the same.",
     )
 
@@ -72,7 +77,8 @@ def require_fit(
 def free_memory(device: torch.device) -> int:
     """Return the bytes that can still be had on a device."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return psutil.virtual_memory().available
 
 

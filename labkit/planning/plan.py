@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def reserved(self) -> int:
-        """Bytes that the allocator will have taken from the card, at least; a monitor shows these and ``context``."""
+        """About the bytes that the allocator will have taken from the card; a monitor shows these and ``context``."""
         return self.prediction.reserved.peak + sizes.SHARED
 
     @property
@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the run fits the GPU."""
+        """Whether the run fits the GPU; false where none was named."""
         return bool(self.gpu) and self.total <= self.gpu
 
     @property
@@ -154,7 +154,7 @@ class Plan:
         lines += [f"  {kind:<12}{megabytes / 1000:>9.2f} GB" for kind, megabytes in parts.items()]
         lines += [
             f"  {'tensors':<12}{self.peak / 1e9:>9.2f} GB at the peak of a step",
-            f"  {'reserved':<12}{self.reserved / 1e9:>9.2f} GB by torch's allocator, at least",
+            f"  {'reserved':<12}{self.reserved / 1e9:>9.2f} GB by torch's allocator, about",
             f"  {'context':<12}{self.context / 1e9:>9.2f} GB by CUDA itself (assumed)",
         ]
         if self.gpu:

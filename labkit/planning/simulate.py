@@ -33,8 +33,9 @@ def predict(
     """Predict the memory of a training step; nothing of that size is allocated.
 
     One step of the real loop runs over a model of two blocks and of three. Each further block adds the same,
-    so that memory at the same moment of the step is affine in their number. The first block is no
-    measure: where the embedding is frozen, nothing flows back to its input, and it keeps less than the others.
+    so that memory at the same moment of the step is affine in their number. The highest moment may be another
+    one in a deep model than in a shallow one: each stage of the step is extrapolated by itself. Two blocks are
+    the fewest in which the first, the second and the last can be told apart.
 
     Args:
         config: the model's architecture and sizes.

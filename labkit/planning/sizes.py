@@ -6,15 +6,15 @@ import re
 
 from labkit.errors import LabkitError, unknown
 
-# Memory of common cards in bytes, as their makers name it: a GB of theirs is 2³⁰ bytes.
+# Memory of common cards in bytes, as programs find it: a maker's GB is 2³⁰ bytes, and some cards keep a part.
 GPUS = {
-    "t4": 16 * 2**30,
+    "t4": 15 * 2**30,
     "rtx3090": 24 * 2**30,
     "rtx4090": 24 * 2**30,
-    "l4": 24 * 2**30,
+    "l4": 45 * 2**29,
     "v100": 32 * 2**30,
     "a6000": 48 * 2**30,
-    "l40s": 48 * 2**30,
+    "l40s": 45 * 2**30,
     "a100": 80 * 2**30,
     "h100": 80 * 2**30,
     "h200": 141 * 10**9,
@@ -46,7 +46,7 @@ def parse_size(text: str | int) -> int:
         size = int(float(match[1]) * UNITS[match[2].upper() or "B"])
     else:
         size = text
-    if not isinstance(size, int) or size <= 0:
+    if not isinstance(size, int) or size < 10**6:
         raise LabkitError(f"{text!r} is no size of a memory.", 'Write one such as "48GB", or a number of bytes.')
     return size
 
@@ -64,7 +64,7 @@ def allocated(size: int) -> int:
 
 
 def reserved(size: int) -> int:
-    """Return at least what torch's allocator on CUDA takes from the card for a tensor.
+    """Return about what torch's allocator on CUDA takes from the card for a tensor.
 
     Tensors of 10 MiB and more get segments of their own of whole 2 MiB; smaller ones share segments, of which
     one may be partly empty (``c10/cuda/CUDACachingAllocator.cpp`` in torch). Gaps that a step leaves between

@@ -1,4 +1,4 @@
-"""Predicted beside measured peak memory of a training step, for every method, on the CPU.
+"""Predicted beside measured peak memory of a training step, for every method.
 
 The prediction is labkit's simulation over weights without numbers. The measurement is the allocator's own record of
 a real step after the first. On the same cases: the textbook's formula (``labkit.planning.estimate``) and what
@@ -69,7 +69,7 @@ def measure(model: lk.Model, task: lk.Task, method: Method, config: lk.TrainingC
 
 
 def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape: str) -> dict:
-    """Return one case, measured and predicted in four ways."""
+    """Return one case, measured and predicted in three ways."""
     batch, method = batch_of(*SHAPES[shape]), METHODS[name]
     config = lk.TrainingConfig(steps=2, batch_size=len(batch), gradient_checkpointing=checkpointing)
     measured = measure(model, task, method, config, batch)

@@ -191,6 +191,32 @@ def test_bytes_of_bitsandbytes_are_those_plus_its_tables(tiny, double):
     assert ours <= theirs <= ours + 14 * tables
 
 
+@pytest.mark.parametrize("double", [True, False])
+def test_a_model_without_numbers_is_stored_in_as_many_bytes(double):
+    drawn = quantize_model(lk.blueprint("smollm2-135m"), Quantization("nf4", 64, double, "labkit"))
+    # 30 blocks of q and o (576×576), k and v (192×576), gate, up and down (576×1536).
+    each = [576 * 576, 576 * 576, 192 * 576, 192 * 576, 576 * 1536, 576 * 1536, 576 * 1536]
+    scales = sum((n // 64 + 4 * math.ceil(n / 64 / 256) + 4) if double else 4 * n // 64 for n in each)
+    rest = 2 * (49152 * 576 + 61 * 576)  # embedding and norms stay in the blueprint's 16 bits
+    buffers = sum(b.nbytes for b in lk.blueprint("smollm2-135m").module.buffers())
+    assert drawn.nbytes == 30 * (sum(each) // 2 + scales) + rest + buffers
+    assert drawn.device.type == "meta"
+    assert drawn.fingerprint() == drawn.origin == "no numbers"
+
+
+def test_a_model_without_numbers_has_the_structure_of_the_real_one(tiny):
+    with torch.device("meta"):
+        module = type(tiny.module)(tiny.module.config)
+    drawn = Model("drawn", module.eval(), None, "causal", torch.float32)
+    made, real = (quantized(model, "labkit") for model in (drawn, tiny))
+    ours, theirs = ({k: (t.shape, t.dtype) for k, t in m.module.state_dict().items()} for m in (made, real))
+    assert ours == theirs
+    assert made.nbytes == real.nbytes
+    assert repr(made).replace("drawn", "tiny").replace("meta", "cpu") == repr(real)
+    with pytest.raises(lk.LabkitError, match="in 4 bits already"):
+        quantize_model(made)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_adapters_add_their_own_bytes(tiny, backend):
     made = quantized(tiny, backend)

@@ -16,6 +16,9 @@ LESSONS = [path for path in NOTEBOOKS if path.parent.name == "notebooks"]
 MACHINE_PATHS = re.compile(r"(/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\Users)")
 
 
+TAKE_SETTINGS = {"lk.finetune", "lk.plan", "lk.predict_memory"}
+
+
 def cells(path, kind):
     found = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
     return [{**c, "source": "".join(c["source"])} for c in found]
@@ -81,7 +84,7 @@ def test_every_name_and_keyword_that_a_notebook_uses_exists(path):
         function = getattr({"lk": lk, "check": lk.check}[name.split(".")[0]], name.split(".")[1])
         known = inspect.signature(function).parameters
         for keyword in keywords:
-            assert keyword in known or (name == "lk.finetune" and keyword in settings), f"{name}({keyword}=…)"
+            assert keyword in known or (name in TAKE_SETTINGS and keyword in settings), f"{name}({keyword}=…)"
 
 
 def test_links_between_files_lead_somewhere():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import labkit as lk
+from labkit.assets.models import Model
 from labkit.planning import require_fit
 from labkit.planning.sizes import parse_size
 from labkit.training.batching import Schedule, encode
@@ -50,7 +51,7 @@ def refusal(model, task, method="lora", **settings):
 
 def named(error):
     """The bytes that a refusal says are needed and free, and its ways to go on."""
-    needed, free = re.fullmatch(r"A step of this run needs (.+) more memory, and (.+) are free\.", error.cause).groups()
+    needed, free = re.fullmatch(r"A step of this run needs (.+) more memory, and (.+) is free\.", error.cause).groups()
     ways = re.findall(r"(?:: |; )([^;:]+?) \((\d[^)]*)\)", error.remedy)
     return parse_size(needed), parse_size(free), {text: parse_size(size) for text, size in ways}
 
@@ -105,8 +106,8 @@ def test_what_is_named_is_a_smaller_method_or_a_saving(checkpointing):
 def test_where_nothing_would_fit_that_is_said(tiny, colours, free):
     free(1000)
     error = refusal(tiny, colours, batch_size=1)
-    assert error.cause.endswith("and 0 MB are free.")
-    assert error.remedy.startswith("Nothing that labkit tried would fit: take less text.")
+    assert error.cause.endswith("and 0 MB is free.")
+    assert error.remedy.startswith("Nothing that labkit tried would fit: use shorter texts (max_length).")
 
 
 def test_the_model_is_as_it_was_after_a_refusal(tiny, colours, free, no_ways):
@@ -156,6 +157,18 @@ def test_other_architectures_are_let_through(tiny, colours, free, unasked):
     tiny.module.config.model_type = "gpt2"
     free(1000)
     assert lk.finetune(tiny, colours, **QUICK).history
+
+
+def test_a_model_in_4_bits_needs_no_second_copy_of_its_weights(tiny, llama, colours, free, no_ways):
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4}
+    big = Model("big", llama(len(tiny.tokenizer), **sizes), tiny.tokenizer, "causal", torch.float32)
+    coded = lk.quantize_model(big)
+    report = lk.predict_memory(coded, colours, **SMALL)
+    assert report.quantized > 0
+    run = lk.finetune(coded, colours, force=True, **QUICK)
+    assert report.peak == pytest.approx(run.memory.peak, rel=5e-3)
+    free(run.memory.peak - run.memory.frozen + 100_000)
+    assert lk.finetune(coded, colours, **QUICK).history
 
 
 def test_an_encoder_is_measured_with_its_classes(tiny_encoder, colours, free, no_ways, monkeypatch):

@@ -151,7 +151,7 @@ def test_a_number_of_learned_tokens_that_cannot_be_is_refused(learned):
         ({"batch_size": 0}, "batch_size must be a whole number from 1 up, not 0"),
         ({"optimizer": "sgd"}, "no optimizer called 'sgd'"),
         ({"gpu": "48 GG"}, r"no size or GPU called '48 GG'.*\n.*a100"),
-        ({"gpu": "0GB"}, "'0GB' is no size of a memory"),
+        ({"gpu": "0GB"}, "'0GB' is no size of a GPU's memory"),
         ({"gpu": ""}, "no size or GPU called ''"),
         ({"method": lk.LoRA(rank=99)}, "rank=99 is more than model.layers.0.self_attn.q_proj can have"),
         ({"method": lk.LoRA(target_modules=["nosuch"])}, "No linear layer of this model is called 'nosuch'"),
@@ -262,7 +262,7 @@ def test_a_plan_is_printed_with_what_it_is_made_of(asked):
         "  gradients        8.00 GB",
         "  activations      3.00 GB",
         "  tensors         35.00 GB at the peak of a step",
-        "  reserved        35.03 GB by torch's allocator, at least",
+        "  reserved        35.03 GB by torch's allocator, about",
         "  context          0.60 GB by CUDA itself (assumed)",
     ]
     assert made.heading == "llama-7b, batch 2 × 100 tokens, float32, gradient checkpointing"

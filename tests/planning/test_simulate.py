@@ -30,7 +30,8 @@ METHODS = {
     "pissa": lk.LoRA(**FEW, variant="pissa"),
     "qlora": lk.QLoRA(**FEW, block_size=32),
     "qlora labkit": lk.QLoRA(**FEW, block_size=32, backend="labkit"),
-    "everywhere": lk.LoRA(rank=2),
+    "lora everywhere": lk.LoRA(rank=2),
+    "qlora everywhere": lk.QLoRA(rank=2, block_size=32),
 }
 QUERY = {
     "gpt_neox": "query_key_value",
@@ -74,7 +75,7 @@ def test_five_blocks_are_foretold_from_two_and_three(kind):
     ("method", "precision", "settings", "shape"),
     [
         ("full", B16, {"gradient_checkpointing": True, "accumulation": 3}, (8, 64, 5)),
-        ("everywhere", B16, {}, (2, 16, 15)),
+        ("lora everywhere", B16, {}, (2, 16, 15)),
         ("dropout", B16, {"gradient_checkpointing": True}, (8, 64, 5)),
         ("dora", B16, {"accumulation": 3}, (8, 64, 63)),
         ("pissa", F32, {}, (8, 64, 5)),
@@ -153,7 +154,7 @@ def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
 
 @pytest.mark.parametrize(
     ("method", "precision", "checkpointing"),
-    [("full", F32, False), ("full", B16, True), ("lora", B16, False), ("qlora", F32, True)],
+    [("full", F32, False), ("full", B16, True), ("lora everywhere", B16, False), ("qlora everywhere", F32, True)],
 )
 def test_a_real_step_of_an_encoder_holds_what_was_predicted(method, precision, checkpointing):
     config = small("bert", num_hidden_layers=2)

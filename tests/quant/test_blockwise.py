@@ -225,6 +225,31 @@ def test_what_cannot_be_quantized_is_said(tensor, settings, message):
         quantize(tensor, **settings)
 
 
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("size", [32, 64, 4096])
+@pytest.mark.parametrize("format", ["nf4", "fp4", "int4"])
+@pytest.mark.parametrize("shape", [(1,), (), (31,), (64, 33), (3, 7, 33), (129, 255), (513, 128)])
+def test_a_tensor_without_numbers_is_stored_in_as_many_bytes(shape, format, size, double):
+    for dtype in (torch.float32, torch.bfloat16):
+        real = quantize(torch.ones(shape, dtype=dtype), format, size, double)
+        drawn = quantize(torch.ones(shape, dtype=dtype, device="meta"), format, size, double)
+        ours, theirs = ({name: (t.shape, t.dtype) for name, t in made.tensors().items()} for made in (drawn, real))
+        assert ours == theirs
+        assert {tensor.device.type for tensor in drawn.tensors().values()} == {"meta"}
+        assert (drawn.nbytes, drawn.bits_per_parameter) == (real.nbytes, real.bits_per_parameter)
+        for name in ("format", "block_size", "shape", "dtype"):
+            assert getattr(drawn, name) == getattr(real, name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"format": "nf8"}, "no 4-bit format called 'nf8'"), ({"block_size": 48}, "block_size must be a power of two")],
+)
+def test_bad_settings_are_refused_for_a_tensor_without_numbers(settings, message):
+    with pytest.raises(lk.LabkitError, match=message):
+        quantize(torch.ones(64, device="meta"), **settings)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", TENSORS)
 def test_the_dynamic_format_is_bit_for_bit_that_of_bitsandbytes(kind, dtype):
