@@ -47,7 +47,7 @@ def parse_size(text: str | int) -> int:
     else:
         size = text
     if not isinstance(size, int) or size < 10**6:
-        raise LabkitError(f"{text!r} is no size of a memory.", 'Write one such as "48GB", or a number of bytes.')
+        raise LabkitError(f"{text!r} is no size of a GPU's memory.", 'Write one such as "48GB", or a number of bytes.')
     return size
 
 

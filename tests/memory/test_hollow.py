@@ -532,6 +532,7 @@ def test_the_head_is_where_the_loss_begins():
         ("phase", "forward"),
         ("block", "forward layer"),
         ("phase", "loss"),
+        ("block", "backward loss"),
         ("phase", "backward"),
         ("block", "backward layer"),
     ]

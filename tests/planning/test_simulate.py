@@ -214,10 +214,8 @@ def test_a_run_after_a_prediction_is_the_run_without(tiny, colours):
 def test_the_configuration_is_left_as_it_was():
     config = small("qwen3")
     before = config.to_dict()
-    training = TrainingConfig(batch_size=2, gradient_checkpointing=True)
-    first, second = (predict(config, METHODS["full"], training, alike(2, 8, 4), F32) for _ in range(2))
+    predict(config, METHODS["full"], TrainingConfig(batch_size=2, gradient_checkpointing=True), alike(2, 8, 4), F32)
     assert config.to_dict() == before
-    assert first == second
 
 
 def test_an_error_leaves_no_mode_behind():

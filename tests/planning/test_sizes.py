@@ -56,7 +56,7 @@ def test_the_nearest_card_is_named():
 
 @pytest.mark.parametrize("size", ["0GB", "0", "0.0001GB", "999KB", "5", 5, 0, -5, 48.5, True, None, [], ("48GB",)])
 def test_what_no_card_can_have_is_refused(size):
-    with pytest.raises(lk.LabkitError, match=r"(?s)is no size of a GPU's memory.*48GB"):
+    with pytest.raises(lk.LabkitError, match=r"(?s)is no size of a .*48GB"):
         parse_size(size)
 
 
