@@ -123,6 +123,9 @@ def finetune(
     method = get_method(method)
     config = _config(method, settings)
     examples, rehearsal = _examples(model, task, replay, config)
+    if not force:
+        classes = len(task.labels) if model.kind == "encoder" else 0
+        require_fit(model, method, config, Schedule(examples, rehearsal, config), classes, inplace=inplace)
     base = describe(model)
     saved = None
     if resume and checkpoints is None:
@@ -134,9 +137,6 @@ def finetune(
         saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
         if not resume:
             saved.clear()
-    if not force:
-        classes = len(task.labels) if model.kind == "encoder" else 0
-        require_fit(model, method, config, Schedule(examples, rehearsal, config), classes, inplace=inplace)
     tuned = prepare(model, task, method, config.seed, inplace=inplace)
     trainer = Trainer(tuned, examples, config, rehearsal)
     run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)

@@ -34,6 +34,11 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
         )
     require_no_adapter(model)
     quantization = quantization or Quantization()
+    if model.device.type == "meta" and quantization.backend == "bitsandbytes":
+        raise LabkitError(
+            f"{model.name} is a blueprint, and bitsandbytes quantizes real numbers only.",
+            'Pass lk.Quantization(backend="labkit"), whose weights take the same memory.',
+        )
     for path, layer in find_targets(model.module, "all-linear").items():  # all of them before any is replaced
         if not layer.weight.is_meta and not torch.isfinite(layer.weight).all():
             raise LabkitError(

@@ -18,7 +18,7 @@ from labkit.methods import LoRA, Method, QLoRA
 UNLIMITED = 2**20  # tokens, where a configuration names no limit
 
 
-def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedConfig]:
+def find_config(model: str | Path | Model | PretrainedConfig) -> tuple[str, PretrainedConfig]:
     """Return a model's name and configuration; no weights are loaded.
 
     Raises:
@@ -28,6 +28,9 @@ def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedC
         return model.model_type, model
     if isinstance(model, Model):
         return model.name, model.module.config
+    model = str(model) if isinstance(model, Path) else model
+    if not isinstance(model, str) or not model:
+        raise LabkitError(f"{model!r} is no model.", 'Pass a name such as "llama-7b", a folder, or a loaded model.')
     if model in BLUEPRINTS:
         return model, blueprint_config(model)
     assets = [asset.name for asset in load_manifest().values() if asset.kind == "model"]
@@ -40,7 +43,7 @@ def find_config(model: str | Model | PretrainedConfig) -> tuple[str, PretrainedC
         return Path(folder).name, AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=cache.offline() or Path(folder).is_dir()
         )
-    except (OSError, ValueError, KeyError) as problem:
+    except Exception as problem:  # what a broken config.json can raise is the library's affair
         raise LabkitError(
             f"The configuration of {model} could not be read: {str(problem).strip().splitlines()[0]}",
             "It needs a config.json of a known architecture. Models that bring their own code are not run.",

@@ -55,6 +55,21 @@ def estimate(
     two, three = (_weights(config, method, precision, classes, layers) for layers in (2, 3))
     layers = config.num_hidden_layers
     held = {kind: two[kind] + (layers - 2) * (three[kind] - two[kind]) for kind in KINDS}
+    activations, logits = from_data(config, training, batch, length, learned, precision, classes)
+    return MemoryReport(**held | {"activations": activations, "logits": logits})
+
+
+def from_data(
+    config: PretrainedConfig,
+    training: TrainingConfig,
+    batch: int,
+    length: int,
+    learned: int,
+    precision: torch.dtype,
+    classes: int,
+) -> tuple[int, int]:
+    """Return the formula's bytes of activations and of logits, which depend on the data."""
+    layers = config.num_hidden_layers
     block = 17 * precision.itemsize * batch * length * config.hidden_size
     if training.gradient_checkpointing:
         block = block + layers * batch * length * config.hidden_size * 4
@@ -62,8 +77,7 @@ def estimate(
         block = block * layers
     outputs = classes if kind_of(config) == "encoder" else learned * config.vocab_size
     # Logits in the type of the computation, in 32 bits for the loss, and the gradients of both.
-    logits = 2 * batch * outputs * (precision.itemsize + 4)
-    return MemoryReport(**held | {"activations": block, "logits": logits})
+    return block, 2 * batch * outputs * (precision.itemsize + 4)
 
 
 def _weights(config: PretrainedConfig, method: Method, precision: torch.dtype, classes: int, layers: int) -> dict:

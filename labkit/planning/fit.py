@@ -13,14 +13,14 @@ from labkit.errors import LabkitError
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.planning.configs import find_config, method_on
-from labkit.planning.estimate import estimate
+from labkit.planning.estimate import from_data
 from labkit.planning.predicted import predicted
 from labkit.planning.sizes import readable
 from labkit.training.batching import Example, Schedule
 from labkit.training.config import TrainingConfig
 
 WAYS = 3  # to go on that a refusal names at most
-SURE = 4  # times that an estimate must fit to make a simulation needless
+SURE = 3  # times that a rough bound must fit to make a simulation needless
 
 
 def require_fit(
@@ -45,10 +45,10 @@ def require_fit(
         inplace: the method changes the model itself.
     """
     method = method_on(model, method)
-    batch = schedule.largest_batch()
+    batch = schedule.largest_batch(-1)
     free = free_memory(model.device)
     try:
-        if SURE * _extra(_estimate(model, method, training, batch, classes), model, inplace) < free:
+        if SURE * _bound(model, training, batch, classes) < free:
             return
         needed = _extra(_predict(model, method, training, batch, classes), model, inplace)
     except LabkitError:
@@ -58,7 +58,10 @@ def require_fit(
     ways = []
     for text, other_method, other in _smaller(method, training):
         part = batch[-other.batch_size :]  # sorted by length: the longest
-        size = _extra(_predict(model, other_method, other, part, classes), model, inplace)
+        try:
+            size = _extra(_predict(model, other_method, other, part, classes), model, inplace)
+        except LabkitError:  # this model cannot be trained that way
+            continue
         if size <= free:
             ways.append(f"{text} ({readable(size)})")
         if len(ways) == WAYS:
@@ -102,15 +105,17 @@ def _predict(
     model: Model, method: Method, training: TrainingConfig, batch: Sequence[Example], classes: int
 ) -> MemoryReport:
     config = find_config(model)[1]
-    return predicted(config, method, replace(training, batch_size=len(batch)), batch, model.precision, classes).tensors
+    training = replace(training, batch_size=len(batch))
+    prediction = predicted(config, method, training, batch, model.precision, classes)
+    return prediction.reserved if model.device.type == "cuda" else prediction.tensors
 
 
-def _estimate(
-    model: Model, method: Method, training: TrainingConfig, batch: Sequence[Example], classes: int
-) -> MemoryReport:
+def _bound(model: Model, training: TrainingConfig, batch: Sequence[Example], classes: int) -> int:
+    """Return roughly what the most expensive method would take, in no time."""
     length, learned = (max(sizes) for sizes in zip(*((len(e.tokens), e.learned) for e in batch), strict=True))
     config = find_config(model)[1]
-    return estimate(config, method, training, len(batch), length, max(learned, 1), model.precision, classes)
+    data = from_data(config, training, len(batch), length, max(learned, 1), model.precision, classes)
+    return 16 * sum(p.numel() for p in model.parameters()) + 2 * model.nbytes + sum(data)
 
 
 def _extra(report: MemoryReport, model: Model, inplace: bool) -> int:

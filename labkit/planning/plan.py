@@ -101,7 +101,9 @@ class Plan:
 
     def largest_length(self) -> int:
         """Return how long the examples of this batch may be on the GPU."""
-        return self._largest(self.length, self.longest, lambda count: self._with(self.training.batch_size, count))
+        batch = self.training.batch_size
+        most = self._largest(self.length, self.longest, lambda count: self._with(batch, max(2, count)))
+        return most if most > 1 else 0
 
     @property
     def longest(self) -> int:
@@ -131,15 +133,15 @@ class Plan:
         }
 
     def _with(self, batch: int, length: int) -> Plan:
-        learned = max(1, self.learned * length // self.length)
+        whole = self.learned == self.length - 1
+        learned = length - 1 if whole else max(1, self.learned * length // self.length)
         return replace(self, training=replace(self.training, batch_size=batch), length=length, learned=learned)
 
     def _largest(self, start: int, limit: int, change: Callable[[int], Plan]) -> int:
         if not self.gpu:
             raise LabkitError("There is no GPU to fit.", 'Name one: lk.plan(…, gpu="24GB").')
-        room = self.gpu - self.context - (self.reserved - self.allocated)
-        fixed = self.report.parameters + self.report.optimizer
-        return most_that_fits(lambda count: change(count).allocated, (start, self.allocated), room, fixed, limit)
+        fixed = self.report.parameters + self.report.optimizer + self.context
+        return most_that_fits(lambda count: change(count).total, (start, self.total), self.gpu, fixed, limit)
 
     @property
     def heading(self) -> str:
@@ -196,8 +198,8 @@ def plan(
     learned = length - 1 if learned is None else learned
     if not isinstance(learned, int) or not 1 <= learned < length:
         raise LabkitError(f"learned must be from 1 to below the length of {length}, not {learned!r}.", "Leave it out.")
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise unknown("precision", str(precision), PRECISIONS)
     if odd := settings.keys() - TrainingConfig.__dataclass_fields__.keys():
         raise unknown("setting", sorted(odd)[0], TrainingConfig.__dataclass_fields__)
     training = TrainingConfig(**{"batch_size": 1, "max_length": length, **settings})

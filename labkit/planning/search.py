@@ -22,16 +22,17 @@ def most_that_fits(
     before, size_before = known
     low, high = (before, limit + 1) if size_before <= room else (0, before)  # low fits, high does not
     guess = int(before * (room - fixed) / max(1, size_before - fixed))
+    questions = 0
     while high - low > 1:
+        if questions and questions % 4 == 0:
+            guess = (low + high) // 2  # where the line is bent, halving is the surer way
         guess = min(max(guess, low + 1), high - 1)
         size = size_of(guess)
+        questions += 1
         low, high = (guess, high) if size <= room else (low, guess)
         slope = (size - size_before) / (guess - before)
-        if slope <= 0:
-            guess = (low + high) // 2
-            continue
-        exact = guess + (room - size) / slope
-        if guess == low and exact < low + 1:
-            return low  # on the line through both points, one more would be too much
-        before, size_before, guess = guess, size, int(exact)
+        before, size_before = guess, size
+        guess = int(guess + (room - size) / slope) if slope > 0 else 2 * guess
+        if guess <= low:
+            guess = low + 1  # to be sure that one more would be too much
     return low

@@ -58,7 +58,7 @@ def predict(
 def _highest(peaks: list[dict[str, tuple[int, ...]]], steps: int) -> MemoryReport:
     """Return the highest stage of a step after so many more blocks."""
     less, more = peaks[0], peaks[-1]
-    stages = less.keys() & more.keys()
+    stages = [stage for stage in less if stage in more]
     at = [tuple(a + steps * (b - a) for a, b in zip(less[stage], more[stage], strict=True)) for stage in stages]
     return MemoryReport(**dict(zip(KINDS, max(at, key=sum), strict=True)))
 
@@ -79,7 +79,7 @@ def simulate(
     model = adapt(skeleton(config, precision, classes, layers), method)
     hollow = Hollow()
     hollow.fill(model.module, *([model.head] if model.head else []))
-    with hollow:
+    with torch.random.fork_rng(devices=[]), hollow:
         # A second pass of an accumulation holds what the third does: the gradients of those before.
         short = {"steps": 1, "batch_size": len(examples), "accumulation": min(training.accumulation, 2)}
         trainer = Trainer(model, examples, replace(training, **short, optimizer="adamw"))

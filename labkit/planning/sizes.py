@@ -38,7 +38,7 @@ def parse_size(text: str | int) -> int:
         name = re.sub(r"[\s_-]", "", text).lower()
         if name in GPUS:
             return GPUS[name]
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", name)
+        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
         if not match or match[2].upper() not in {"", *UNITS}:
             raise unknown(
                 "size or GPU", text, GPUS, " A size is a number with MB, GB, TB, MiB, GiB or TiB, as in 48GB."

@@ -154,9 +154,9 @@ class Schedule:
         steps = range(min(start + 1, self._config.steps - 1), self._config.steps)
         return max(steps, key=lambda step: max(padded_tokens(batch) for batch in self.batches(step)))
 
-    def largest_batch(self) -> list[Example]:
-        """Return the batch that takes most memory."""
-        return max(self.batches(self.largest()), key=padded_tokens)
+    def largest_batch(self, start: int = 0) -> list[Example]:
+        """Return the largest batch after ``start``, in padded tokens; −1 counts the first step, too."""
+        return max(self.batches(self.largest(start)), key=padded_tokens)
 
 
 def padded_tokens(batch: Sequence[Example]) -> int:

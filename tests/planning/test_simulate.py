@@ -65,10 +65,8 @@ def assert_foretold(made, books, report):
 @pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS])
 def test_five_blocks_are_foretold_from_two_and_three(kind):
     config, batch = small(kind, num_hidden_layers=5), alike(4, 32, 31)
-    lora = lk.LoRA(rank=2, target_modules=QUERY.get(kind, "q_proj"))
-    for method, precision in ((METHODS["full"], F32), (lora, B16)):
-        run = config, method, TrainingConfig(batch_size=4), batch, precision
-        assert_foretold(predict(*run), *in_full(*run)[:2])
+    run = config, METHODS["full"], TrainingConfig(batch_size=4), batch, F32
+    assert_foretold(predict(*run), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -143,7 +141,7 @@ def assert_measured(report, real, rel=5e-3):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", [F32, B16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("method", ["full", "lora", "dora", "qlora"])
+@pytest.mark.parametrize("method", ["full", "dora", "qlora"])
 def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
     config = small(vocab_size=2000, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
