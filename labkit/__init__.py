@@ -6,10 +6,10 @@ from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
 from labkit.bench import repeat, results
 from labkit.classroom import check
-from labkit.display.comparisons import is_tie, plot_sweep, spread
+from labkit.display.comparisons import is_tie, plot_predictions, plot_sweep, spread
 from labkit.display.explorer import QuantizationExplorer
 from labkit.display.grids import plot_grids, relative_error
-from labkit.display.planner import MemoryPlanner, plot_predictions
+from labkit.display.planner import MemoryPlanner
 from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
 from labkit.doctor import doctor
 from labkit.errors import LabkitError
@@ -23,13 +23,14 @@ from labkit.evaluation import (
     perplexity,
     text_loss,
 )
-from labkit.experiment import Run, finetune, load_run, predict_memory
+from labkit.experiment import finetune, predict_memory
 from labkit.memory import KINDS, Ledger, MemoryReport
 from labkit.methods import FullFineTuning, LoRA, LoRALinear, QLoRA, merge, quantize_model
 from labkit.planning import Plan, plan
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
+from labkit.runs import Run, load_run
 from labkit.training.callbacks import Callback, Every
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import TrainingDivergedError

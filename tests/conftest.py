@@ -1,5 +1,6 @@
 """Fixtures: the real assets for what is about them, and tiny random models for what is about code."""
 
+import gc
 import os
 
 import pytest
@@ -99,3 +100,12 @@ def colours():
         for thing, colour in pairs.items()
     ]
     return lk.load_task(Dataset.from_list(rows), train=24, test=12)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections():
+    """Have the garbage collector pass over what was there before: its rounds then take no time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

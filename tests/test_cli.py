@@ -152,9 +152,9 @@ def planned(monkeypatch):
     """Return the list of what is predicted: 7 GB for each example, and another GB for adapters."""
     calls = []
 
-    def answer(config, method, training, examples, precision):
-        calls.append((method, training, examples, precision))
-        size = 7 * 10**9 * len(examples) + 10**9 * (method.name != "full")
+    def answer(step):
+        calls.append((step.method, step.training, step.examples, step.precision))
+        size = 7 * 10**9 * len(step.examples) + 10**9 * (step.method.name != "full")
         report = MemoryReport(activations=size)
         return Prediction(report, report, report)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,7 +166,7 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
     """
     chosen = pick_device(device)
     dtype = pick_precision(precision, chosen)
-    folder = _locate(name)
+    folder = locate(name)
     options = {"trust_remote_code": False, "local_files_only": cache.offline() or Path(folder).exists()}
     try:
         with quiet_transformers():
@@ -212,21 +213,33 @@ def store_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
             layer.weight.data = layer.weight.data.to(dtype)
 
 
-def _locate(name: str) -> str:
+def locate(name: str, *, weights: bool = True, others: Iterable[str] = ()) -> str:
+    """Return the folder of a model, or its name on the hub.
+
+    Args:
+        name: an asset, a local folder, or a hub name with a slash.
+        weights: whether a local folder must hold weights, too.
+        others: names that an error is to list beside the assets.
+
+    Raises:
+        LabkitError: it is none of these, or the folder holds no weights in safetensors format.
+    """
     models = [asset.name for asset in load_manifest().values() if asset.kind == "model"]
     if name in models:
         return str(ensure(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any((folder / file).exists() for file in WEIGHTS):
+        if weights and not any((folder / file).exists() for file in WEIGHTS):
             raise LabkitError(
                 f"{folder} holds no weights in safetensors format ({' or '.join(WEIGHTS)}).",
                 "Save the model with save_pretrained; pickled weights (.bin, .pt) are never loaded.",
             )
         return str(folder)
-    if "/" in name and not name.startswith((".", "/", "~")):
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name
-    raise unknown("model", name, models, " A local folder or a hub name such as owner/model works too.")
+    raise unknown(
+        "model", name, sorted({*models, *others}), " A local folder or a hub name such as owner/model works too."
+    )
 
 
 def _is_causal(config) -> bool:

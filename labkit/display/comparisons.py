@@ -1,10 +1,12 @@
-"""A stored comparison as a picture: each seed a dot, the mean a line or a stroke."""
+"""Comparisons as pictures: of methods over seeds, and of predictions with measurements."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from labkit.display.plots import GREYS, LINES, MARKERS
 
@@ -56,3 +58,28 @@ def is_tie(first: DataFrame, second: DataFrame) -> bool:
     """Say whether the ranges of two groups of runs overlap: then their order may be chance."""
     one, other = first["accuracy"], second["accuracy"]
     return bool(one.max() >= other.min() and other.max() >= one.min())
+
+
+def plot_predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None = None) -> Axes:
+    """Draw predicted against measured peaks, in MB; right predictions lie on the diagonal.
+
+    Args:
+        pairs: by name of a method, (measured, predicted) in bytes.
+        ax: where to draw.
+    """
+    ax = ax or plt.subplots(figsize=(5, 4.4), layout="constrained")[1]
+    every = [value / 1e6 for points in pairs.values() for point in points for value in point]
+    ends = [0.8 * min(every), 1.25 * max(every)]
+    ax.plot(ends, ends, color="0.5", linestyle=LINES[1], linewidth=1, label="predicted = measured")
+    for number, (name, points) in enumerate(pairs.items()):
+        xs, ys = zip(*[(measured / 1e6, predicted / 1e6) for measured, predicted in points], strict=True)
+        marker = MARKERS[number % len(MARKERS)]
+        face = "none" if number >= len(MARKERS) else "0.3"
+        ax.plot(xs, ys, marker, color="0.1", markerfacecolor=face, markersize=8, label=name)
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))
+    ax.set(xlabel="measured peak of a step (MB)", ylabel="predicted peak (MB)")
+    ax.legend(frameon=False)
+    return ax

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
 from labkit.assets.models import Model
 from labkit.display.grids import relative_error, scaled_by_block
+from labkit.display.plots import as_png
 from labkit.methods.targets import find_targets
 from labkit.quant.blockwise import quantize
 from labkit.quant.codebooks import LEVELS, levels
@@ -65,6 +64,4 @@ def _draw(scaled: np.ndarray, grid: np.ndarray, name: str) -> bytes:
     ax.fill_between((edges[1:] + edges[:-1]) / 2, counts, step="mid", color="0.75")
     ax.vlines(np.unique(grid), 0, counts.max(), color="0.1", linewidth=1)
     ax.set(xlabel=f"weight / absmax of its block, with the levels of {name}", ylabel="weights", xlim=(-1.05, 1.05))
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    return as_png(figure)

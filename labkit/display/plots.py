@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from matplotlib import pyplot as plt
@@ -13,12 +14,12 @@ from labkit.memory import KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from labkit.evaluation import Evaluation
     from labkit.memory.report import MemoryReport
 
 GREYS = ("0.15", "0.45", "0.65", "0.85")
-HATCHES = ("", "//", "..", "")
 LINES = ("-", "--", ":", "-.")
 # Weights are dark, what the update needs is grey, and what depends on the batch is light.
 KIND_STYLES = {
@@ -135,3 +136,10 @@ def plot_timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
     ax.set_ylim(top=1.25 * report.peak / 1e6)
     ax.legend(ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as a widget can show it."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from labkit.memory.report import KINDS, MemoryReport
@@ -38,6 +39,14 @@ class Held(NamedTuple):
     module: str = ""
 
 
+class Moment(NamedTuple):
+    """What is in use after so many moves: bytes in all, and by kind in the order of KINDS."""
+
+    position: int
+    total: int
+    kinds: tuple[int, ...]
+
+
 class Books:
     """All allocations of a step, numbered, each with its kind and module.
 
@@ -55,53 +64,69 @@ class Books:
         self.sizes = [item.size for item in held.values()]
         self.kinds = [item.kind for item in held.values()]
         self.modules = [item.module for item in held.values()]
-        self._scratch: set[int] = set()
         self.opening = len(held)
         self.moves: list[int] = [*range(1, len(held) + 1)]  # +n: allocation n − 1 appears; −n: it is freed
         self.marks: list[tuple[str, str, int]] = []  # what, name, number of moves before it
-        live = {address: number for number, address in enumerate(held)}
-        born: set[int] = set()  # addresses of what may turn out to be activations
-        path: list[str] = []
-        phase = "forward"
-        for what, address, size, name in events:
-            if what == "alloc":
-                if address in live:  # its release went unreported, as that of memory from before a recording does
-                    self.moves.append(-live[address] - 1)
-                number = live[address] = len(self.sizes)
-                self.sizes.append(size)
-                self.kinds.append("logits" if phase == "loss" else "temporaries")
-                self.modules.append(path[-1] if path else "")
-                self.moves.append(number + 1)
-                if address == SCRATCH:
-                    self._scratch.add(number)
-                elif phase != "loss":
-                    born.add(address)
-            elif what == "free":
-                born.discard(address)
-                if (number := live.pop(address, None)) is not None:
-                    self.moves.append(-number - 1)
-            elif what == "gradient":
-                if address in live:
-                    self.kinds[live[address]], self.modules[live[address]] = "gradients", name
-            elif what == "enter":
-                if not path and phase == "backward":
-                    born.clear()
-                path.append(name)
-            elif what == "exit":
-                path = path[:-1]  # empty where a hook of somebody else's failed before ours could mark the entry
+        self._scratch: set[int] = set()
+        self._live = {address: number for number, address in enumerate(held)}
+        self._born: set[int] = set()  # addresses of what may turn out to be activations
+        self._path: list[str] = []  # the modules whose forward pass is running, the innermost last
+        self._phase = "forward"
+        readers = {"alloc": self._alloc, "free": self._free, "enter": self._enter, "exit": self._exit}
+        for event in events:
+            if event.what in readers:
+                readers[event.what](event)
+            elif event.what == "gradient":
+                self._name(event.address, "gradients", event.name)
             else:
-                self.marks.append((what, name, len(self.moves)))
-                phase = name if what == "phase" else phase
-                if what == "phase" and name == "forward":
-                    born.clear()
-            recomputed = what == "exit" and not path and phase == "backward"
-            if recomputed or (what == "phase" and name == "loss"):
-                for kept in born:
-                    self.kinds[live[kept]] = "activations"
-                born.clear()
+                self.marks.append((event.what, event.name, len(self.moves)))
+                if event.what == "phase":
+                    self._turn(event.name)
         for address, module in states.items():
-            if address in live:
-                self.kinds[live[address]], self.modules[live[address]] = "optimizer", module
+            self._name(address, "optimizer", module)
+
+    def _alloc(self, event: Event) -> None:
+        self._free(event)  # where a release went unreported, as those of memory from before a recording do
+        number = self._live[event.address] = len(self.sizes)
+        self.sizes.append(event.size)
+        self.kinds.append("logits" if self._phase == "loss" else "temporaries")
+        self.modules.append(self._path[-1] if self._path else "")
+        self.moves.append(number + 1)
+        if event.address == SCRATCH:
+            self._scratch.add(number)
+        elif self._phase != "loss":
+            self._born.add(event.address)
+
+    def _free(self, event: Event) -> None:
+        self._born.discard(event.address)
+        if (number := self._live.pop(event.address, None)) is not None:
+            self.moves.append(-number - 1)
+
+    def _enter(self, event: Event) -> None:
+        if not self._path and self._phase == "backward":  # a recomputation begins
+            self._born.clear()
+        self._path.append(event.name)
+
+    def _exit(self, event: Event) -> None:
+        del self._path[-1:]  # none where a hook of somebody else's failed before ours could mark the entry
+        if not self._path and self._phase == "backward":
+            self._keep()
+
+    def _turn(self, phase: str) -> None:
+        self._phase = phase
+        if phase == "forward":
+            self._born.clear()
+        elif phase == "loss":
+            self._keep()
+
+    def _keep(self) -> None:
+        for address in self._born:
+            self.kinds[self._live[address]] = "activations"
+        self._born.clear()
+
+    def _name(self, address: int, kind: str, module: str) -> None:
+        if address in self._live:
+            self.kinds[self._live[address]], self.modules[self._live[address]] = kind, module
 
     def rounded(self, granularity: Callable[[int], int]) -> Books:
         """Return the same books with each size as a GPU's allocator makes it; a GPU needs no scratch for types."""
@@ -111,24 +136,15 @@ class Books:
 
     def report(self, resident: int = 0) -> MemoryReport:
         """Return the step's highest moment, and its timeline."""
-        now = dict.fromkeys(KINDS, 0)
-        for move in self.moves[: self.opening]:
-            self._make(move, now)
-        total = sum(now.values())
-        moments = [(total, self.opening, tuple(now.values()))]
-        for position in range(self.opening, len(self.moves)):
-            total += self._make(self.moves[position], now)
-            moments.append((total, position + 1, tuple(now.values())))
-        moments = _thin(moments)
-        peak = max(moments, key=lambda moment: moment[0])
-        positions = [moment[1] for moment in moments]
-        last = len(positions) - 1
-        phases = {name: min(last, sum(p < at for p in positions)) for what, name, at in self.marks if what == "phase"}
+        moments = _thin(self._moments()[self.opening :])
+        peak = max(moments, key=attrgetter("total"))
+        starts = [(name, at) for what, name, at in self.marks if what == "phase"]
+        last = len(moments) - 1
         return MemoryReport(
-            **dict(zip(KINDS, peak[2], strict=True)),
-            modules=self._by_module(peak[1]),
-            timeline=tuple(moment[2] for moment in moments),
-            phases=phases,
+            **dict(zip(KINDS, peak.kinds, strict=True)),
+            modules=self._by_module(peak.position),
+            timeline=tuple(moment.kinds for moment in moments),
+            phases={name: min(last, sum(moment.position < at for moment in moments)) for name, at in starts},
             resident=resident,
         )
 
@@ -137,29 +153,24 @@ class Books:
 
         A stage that is listed several times has one highest moment.
         """
-        now = dict.fromkeys(KINDS, 0)
-        best: dict[str, tuple[int, ...]] = {}
+        moments = self._moments()
         ends = [at for _, at in stages[1:]] + [len(self.moves)]
-        position = total = 0
+        parts: dict[str, list[Moment]] = {}
         for (stage, start), end in zip(stages, ends, strict=True):
-            while position < start:
-                total += self._make(self.moves[position], now)
-                position += 1
-            top = sum(best.get(stage, (-1,)))
-            while True:
-                if total > top:
-                    top, best[stage] = total, tuple(now.values())
-                if position >= end:
-                    break
-                total += self._make(self.moves[position], now)
-                position += 1
-        return best
+            parts.setdefault(stage, []).extend(moments[start : end + 1])
+        return {stage: max(part, key=attrgetter("total")).kinds for stage, part in parts.items()}
 
-    def _make(self, move: int, now: dict[str, int]) -> int:
-        number = abs(move) - 1
-        change = self.sizes[number] if move > 0 else -self.sizes[number]
-        now[self.kinds[number]] += change
-        return change
+    def _moments(self) -> list[Moment]:
+        now = dict.fromkeys(KINDS, 0)
+        total = 0
+        moments = [Moment(0, 0, tuple(now.values()))]
+        for position, move in enumerate(self.moves, 1):
+            number = abs(move) - 1
+            change = self.sizes[number] if move > 0 else -self.sizes[number]
+            now[self.kinds[number]] += change
+            total += change
+            moments.append(Moment(position, total, tuple(now.values())))
+        return moments
 
     def _by_module(self, until: int) -> dict[str, int]:
         sums: Counter[str] = Counter()
@@ -169,7 +180,7 @@ class Books:
         return {module: size for module, size in sums.items() if size}
 
 
-def _thin(moments: Sequence[tuple]) -> list[tuple]:
+def _thin(moments: Sequence[Moment]) -> list[Moment]:
     """Return the highest moment of each of at most MOMENTS equal stretches, in order."""
     stride = -(-len(moments) // MOMENTS)
-    return [max(moments[i : i + stride], key=lambda moment: moment[0]) for i in range(0, len(moments), stride)]
+    return [max(moments[i : i + stride], key=attrgetter("total")) for i in range(0, len(moments), stride)]

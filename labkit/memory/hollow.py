@@ -64,12 +64,14 @@ class Hollow(TorchDispatchMode):
         with self._fake if fake else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if self._events is not None:
-            self._events.append(Event("alloc", SCRATCH, _promoted(func, args)))
+            if scratch := _promoted(func, args):
+                self._events.append(Event("alloc", SCRATCH, scratch))
             known = {_address(tensor) for tensor in tensors}  # a view of memory from before is not new
             for made in _tensors((result,)):
                 if _address(made) not in known:
                     self._book(made)
-            self._events.append(Event("free", SCRATCH))
+            if scratch:
+                self._events.append(Event("free", SCRATCH))
         return result
 
     def fill(self, *modules: nn.Module) -> None:

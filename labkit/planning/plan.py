@@ -16,13 +16,11 @@ from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.planning import sizes
 from labkit.planning.configs import find_config, longest_of
-from labkit.planning.estimate import Prediction
 from labkit.planning.predicted import can_simulate, predicted
-from labkit.planning.search import most_that_fits
+from labkit.planning.search import MOST, most_that_fits
+from labkit.planning.step import Prediction, Step, method_on
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
-
-MOST = 2**20  # examples or tokens; beyond it the search for what fits gives up
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Plan:
     def prediction(self) -> Prediction:
         """The memory at the peak, as tensors, allocated and reserved."""
         examples = [Example([0] * self.length, self.learned, 0)] * self.training.batch_size
-        return predicted(self.config, self.method, self.training, examples, self.precision)
+        return predicted(Step(self.config, self.method, self.training, examples, self.precision))
 
     @property
     def report(self) -> MemoryReport:
@@ -192,6 +190,8 @@ def plan(
     """
     method = get_method(method)
     name, config = find_config(model)
+    if isinstance(model, Model):
+        method = method_on(model, method)
     longest = longest_of(config)
     if not isinstance(length, int) or not 2 <= length <= longest:
         raise LabkitError(f"length must be a whole number from 2 to {longest}, not {length!r}.", "Try 512.")
@@ -200,9 +200,7 @@ def plan(
         raise LabkitError(f"learned must be from 1 to below the length of {length}, not {learned!r}.", "Leave it out.")
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise unknown("precision", str(precision), PRECISIONS)
-    if odd := settings.keys() - TrainingConfig.__dataclass_fields__.keys():
-        raise unknown("setting", sorted(odd)[0], TrainingConfig.__dataclass_fields__)
-    training = TrainingConfig(**{"batch_size": 1, "max_length": length, **settings})
+    training = TrainingConfig.of(**{"batch_size": 1, "max_length": length, **settings})
     size = 0 if gpu is None else sizes.parse_size(gpu)
     made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size)
     made.report  # noqa: B018  finds what cannot be planned now rather than later

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
-import torch
-from transformers import PretrainedConfig
-
-from labkit.methods import Method
-from labkit.planning.estimate import Prediction, estimate
-from labkit.training.batching import Example
-from labkit.training.config import TrainingConfig
+from labkit.planning.estimate import estimate
+from labkit.planning.step import Prediction, Step
 
 try:
     from labkit.planning import simulate
@@ -28,27 +22,18 @@ def can_simulate() -> bool:
     return simulate is not None
 
 
-def predicted(
-    config: PretrainedConfig,
-    method: Method,
-    training: TrainingConfig,
-    examples: Sequence[Example],
-    precision: torch.dtype,
-    classes: int = 2,
-) -> Prediction:
+def predicted(step: Step) -> Prediction:
     """Return a simulated step's memory, or an estimate where this torch cannot simulate.
 
     Warns:
         EstimateWarning: it is an estimate.
     """
     if simulate is not None:
-        return simulate.predict(config, method, training, examples, precision, classes)
+        return simulate.predict(step)
     warnings.warn(
         "This torch has changed in parts that the simulation needs: the plan is an estimate by formula.",
         EstimateWarning,
         stacklevel=3,
     )
-    length = max(len(example.tokens) for example in examples)
-    learned = max(example.learned for example in examples)
-    guess = estimate(config, method, training, len(examples), length, learned, precision, classes)
+    guess = estimate(step)
     return Prediction(guess, guess, guess)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+MOST = 2**20  # examples or tokens; nobody asks for more
+
 
 def most_that_fits(
-    size_of: Callable[[int], int], known: tuple[int, int], room: int, fixed: int = 0, limit: int = 2**20
+    size_of: Callable[[int], int], known: tuple[int, int], room: int, fixed: int = 0, limit: int = MOST
 ) -> int:
     """Return the largest number from 0 to ``limit`` whose size is at most ``room``.
 

@@ -2,87 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from transformers import PretrainedConfig
 
 from labkit.memory.booking import Books
 from labkit.memory.hollow import Hollow
 from labkit.memory.report import KINDS, MemoryReport
-from labkit.methods import Method
-from labkit.planning.estimate import Prediction
 from labkit.planning.sizes import allocated, reserved
 from labkit.planning.skeleton import adapt, blocks_of, skeleton
-from labkit.training.batching import Example
-from labkit.training.config import TrainingConfig
+from labkit.planning.step import Prediction, Step
 from labkit.training.loop import Trainer
 
 FEW = 3  # blocks from which all others are extrapolated
 
 
-def predict(
-    config: PretrainedConfig,
-    method: Method,
-    training: TrainingConfig,
-    examples: Sequence[Example],
-    precision: torch.dtype = torch.float32,
-    classes: int = 2,
-) -> Prediction:
+def predict(step: Step) -> Prediction:
     """Predict the memory of a training step; nothing of that size is allocated.
 
     One step of the real loop runs over a model of two blocks and of three. Each further block adds the same,
     so that memory at the same moment of the step is affine in their number. The highest moment may be another
     one in a deep model than in a shallow one: each stage of the step is extrapolated by itself. Two blocks are
     the fewest in which the first, the second and the last can be told apart.
-
-    Args:
-        config: the model's architecture and sizes.
-        method: what is trained.
-        training: how; ``steps`` and the learning rate make no difference.
-        examples: one batch, or with accumulation the largest.
-        precision: the type of matrix products.
-        classes: of an encoder's head.
     """
-    layers = config.num_hidden_layers
+    layers = step.config.num_hidden_layers
     counts = [layers] if layers < FEW else [FEW - 1, FEW]
-    books = [simulate(config, method, training, examples, precision, classes, count) for count in counts]
-    steps = layers - counts[0]
-    exact = [_highest([_peaks(*each) for each in books], steps)]
+    books = [simulate(step, count) for count in counts]
+    further = layers - counts[0]
+    exact = [_highest([_peaks(*each) for each in books], further)]
     for granularity in (allocated, reserved):
-        exact.append(_highest([_peaks(book.rounded(granularity), blocks) for book, blocks in books], steps))
+        exact.append(_highest([_peaks(book.rounded(granularity), blocks) for book, blocks in books], further))
     return Prediction(*exact)
 
 
-def _highest(peaks: list[dict[str, tuple[int, ...]]], steps: int) -> MemoryReport:
+def _highest(peaks: list[dict[str, tuple[int, ...]]], further: int) -> MemoryReport:
     """Return the highest stage of a step after so many more blocks."""
     less, more = peaks[0], peaks[-1]
     stages = [stage for stage in less if stage in more]
-    at = [tuple(a + steps * (b - a) for a, b in zip(less[stage], more[stage], strict=True)) for stage in stages]
+    at = [tuple(a + further * (b - a) for a, b in zip(less[stage], more[stage], strict=True)) for stage in stages]
     return MemoryReport(**dict(zip(KINDS, max(at, key=sum), strict=True)))
 
 
-def simulate(
-    config: PretrainedConfig,
-    method: Method,
-    training: TrainingConfig,
-    examples: Sequence[Example],
-    precision: torch.dtype,
-    classes: int = 2,
-    layers: int | None = None,
-) -> tuple[Books, tuple[str, ...]]:
+def simulate(step: Step, layers: int | None = None) -> tuple[Books, tuple[str, ...]]:
     """Return the books of one training step over hollow weights, and the names of the model's blocks.
 
     With ``layers``, the model has so many blocks. The books' report has modules, a timeline and phases.
     """
-    model = adapt(skeleton(config, precision, classes, layers), method)
+    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method)
     hollow = Hollow()
     hollow.fill(model.module, *([model.head] if model.head else []))
     with torch.random.fork_rng(devices=[]), hollow:
         # A second pass of an accumulation holds what the third does: the gradients of those before.
-        short = {"steps": 1, "batch_size": len(examples), "accumulation": min(training.accumulation, 2)}
-        trainer = Trainer(model, examples, replace(training, **short, optimizer="adamw"))
+        short = {"steps": 1, "batch_size": len(step.examples), "accumulation": min(step.training.accumulation, 2)}
+        trainer = Trainer(model, step.examples, replace(step.training, **short, optimizer="adamw"))
         for parameter in trainer.parameters:
             parameter.grad = torch.zeros_like(parameter)
         trainer.adamw.step()

@@ -59,15 +59,13 @@ def skeleton(config: PretrainedConfig, precision: torch.dtype, classes: int = 2,
 
 def adapt(model: Model, method: Method) -> Model:
     """Return a skeleton with the method's parameters."""
-    head, backend = model.head, "labkit"
+    wanted = method
     if isinstance(method, QLoRA):
-        method, backend = replace(method, backend="labkit"), method.backend
+        wanted = replace(method, backend="labkit")
         # The table that dequantizing makes once and keeps is to be there before, as in all steps but the first.
         quantize(torch.ones(1), method.format, method.block_size, method.double).dequantize()
-    tuned = method.apply(model, inplace=True)
-    if head is not None:
-        tuned.head = head.requires_grad_(True)
-    if backend == "bitsandbytes":
+    tuned = wanted.apply(model, inplace=True)
+    if wanted != method:
         for layer in tuned.module.modules():
             if isinstance(layer, Linear4bit):
                 _as_bitsandbytes(layer, model.precision)
@@ -117,9 +115,5 @@ class _BitsandbytesProduct(torch.autograd.Function):
 
 
 def _dequantized(weight: Quantized, dtype: torch.dtype) -> torch.Tensor:
-    scales = weight.absmax
-    if weight.scales is not None:
-        scales = scales.float() + weight.offset
-    result = scales.new_empty(weight.shape, dtype=dtype)
-    del scales
-    return result
+    scales = weight.absmax if weight.scales is None else weight.absmax.float() + weight.offset
+    return scales.new_empty(weight.shape, dtype=dtype)

@@ -67,6 +67,13 @@ class TrainingConfig:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
 
+    @classmethod
+    def of(cls, **settings) -> TrainingConfig:
+        """Return a configuration from settings by name; an unknown one is a ``LabkitError`` that lists all."""
+        if odd := settings.keys() - cls.__dataclass_fields__.keys():
+            raise unknown("setting", sorted(odd)[0], cls.__dataclass_fields__)
+        return cls(**settings)
+
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: a linear climb, then the schedule's fall."""
         warm = round(self.warmup * self.steps)

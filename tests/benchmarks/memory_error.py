@@ -35,7 +35,7 @@ from labkit.assets.precision import PRECISIONS
 from labkit.bench import processor
 from labkit.experiment import prepare
 from labkit.methods import Method
-from labkit.planning import estimate, predicted
+from labkit.planning import estimate, predicted, step_of
 from labkit.planning.skeleton import skeleton
 from labkit.training.batching import Example
 from labkit.training.loop import Trainer
@@ -74,15 +74,12 @@ def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape
     config = lk.TrainingConfig(steps=2, batch_size=len(batch), gradient_checkpointing=checkpointing)
     measured = measure(model, task, method, config, batch)
     gc.collect()
-    network, classes = model.module.config, len(task.labels)
+    step = step_of(model, method, config, batch, len(task.labels))
     began = time.perf_counter()
-    prediction = predicted(network, method, config, batch, model.precision, classes)
-    peak = (prediction.allocated if model.device.type == "cuda" else prediction.tensors).peak
+    peak = predicted(step).on(model.device).peak
     seconds = time.perf_counter() - began
-    longest, learned = len(batch[0].tokens), batch[0].learned
-    textbook = estimate(network, method, config, len(batch), longest, learned, model.precision, classes).peak
     precision = str(model.precision).removeprefix("torch.")
-    size, _ = calculate_maximum_sizes(skeleton(network, torch.float32, classes).module)
+    size, _ = calculate_maximum_sizes(skeleton(step.config, torch.float32).module)
     return {
         "model": model.name,
         "precision": precision,
@@ -91,7 +88,7 @@ def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape
         "batch": shape,
         "measured": measured,
         "predicted": peak,
-        "textbook": textbook,
+        "textbook": estimate(step).peak,
         "accelerate": max(estimate_training_usage(size, precision).values()),
         "seconds": round(seconds, 2),
     }

@@ -1,11 +1,10 @@
 import matplotlib
-import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
 import labkit as lk
 from labkit.display import planner as module
-from labkit.display.planner import MemoryPlanner, plot_predictions
+from labkit.display.planner import MemoryPlanner
 
 matplotlib.use("Agg")
 
@@ -61,24 +60,3 @@ def test_all_published_sizes_are_on_offer(monkeypatch):
     plans = {}
     monkeypatch.setattr(module, "_planned", lambda model, *rest: plans.setdefault(model, lk.plan("smollm2-135m")))
     assert set(MemoryPlanner().model.options) == set(lk.BLUEPRINTS)
-
-
-def test_right_predictions_lie_on_the_diagonal():
-    pairs = {"full": [(300_000_000, 300_000_000), (500_000_000, 510_000_000)], "LoRA": [(100_000_000, 99_000_000)]}
-    ax = plot_predictions(pairs)
-    diagonal, full, lora = ax.lines
-    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
-    assert list(full.get_xdata()) == [300, 500]
-    assert list(full.get_ydata()) == [300, 510]
-    assert list(lora.get_ydata()) == [99]
-    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert "(MB)" in ax.get_xlabel()
-    assert "(MB)" in ax.get_ylabel()
-    assert full.get_marker() != lora.get_marker()
-    plt.close("all")
-
-
-def test_many_methods_can_still_be_told_apart():
-    lines = plot_predictions({str(n): [(n + 1, n + 1)] for n in range(10)}).lines[1:]
-    assert len({(line.get_marker(), line.get_markerfacecolor()) for line in lines}) == 10
-    plt.close("all")

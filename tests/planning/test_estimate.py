@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import small
+from small import alike, small
 
 import labkit as lk
 from labkit.assets.blueprints import blueprint_config
-from labkit.planning import estimate
+from labkit.planning import Step, estimate
 from labkit.planning.skeleton import adapt, skeleton
 from labkit.training.config import TrainingConfig
 
@@ -28,7 +28,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_gradients_and_states_are_exact(method, layers, precision):
     config = small(num_hidden_layers=layers)
-    report = estimate(config, METHODS[method], ONE, 1, 16, 15, precision)
+    report = estimate(Step(config, METHODS[method], ONE, alike(1, 16, 15), precision))
     model = adapt(skeleton(config, precision), METHODS[method])  # as large as the real model, as another test shows
     trained = sum(p.numel() for p in model.trainable().values())
     assert report.trainable == report.gradients == 4 * trained
@@ -39,7 +39,7 @@ def test_weights_gradients_and_states_are_exact(method, layers, precision):
 
 
 def test_weights_of_a_real_model_are_exact(tiny):
-    report = estimate(tiny.module.config, lk.FullFineTuning(), ONE, 1, 16, 15)
+    report = estimate(Step(tiny.module.config, lk.FullFineTuning(), ONE, alike(1, 16, 15)))
     count = sum(p.numel() for p in tiny.parameters())
     assert report.trainable == report.gradients == 4 * count
     assert report.optimizer == 8 * count
@@ -57,26 +57,26 @@ def test_weights_of_a_real_model_are_exact(tiny):
 )
 def test_activations_and_logits_follow_the_formula(precision, activations, logits):
     config = small(num_hidden_layers=5)
-    report = estimate(config, lk.LoRA(rank=2), replace(ONE, batch_size=4), 4, 16, 10, precision)
+    report = estimate(Step(config, lk.LoRA(rank=2), replace(ONE, batch_size=4), alike(4, 16, 10), precision))
     assert (report.activations, report.logits, report.temporaries) == (activations, logits, 0)
 
 
 def test_checkpointing_keeps_the_inputs_of_blocks_and_one_block():
     config, training = small(num_hidden_layers=5), replace(ONE, gradient_checkpointing=True)
-    report = estimate(config, lk.LoRA(rank=2), training, 4, 16, 10, torch.bfloat16)
+    report = estimate(Step(config, lk.LoRA(rank=2), training, alike(4, 16, 10), torch.bfloat16))
     assert report.activations == 34 * 4 * 16 * 32 + 5 * 4 * 16 * 32 * 4
 
 
 def test_full_fine_tuning_of_65_billion_takes_more_than_780_gigabytes():
     # Dettmers et al., 2023, arXiv:2305.14314, abstract: "more than 780 GB" in 16 bits; labkit trains in 32.
-    report = estimate(blueprint_config("llama-65b"), lk.FullFineTuning(), ONE, 1, 512, 511, torch.bfloat16)
+    report = estimate(Step(blueprint_config("llama-65b"), lk.FullFineTuning(), ONE, alike(1, 512, 511), torch.bfloat16))
     assert report.peak > 780e9
     assert report.parameters + report.gradients + report.optimizer == pytest.approx(16 * 65_285_660_672, rel=1e-6)
 
 
 def test_qlora_of_65_billion_is_below_48_gigabytes():
     training = replace(ONE, gradient_checkpointing=True)
-    report = estimate(blueprint_config("llama-65b"), lk.QLoRA(), training, 1, 512, 511, torch.bfloat16)
+    report = estimate(Step(blueprint_config("llama-65b"), lk.QLoRA(), training, alike(1, 512, 511), torch.bfloat16))
     matrices, numbers = 80 * 7, 80 * (4 * 8192**2 + 3 * 8192 * 22016)
     scales = numbers // 64 + 4 * numbers // 64 // 256 + matrices * 4
     assert report.quantized == numbers // 2 + scales + matrices * 4 * (16 + 256)  # and bitsandbytes' tables

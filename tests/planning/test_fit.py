@@ -8,9 +8,9 @@ import torch
 
 import labkit as lk
 from labkit.assets.models import Model
-from labkit.planning import require_fit
+from labkit.planning import Step
 from labkit.planning.sizes import parse_size
-from labkit.training.batching import Schedule, encode
+from labkit.training.batching import Example, Schedule, encode
 from labkit.training.config import TrainingConfig
 
 FIT = sys.modules["labkit.planning.fit"]
@@ -31,7 +31,7 @@ def free(monkeypatch):
 @pytest.fixture
 def no_ways(monkeypatch):
     """Have a refusal look for no ways to go on, which takes time."""
-    monkeypatch.setattr(FIT, "_smaller", lambda method, training: iter(()))
+    monkeypatch.setattr(FIT, "_smaller", lambda step: iter(()))
 
 
 @pytest.fixture
@@ -93,9 +93,10 @@ def test_the_ways_to_go_on_that_are_named_do_fit(tiny, colours, free, monkeypatc
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_what_is_named_is_a_smaller_method_or_a_saving(checkpointing):
+def test_what_is_named_is_a_smaller_method_or_a_saving(tiny, checkpointing):
     training = TrainingConfig(batch_size=5, accumulation=3, gradient_checkpointing=checkpointing)
-    tried = {text: (method, changed) for text, method, changed in FIT._smaller(lk.LoRA(rank=3), training)}
+    step = Step(tiny.module.config, lk.LoRA(rank=3), training, [Example([1], 1)] * 5)
+    tried = {text: (smaller.method, smaller.training) for text, smaller in FIT._smaller(step)}
     saving = [] if checkpointing else ["gradient_checkpointing=True"]
     halves = ["batch_size=2, accumulation=6", "batch_size=1, accumulation=12"]
     assert list(tried) == [*saving, *halves, 'method="qlora"', 'method="qlora", gradient_checkpointing=True']
@@ -176,7 +177,7 @@ def test_a_model_in_4_bits_needs_no_second_copy_of_its_weights(tiny, llama, colo
 def test_an_encoder_is_measured_with_its_classes(tiny_encoder, colours, free, no_ways, monkeypatch):
     asked = []
     real = FIT.predicted
-    monkeypatch.setattr(FIT, "predicted", lambda *arguments: asked.append(arguments[-1]) or real(*arguments))
+    monkeypatch.setattr(FIT, "predicted", lambda step: asked.append(step.classes) or real(step))
     free(1000)
     refusal(tiny_encoder, colours, batch_size=1)
     assert set(asked) == {4}
@@ -186,18 +187,18 @@ def test_the_largest_step_is_what_counts(tiny, colours, free, monkeypatch):
     asked = []
     real, smaller = FIT.predicted, FIT._smaller
 
-    def note(config, method, training, examples, *rest):
-        asked.append((training, examples))
-        return real(config, method, training, examples, *rest)
+    def note(step):
+        asked.append((step.training, step.examples))
+        return real(step)
 
     monkeypatch.setattr(FIT, "predicted", note)
-    monkeypatch.setattr(FIT, "_smaller", lambda *run: itertools.islice(smaller(*run), 2))
+    monkeypatch.setattr(FIT, "_smaller", lambda step: itertools.islice(smaller(step), 2))
     free(1000)
     config = TrainingConfig(steps=4, batch_size=4, accumulation=2, gradient_checkpointing=True)
     examples = encode(tiny, colours.train["prompt"], colours.train["completion"], 512)
     schedule = Schedule(examples, (), config)
     with pytest.raises(lk.LabkitError):
-        require_fit(tiny, lk.LoRA(), config, schedule)
+        lk.finetune(tiny, colours, **vars(config), progress=False)
     training, batch = asked[0]
     assert training == config
     assert batch == schedule.largest_batch(-1)  # the first step counts as well

@@ -10,7 +10,7 @@ from small import alike, small
 import labkit as lk
 from labkit.memory import KINDS, MemoryReport
 from labkit.methods.registry import METHODS
-from labkit.planning import EstimateWarning, Prediction, estimate, predicted
+from labkit.planning import EstimateWarning, Prediction, Step, estimate, predicted
 from labkit.planning.sizes import CONTEXT, SHARED
 from labkit.training.config import TrainingConfig
 
@@ -27,8 +27,8 @@ def asked(monkeypatch):
     parts = dict(zip(KINDS, (8_000_000_000, 0, 0, 16_000_000_000, 8_000_000_000, 3_000_000_000, 10, 0), strict=True))
     whole = MemoryReport(**parts)
 
-    def answer(config, method, training, examples, precision):
-        calls.append((config, method, training, examples, precision))
+    def answer(step):
+        calls.append((step.config, step.method, step.training, step.examples, step.precision))
         return Prediction(whole, dataclasses.replace(whole, logits=512), dataclasses.replace(whole, logits=2**21))
 
     monkeypatch.setattr(PLAN, "predicted", answer)
@@ -77,7 +77,7 @@ def test_settings_are_passed_on(asked):
 def test_a_plan_is_the_prediction_of_its_step():
     made = lk.plan(TWO, "full", batch_size=2, length=16, learned=5, precision="float32")
     training = TrainingConfig(batch_size=2, max_length=16)
-    expected = predicted(TWO, lk.FullFineTuning(), training, alike(2, 16, 5), torch.float32)
+    expected = predicted(Step(TWO, lk.FullFineTuning(), training, alike(2, 16, 5), torch.float32))
     assert made.prediction == expected
     assert made.report == expected.tensors
     assert (made.peak, made.allocated) == (expected.tensors.peak, expected.allocated.peak)
@@ -286,7 +286,7 @@ def test_without_a_simulation_a_plan_is_an_estimate_and_says_so(monkeypatch):
     with pytest.warns(EstimateWarning, match="estimate by formula"):
         made = lk.plan(TWO, "full", batch_size=4, length=16, learned=5)
     training = TrainingConfig(batch_size=4, max_length=16)
-    guess = estimate(TWO, lk.FullFineTuning(), training, 4, 16, 5, torch.bfloat16)
+    guess = estimate(Step(TWO, lk.FullFineTuning(), training, alike(4, 16, 5), torch.bfloat16))
     assert made.prediction == Prediction(guess, guess, guess)
     assert not made.simulated
     assert made.to_dict()["simulated"] is False
@@ -298,8 +298,8 @@ def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest(monkeypatc
     monkeypatch.setattr(PREDICTED, "simulate", None)
     examples = [*alike(2, 8, 7), *alike(1, 16, 3)]
     with pytest.warns(EstimateWarning):
-        made = predicted(TWO, lk.LoRA(), TrainingConfig(), examples, torch.float32)
-    assert made.tensors == estimate(TWO, lk.LoRA(), TrainingConfig(), 3, 16, 7, torch.float32)
+        made = predicted(Step(TWO, lk.LoRA(), TrainingConfig(), examples))
+    assert made.tensors == estimate(Step(TWO, lk.LoRA(), TrainingConfig(), alike(3, 16, 7)))
 
 
 @pytest.mark.filterwarnings("ignore::labkit.planning.EstimateWarning")

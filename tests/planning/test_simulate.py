@@ -14,6 +14,7 @@ import labkit as lk
 from labkit.assets.blueprints import blueprint_config
 from labkit.assets.models import Model, store_linear_weights
 from labkit.memory import KINDS
+from labkit.planning import Step
 from labkit.planning.simulate import predict, simulate
 from labkit.planning.sizes import allocated, reserved
 from labkit.planning.skeleton import CAUSAL, ENCODERS
@@ -46,7 +47,7 @@ F32, B16 = torch.float32, torch.bfloat16
 
 def in_full(config, method, training, examples, precision):
     """A step with all blocks simulated, and the phase of its highest moment."""
-    books, blocks = simulate(config, method, training, examples, precision)
+    books, blocks = simulate(Step(config, method, training, examples, precision))
     assert len(blocks) == config.num_hidden_layers
     report = books.report()
     top = max(range(len(report.timeline)), key=lambda moment: sum(report.timeline[moment]))
@@ -66,7 +67,7 @@ def assert_foretold(made, books, report):
 def test_five_blocks_are_foretold_from_two_and_three(kind):
     config, batch = small(kind, num_hidden_layers=5), alike(4, 32, 31)
     run = config, METHODS["full"], TrainingConfig(batch_size=4), batch, F32
-    assert_foretold(predict(*run), *in_full(*run)[:2])
+    assert_foretold(predict(Step(*run)), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_five_blocks_are_foretold_from_two_and_three(kind):
 def test_every_way_of_training_is_foretold(method, precision, settings, shape):
     training = TrainingConfig(batch_size=shape[0], **settings)
     run = small(num_hidden_layers=4), METHODS[method], training, alike(*shape), precision
-    assert_foretold(predict(*run), *in_full(*run)[:2])
+    assert_foretold(predict(Step(*run)), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_the_peak_is_found_in_whatever_stage_it_is(phase, gradients, vocabulary,
     books, report, found = in_full(*run)
     assert found == phase
     assert gradients[0] <= report.gradients / report.trainable <= gradients[1]
-    assert_foretold(predict(*run), books, report)
+    assert_foretold(predict(Step(*run)), books, report)
 
 
 @pytest.mark.parametrize(("layers", "checkpointing"), [(1, True), (2, False), (3, True)])
@@ -112,7 +113,7 @@ def test_few_blocks_need_no_line(layers, checkpointing):
     training = TrainingConfig(batch_size=2, gradient_checkpointing=checkpointing)
     run = small(num_hidden_layers=layers), METHODS["full"], training, alike(2, 16, 15), B16
     report = in_full(*run)[1]
-    made = predict(*run).tensors
+    made = predict(Step(*run)).tensors
     assert {kind: getattr(made, kind) for kind in KINDS} == {kind: getattr(report, kind) for kind in KINDS}
 
 
@@ -146,7 +147,7 @@ def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
     config = small(vocab_size=2000, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = alike(8, 64, 32)
-    report = predict(config, METHODS[method], training, examples, precision).tensors
+    report = predict(Step(config, METHODS[method], training, examples, precision)).tensors
     assert_measured(report, measured(config, "causal", METHODS[method], training, examples, precision))
 
 
@@ -158,7 +159,7 @@ def test_a_real_step_of_an_encoder_holds_what_was_predicted(method, precision, c
     config = small("bert", num_hidden_layers=2)
     training = TrainingConfig(batch_size=16, gradient_checkpointing=checkpointing)
     examples = alike(16, 64, 0)
-    report = predict(config, METHODS[method], training, examples, precision, classes=3).tensors
+    report = predict(Step(config, METHODS[method], training, examples, precision, classes=3)).tensors
     assert_measured(report, measured(config, "encoder", METHODS[method], training, examples, precision))
 
 
@@ -167,8 +168,8 @@ def test_a_real_step_of_several_batches_holds_what_was_predicted(times):
     config = small(vocab_size=2000, num_hidden_layers=2)
     training = TrainingConfig(batch_size=4, accumulation=times)
     examples = alike(4, 32, 31)
-    report = predict(config, METHODS["full"], training, examples, F32).tensors
-    alone = predict(config, METHODS["full"], replace(training, accumulation=1), examples, F32).tensors
+    report = predict(Step(config, METHODS["full"], training, examples, F32)).tensors
+    alone = predict(Step(config, METHODS["full"], replace(training, accumulation=1), examples, F32)).tensors
     assert_measured(report, measured(config, "causal", METHODS["full"], training, examples, F32))
     assert report.peak > alone.peak + 0.9 * report.trainable  # the gradients of the batches before
 
@@ -178,9 +179,9 @@ def test_padding_is_predicted(checkpointing):
     config = small(vocab_size=2000, hidden_size=64, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = [*alike(4, 40, 5), *alike(4, 64, 32)]
-    report = predict(config, METHODS["lora"], training, examples, F32).tensors
+    report = predict(Step(config, METHODS["lora"], training, examples, F32)).tensors
     assert_measured(report, measured(config, "causal", METHODS["lora"], training, examples, F32))
-    assert report.peak != predict(config, METHODS["lora"], training, alike(8, 64, 32), F32).tensors.peak
+    assert report.peak != predict(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
 
 
 # What is left alone
@@ -189,7 +190,7 @@ def test_padding_is_predicted(checkpointing):
 def test_nothing_of_the_models_size_is_allocated():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     training = TrainingConfig(batch_size=1)
-    report = predict(blueprint_config("llama-65b"), METHODS["full"], training, alike(1, 512, 511), B16).tensors
+    report = predict(Step(blueprint_config("llama-65b"), METHODS["full"], training, alike(1, 512, 511), B16)).tensors
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert report.peak > 1e12
     assert (after - before) * 2**10 < 3e8  # in KiB on Linux
@@ -203,7 +204,7 @@ def test_a_run_after_a_prediction_is_the_run_without(tiny, colours):
     before = losses()
     kept = torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu")
     for precision in (torch.float16, B16):
-        predict(small(num_hidden_layers=2), METHODS["lora"], TrainingConfig(), alike(2, 8, 4), precision)
+        predict(Step(small(num_hidden_layers=2), METHODS["lora"], TrainingConfig(), alike(2, 8, 4), precision))
         assert (torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu")) == kept
         assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
         assert losses() == before
@@ -212,12 +213,13 @@ def test_a_run_after_a_prediction_is_the_run_without(tiny, colours):
 def test_the_configuration_is_left_as_it_was():
     config = small("qwen3")
     before = config.to_dict()
-    predict(config, METHODS["full"], TrainingConfig(batch_size=2, gradient_checkpointing=True), alike(2, 8, 4), F32)
+    training = TrainingConfig(batch_size=2, gradient_checkpointing=True)
+    predict(Step(config, METHODS["full"], training, alike(2, 8, 4), F32))
     assert config.to_dict() == before
 
 
 def test_an_error_leaves_no_mode_behind():
     with pytest.raises(lk.LabkitError, match="rank=999"):
-        predict(small(), lk.LoRA(rank=999), TrainingConfig(), alike(2, 8, 4), F32)
+        predict(Step(small(), lk.LoRA(rank=999), TrainingConfig(), alike(2, 8, 4), F32))
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
     assert torch.ones(1).item() == 1
