@@ -64,8 +64,8 @@ def finetune(
     config = _config(method, settings)
     examples, rehearsal = _examples(model, task, replay, config)
     if not force:
-        batch = Schedule(examples, rehearsal, config).largest_batch(-1)
-        require_fit(model, step_of(model, method, config, batch, len(task.labels)), inplace=inplace)
+        for batch in Schedule(examples, rehearsal, config).largest_batches(-1):
+            require_fit(model, step_of(model, method, config, batch, len(task.labels)), inplace=inplace)
     base = describe(model)
     saved = None
     if resume and checkpoints is None:
@@ -104,8 +104,9 @@ def predict_memory(
     """
     method = get_method(method)
     config = _config(method, settings)
-    batch = Schedule(*_examples(model, task, replay, config), config).largest_batch()
-    return predicted(step_of(model, method, config, batch, len(task.labels))).on(model.device)
+    batches = Schedule(*_examples(model, task, replay, config), config).largest_batches()
+    steps = [step_of(model, method, config, batch, len(task.labels)) for batch in batches]
+    return max((predicted(step).on(model.device) for step in steps), key=lambda report: report.peak)
 
 
 def _config(method: Method, settings: dict) -> TrainingConfig:

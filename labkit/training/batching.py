@@ -146,19 +146,30 @@ class Schedule:
         start = step * self._config.accumulation
         return [[source[i] for i in row] for row in plan[start : start + self._config.accumulation]]
 
-    def largest(self, start: int = 0) -> int:
-        """Return the step with the largest batch, in padded tokens, from the second step on.
+    def largest(self, start: int = 0) -> list[int]:
+        """Return the steps that may take most memory: most padded tokens, and most tokens to be learned.
 
-        The first step after ``start`` makes the optimizer's states and does not yet hold them throughout.
+        They are looked for from the second step on: the first after ``start`` makes the optimizer's states and
+        does not yet hold them throughout. −1 counts the first as well.
         """
         steps = range(min(start + 1, self._config.steps - 1), self._config.steps)
-        return max(steps, key=lambda step: max(padded_tokens(batch) for batch in self.batches(step)))
+        return sorted({max(steps, key=lambda step: max(map(size, self.batches(step)))) for size in SIZES})
 
-    def largest_batch(self, start: int = 0) -> list[Example]:
-        """Return the largest batch after ``start``, in padded tokens; −1 counts the first step, too."""
-        return max(self.batches(self.largest(start)), key=padded_tokens)
+    def largest_batches(self, start: int = 0) -> list[list[Example]]:
+        """Return the largest batches of those steps; one where they are the same."""
+        batches = [batch for step in self.largest(start) for batch in self.batches(step)]
+        tokens, learned = (max(batches, key=size) for size in SIZES)
+        return [tokens] if tokens == learned else [tokens, learned]
 
 
 def padded_tokens(batch: Sequence[Example]) -> int:
     """Return how many tokens a batch takes, padding included."""
     return len(batch) * max(len(example.tokens) for example in batch)
+
+
+def padded_learned(batch: Sequence[Example]) -> tuple[int, int]:
+    """Return for how many positions a batch needs logits, and its tokens, which count where that is equal."""
+    return len(batch) * max(example.learned for example in batch), padded_tokens(batch)
+
+
+SIZES = (padded_tokens, padded_learned)

@@ -74,13 +74,14 @@ class Trainer:
             if self.accelerator.scaler and scaler:
                 self.accelerator.scaler.load_state_dict(scaler)
         # The second step as well, in case a callback ends the run before the largest.
-        measured = {min(start + 1, self.config.steps - 1), self.schedule.largest(start)} if can_record() else set()
+        measured = {min(start + 1, self.config.steps - 1), *self.schedule.largest(start)} if can_record() else ()
         for step in range(start, self.config.steps):
             began = time.perf_counter()
             if step in measured:
                 with Ledger(self.model.module, self.adamw, self.model.head) as ledger:
                     record = self.step(step, checkpoints)
-                self.memory = ledger.report
+                if self.memory is None or ledger.report.peak > self.memory.peak:
+                    self.memory = ledger.report
             else:
                 record = self.step(step, checkpoints)
             record["seconds"] = time.perf_counter() - began

@@ -217,20 +217,27 @@ def test_the_largest_step_is_the_one_with_the_largest_batch(seed, settings):
         max(collate(batch, 2, torch.device("cpu")).input_ids.numel() for batch in plan.batches(step))
         for step in range(20)
     ]
-    for start in (0, 7, 18):
-        assert plan.largest(start) == sizes.index(max(sizes[start + 1 :]), start + 1)
+    for start in (-1, 0, 7, 18):
+        assert sizes.index(max(sizes[start + 1 :]), start + 1) in plan.largest(start)
     assert plan.largest() == plan.largest(0)
-    assert padded_tokens(plan.largest_batch()) == max(sizes[1:])
+    assert padded_tokens(plan.largest_batches()[0]) == max(sizes[1:])
+
+
+def test_a_step_with_more_to_learn_counts_as_large_though_it_is_shorter():
+    long, much = [Example([1] * 30, 2)] * 8, [Example([1] * 20, 19)] * 8
+    plan = Schedule(long, much, lk.TrainingConfig(steps=8, batch_size=4, replay_every=3))
+    assert plan.largest() == [1, 2]
+    assert plan.largest_batches() == [long[:4], much[:4]]
 
 
 def test_the_first_step_is_the_largest_only_where_there_is_no_other():
     for steps, start, expected in [(1, 0, 0), (2, 0, 1), (5, 4, 4), (5, 5, 4)]:
-        assert schedule([5, 5, 5, 5], steps=steps, batch_size=4).largest(start) == expected
+        assert schedule([5, 5, 5, 5], steps=steps, batch_size=4).largest(start) == [expected]
 
 
 def test_many_batches_make_no_large_step():
     # Two batches of a step are not in memory at once: what counts is the largest of them.
     replay, task = [30, 30], [20, 20]
     plan = schedule(task, replay, steps=6, batch_size=2, accumulation=2, replay_every=4)
-    assert plan.largest() == 3
-    assert padded_tokens(plan.largest_batch()) == 60
+    assert plan.largest() == [3]
+    assert [padded_tokens(batch) for batch in plan.largest_batches()] == [60]
