@@ -80,7 +80,8 @@ def test_the_layers_to_choose_from_are_the_linear_ones_but_the_head(either):
 
 
 @pytest.mark.parametrize("paths", [QUERY, MLP], ids=["query", "mlp"])
-def test_error_and_bits_are_those_of_quantize(either, paths):
+def test_error_and_bits_are_those_of_quantize(either, paths, monkeypatch):
+    monkeypatch.setattr(module, "_draw", lambda *what: b"")  # drawing takes most of the time
     explorer = QuantizationExplorer(either)
     layer = paths[either.name.replace("-", "_")]
     for format, size, double in CHOICES:

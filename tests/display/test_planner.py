@@ -8,12 +8,21 @@ from labkit.display.planner import MemoryPlanner
 
 matplotlib.use("Agg")
 
-MODELS = ("smollm2-135m", "llama-65b")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def planner():
-    return MemoryPlanner(MODELS)
+def models(llama, tmp_path_factory):
+    """Folders with the configurations of two models, which are quickly planned."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    for folder, blocks in zip(folders, (1, 2), strict=True):
+        llama(100, num_hidden_layers=blocks).config.save_pretrained(folder)
+    return [str(folder) for folder in folders]
+
+
+@pytest.fixture(scope="module")
+def planner(models):
+    return MemoryPlanner(models)
 
 
 def choose(planner, **choice):
@@ -21,9 +30,9 @@ def choose(planner, **choice):
         getattr(planner, name).value = value
 
 
-def test_the_plan_follows_the_controls(planner):
-    choose(planner, model="smollm2-135m", method="lora", precision="bfloat16", batch_size=2, length=64)
-    same = lk.plan("smollm2-135m", "lora", batch_size=2, length=64)
+def test_the_plan_follows_the_controls(planner, models):
+    choose(planner, model=models[0], method="lora", precision="bfloat16", batch_size=2, length=64)
+    same = lk.plan(models[0], "lora", batch_size=2, length=64)
     assert planner.plan.report == same.report
     assert planner.plan.total == same.total
     choose(planner, checkpointing=True)
@@ -32,25 +41,25 @@ def test_the_plan_follows_the_controls(planner):
     assert planner.plan.peak > same.peak
 
 
-def test_the_verdict_gives_both_sizes(planner):
-    choose(planner, model="smollm2-135m", method="lora", precision="bfloat16", batch_size=2, length=64)
+def test_the_verdict_gives_both_sizes(planner, models):
+    choose(planner, model=models[0], method="lora", precision="bfloat16", batch_size=2, length=64)
     verdict = planner.children[-2].value
     assert f"{planner.plan.peak / 1e6:.0f} MB" in verdict
     assert f"{planner.plan.total / 1e6:.0f} MB" in verdict or f"{planner.plan.total / 1e9:.1f} GB" in verdict
 
 
-def test_the_picture_changes_and_leaves_no_figure_behind(planner):
-    choose(planner, model="smollm2-135m", method="full", batch_size=1, length=32)
+def test_the_picture_changes_and_leaves_no_figure_behind(planner, models):
+    choose(planner, model=models[0], method="full", batch_size=1, length=32)
     before = bytes(planner.children[-1].value)
-    choose(planner, model="llama-65b")
+    choose(planner, model=models[1])
     after = bytes(planner.children[-1].value)
     assert before[:4] == after[:4] == b"\x89PNG"
     assert before != after
     assert not plt.get_fignums()
 
 
-def test_a_choice_made_before_is_not_planned_again(planner, monkeypatch):
-    choose(planner, model="smollm2-135m", method="lora", batch_size=2, length=64)
+def test_a_choice_made_before_is_not_planned_again(planner, models, monkeypatch):
+    choose(planner, model=models[0], method="lora", batch_size=2, length=64)
     choose(planner, batch_size=4)
     monkeypatch.setattr(module, "plan", lambda *args, **settings: pytest.fail("planned again"))
     choose(planner, batch_size=2)
