@@ -9,7 +9,6 @@ padded) takes the way that it takes in training.
 from __future__ import annotations
 
 import contextlib
-import functools
 import weakref
 from collections.abc import Iterable, Iterator
 
@@ -19,18 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labkit.memory.booking import SCRATCH, Books, Event
+from labkit.memory.operators import address_of, as_without_mode, graph_task, promoted
 from labkit.memory.watch import Watched
 
 aten, prim = torch.ops.aten, torch.ops.prim
 CPU = torch.device("cpu")
-# Formulas of backward passes that scatter into fresh zeros in place, except while a mode watches.
-IN_PLACE = {
-    aten.index_put.default: aten.index_put_.default,
-    aten.index_add.default: aten.index_add_.default,
-    aten.scatter_add.default: aten.scatter_add_.default,
-    aten.scatter.src: aten.scatter_.src,
-    aten.scatter.value: aten.scatter_.value,
-}
 
 
 class Hollow(TorchDispatchMode):
@@ -58,17 +50,17 @@ class Hollow(TorchDispatchMode):
                 return True if tensors[0].dtype == torch.bool else 1.0
             if func is aten.equal.default:
                 return True
-            func = _as_without_mode(func, args)
+            func = as_without_mode(func, args)
         if self._events is not None:
             self._note_backward()
         with self._fake if fake else contextlib.nullcontext():
             result = func(*args, **kwargs)
         if self._events is not None:
-            if scratch := _promoted(func, args):
+            if scratch := promoted(func, args):
                 self._events.append(Event("alloc", SCRATCH, scratch))
-            known = {_address(tensor) for tensor in tensors}  # a view of memory from before is not new
+            known = {address_of(tensor) for tensor in tensors}  # a view of memory from before is not new
             for made in _tensors((result,)):
-                if _address(made) not in known:
+                if address_of(made) not in known:
                     self._book(made)
             if scratch:
                 self._events.append(Event("free", SCRATCH))
@@ -99,7 +91,7 @@ class Hollow(TorchDispatchMode):
             module, optimizer, head: as for ``Ledger``.
             blocks: modules whose passes are to be marked.
         """
-        watched = Watched(module, optimizer, head, _address)
+        watched = Watched(module, optimizer, head, address_of)
         held = watched.held()
         self._live = dict.fromkeys(held)
         self._events = events = []
@@ -120,7 +112,7 @@ class Hollow(TorchDispatchMode):
 
     def _note_backward(self) -> None:
         """Mark where a backward pass begins: autocast's copies of trained weights are gone by then."""
-        backward = torch._C._current_graph_task_id() != -1
+        backward = graph_task() != -1
         if backward and not self._backward:
             self._events.append(Event("block", name="backward loss"))
         self._backward = backward
@@ -148,45 +140,3 @@ def _tensors(arguments: Iterable) -> list[torch.Tensor]:
         elif isinstance(argument, list | tuple):
             found += _tensors(argument)
     return found
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def _promoted(func, args: tuple) -> int:
-    """Return the bytes of the copies that an elementwise operator makes on a CPU of numbers in another type."""
-    if torch.Tag.pointwise not in func.tags:
-        return 0
-    operands = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.dim()]
-    if func.overloadpacket in (aten.where, aten.masked_fill, aten.masked_fill_):
-        operands = [operand for operand in operands if operand.dtype != torch.bool]  # a mask stays a mask
-    if len({operand.dtype for operand in operands}) < 2:
-        return 0
-    common = functools.reduce(torch.promote_types, (operand.dtype for operand in operands))
-    copied = [operand for operand in operands if operand.dtype != common]
-    if func._schema.is_mutable and args[0].dtype != common:
-        copied.append(args[0])  # the result, before it is rounded to the type of the tensor that it goes into
-    return sum(operand.numel() * common.itemsize for operand in copied)
-
-
-def _as_without_mode(func, args: tuple):
-    """Return the operator that runs where no dispatch mode is on.
-
-    In the backward pass, torch adds gradients up in place and scatters into fresh zeros in place, except
-    while a mode watches: it then makes a new tensor each time (``isTensorSubclassLike`` in torch's sources).
-    """
-    if torch._C._current_graph_task_id() == -1 or torch.is_grad_enabled():  # forward, or recomputation
-        return func
-    if func in IN_PLACE:
-        return IN_PLACE[func]
-    if func is aten.add.Tensor and _is_alone(*args):
-        return aten.add_.Tensor
-    return func
-
-
-def _is_alone(old, new) -> bool:
-    """Say whether the sum of two gradients may take the place of the first."""
-    alike = isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and old.shape == new.shape
-    # Its tensor and Python's handle on its memory; any more is another tensor over the same memory.
-    return alike and old.dtype == new.dtype and torch._C._storage_Use_Count(_address(old)) == 2

@@ -435,8 +435,8 @@ def test_a_simulated_step_takes_the_memory_of_a_real_one(use, batches):
 def test_without_what_is_emulated_it_would_take_more_or_less(use, batches, monkeypatch):
     # So that the test above shows something: in these networks, the highest moment is where it matters.
     peak, _ = real(use, batches)
-    monkeypatch.setattr(hollow, "_as_without_mode", lambda func, args: func)
-    monkeypatch.setattr(hollow, "_promoted", lambda func, args: 0)
+    monkeypatch.setattr(hollow, "as_without_mode", lambda func, args: func)
+    monkeypatch.setattr(hollow, "promoted", lambda func, args: 0)
     assert simulated(use, batches).peak != pytest.approx(peak, rel=0.05)
 
 
