@@ -25,7 +25,19 @@ from labkit.evaluation import (
 )
 from labkit.experiment import finetune, predict_memory
 from labkit.memory import KINDS, Ledger, MemoryReport
-from labkit.methods import FullFineTuning, LoRA, LoRALinear, QLoRA, merge, quantize_model
+from labkit.methods import (
+    IA3,
+    BottleneckAdapters,
+    FullFineTuning,
+    HeadOnly,
+    LoRA,
+    LoRALinear,
+    PrefixTuning,
+    PromptTuning,
+    QLoRA,
+    merge,
+    quantize_model,
+)
 from labkit.planning import Plan, plan
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize
@@ -37,12 +49,15 @@ from labkit.training.loop import TrainingDivergedError
 
 __all__ = [
     "BLUEPRINTS",
+    "IA3",
     "KINDS",
+    "BottleneckAdapters",
     "Callback",
     "Evaluation",
     "Every",
     "Forgetting",
     "FullFineTuning",
+    "HeadOnly",
     "LabkitError",
     "Ledger",
     "LoRA",
@@ -51,6 +66,8 @@ __all__ = [
     "MemoryReport",
     "Model",
     "Plan",
+    "PrefixTuning",
+    "PromptTuning",
     "QLoRA",
     "Quantization",
     "QuantizationExplorer",

@@ -9,7 +9,7 @@ from typing import ClassVar
 from safetensors.torch import load_model, save_model
 
 from labkit.assets.models import Model
-from labkit.methods.adapter_files import require_no_adapter
+from labkit.methods.adapter import require_no_adapter
 from labkit.methods.registry import Method, register
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -14,13 +13,14 @@ from torch.nn import functional as F
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError, unknown
-from labkit.methods import adapter_files
-from labkit.methods.registry import Method, register, require_positive
-from labkit.methods.targets import find_targets, replace_layer
+from labkit.methods.adapter import MergeableLinear
+from labkit.methods.adapter_method import LayerMethod
+from labkit.methods.registry import register, require_positive
+from labkit.methods.targets import as_list, find_targets
 from labkit.quant.layers import is_4bit
 
 
-class LoRALinear(nn.Module):
+class LoRALinear(MergeableLinear):
     """y = Wx + s·BAx (Hu et al., 2021, arXiv:2106.09685, equation 3), around a linear layer of any kind.
 
     W (out, in) is frozen; A (rank, in) starts random and B (out, rank) at zero, so training starts at the
@@ -28,10 +28,8 @@ class LoRALinear(nn.Module):
     """
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
-        super().__init__()
-        self.base = base.requires_grad_(False)
+        super().__init__(base)
         self.rank, self.scale = rank, scale
-        self.original: tuple[nn.Parameter, ...] = ()  # the weight from before a merge
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         device = base.weight.device
         self.lora_A = nn.Parameter(torch.empty(rank, base.in_features, device=device))
@@ -63,38 +61,9 @@ class LoRALinear(nn.Module):
         self.lora_A.copy_(factors["lora_A.weight"])
         self.lora_B.copy_(factors["lora_B.weight"])
 
-    @property
-    def frozen(self) -> torch.Tensor:
-        """The weight W without the update, also after a merge."""
-        return self.original[0] if self.original else self.base.weight
-
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Add the update to the weight, rounded to its type, so that the layer costs no more than before."""
-        if not self.original:
-            weight = require_floats(self.base).weight
-            merged = (weight.float() + self.delta()).to(weight.dtype)
-            # Not in place: other models may share the old weight, and ``unmerge`` needs every bit of it.
-            self.original = (weight,)
-            self.base.weight = nn.Parameter(merged, requires_grad=False)
-
-    def unmerge(self) -> None:
-        """Put the weight from before ``merge`` back."""
-        if self.original:
-            (self.base.weight,) = self.original
-            self.original = ()
-
-
-def require_floats(layer: nn.Module) -> nn.Module:
-    """Return ``layer``, or raise a ``LabkitError`` where its weight is stored in 4 bits."""
-    if not layer.weight.is_floating_point():
-        raise LabkitError(
-            "An update cannot be merged into a weight in 4 bits: the sum would have to be rounded to the 16 levels "
-            "again, and most of a fine update is smaller than half a step between them.",
-            "Use lk.merge(model, dequantize=True), which turns the weights into floats first; they become four to "
-            "eight times as large.",
-        )
-    return layer
+    def combined(self) -> dict[str, torch.Tensor]:
+        """Return W + s·BA."""
+        return {"weight": self.frozen.float() + self.delta()}
 
 
 VARIANTS: dict[str, type[LoRALinear]] = {"lora": LoRALinear}  # lora_variants.py adds others
@@ -102,7 +71,7 @@ VARIANTS: dict[str, type[LoRALinear]] = {"lora": LoRALinear}  # lora_variants.py
 
 @register
 @dataclass(frozen=True)
-class LoRA(Method):
+class LoRA(LayerMethod):
     """Low-rank adaptation: ``LoRALinear`` around the chosen layers.
 
     Attributes:
@@ -139,11 +108,9 @@ class LoRA(Method):
         """The factor s before BA."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
-    def apply(self, model: Model, *, inplace: bool = False) -> Model:
-        """Return a model with adapters of its own over the same base weights, which are not copied."""
-        adapter_files.require_no_adapter(model)
-        tuned = model if inplace else model.copy(share_weights=True)
-        layers = find_targets(tuned.module, self.target_modules)
+    def find(self, model: Model) -> dict[str, nn.Module]:
+        """Return the layers called ``target_modules``, or raise where one is too small or unfit for the variant."""
+        layers = find_targets(model.module, self.target_modules)
         for path, layer in layers.items():
             if self.variant != "lora" and is_4bit(layer):
                 raise LabkitError(
@@ -155,18 +122,23 @@ class LoRA(Method):
                     f"rank={self.rank} is more than {path} can have: it is {layer.out_features} × {layer.in_features}.",
                     f"Choose a rank up to {limit}, or leave that layer out of target_modules.",
                 )
-        tuned.module.requires_grad_(False)
-        for path, layer in layers.items():
-            adapted = VARIANTS[self.variant](layer, self.rank, self.scale, self.dropout)
-            replace_layer(tuned.module, path, adapted)
-        return tuned
+        return layers
 
-    def save(self, model: Model, folder: Path) -> None:
-        """Write the adapter in PEFT's format, which ``PeftModel.from_pretrained`` reads as well."""
-        adapter_files.save(self, model, folder)
+    def wrap(self, path: str, layer: nn.Module, model: Model) -> LoRALinear:
+        """Return ``layer`` with its low-rank update."""
+        return VARIANTS[self.variant](layer, self.rank, self.scale, self.dropout)
 
-    def load(self, base: Model, folder: Path) -> Model:
-        """Return a model over ``base``'s weights with the saved adapter."""
-        tuned = self.apply(base)
-        adapter_files.load(tuned, folder)
-        return tuned
+    def peft_config(self, model: Model) -> dict:
+        """Return the settings as PEFT's ``LoraConfig`` has them."""
+        pissa = self.variant == "pissa"  # saved as the LoRA of twice the rank that it is
+        rank = 2 * self.rank if pissa else self.rank
+        targets = self.target_modules
+        return {
+            "peft_type": "LORA",
+            "r": rank,
+            "lora_alpha": self.scale * rank if pissa else self.alpha,
+            "lora_dropout": self.dropout,
+            "target_modules": targets if targets == "all-linear" else as_list(targets),
+            "use_rslora": self.rslora and not pissa,
+            "use_dora": self.variant == "dora",
+        }

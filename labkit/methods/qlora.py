@@ -9,7 +9,7 @@ import torch
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
-from labkit.methods.adapter_files import require_no_adapter
+from labkit.methods.adapter import require_no_adapter
 from labkit.methods.lora import LoRA
 from labkit.methods.registry import register
 from labkit.methods.targets import find_targets, replace_layer

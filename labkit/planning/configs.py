@@ -10,7 +10,6 @@ from labkit.assets import cache
 from labkit.assets.blueprints import BLUEPRINTS, blueprint_config
 from labkit.assets.models import Model, locate
 from labkit.errors import LabkitError
-from labkit.planning.search import MOST
 
 
 def find_config(model: str | Path | Model | PretrainedConfig) -> tuple[str, PretrainedConfig]:
@@ -38,8 +37,3 @@ def find_config(model: str | Path | Model | PretrainedConfig) -> tuple[str, Pret
             "It needs a config.json of a known architecture. Models that bring their own code are not run.",
         ) from problem
     return Path(folder).name, config
-
-
-def longest_of(config: PretrainedConfig) -> int:
-    """Return how many tokens a model can read at once."""
-    return getattr(config, "max_position_embeddings", None) or MOST

@@ -40,7 +40,7 @@ def from_data(step: Step) -> tuple[int, int]:
 
 
 def _weights(step: Step, layers: int) -> dict[str, int]:
-    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method)
+    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method, step.quantization)
     watched = Watched(model.module, torch.optim.AdamW(model.trainable().values()), model.head, id)
     sizes = dict.fromkeys(KINDS, 0)
     for item in watched.held().values():

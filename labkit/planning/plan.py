@@ -9,16 +9,18 @@ from functools import cached_property
 import torch
 from transformers import PretrainedConfig
 
+from labkit.assets.context import longest_of
 from labkit.assets.models import Model
 from labkit.assets.precision import PRECISIONS
 from labkit.errors import LabkitError, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.planning import sizes
-from labkit.planning.configs import find_config, longest_of
+from labkit.planning.configs import find_config
 from labkit.planning.predicted import can_simulate, predicted
 from labkit.planning.search import MOST, most_that_fits
-from labkit.planning.step import Prediction, Step, method_on
+from labkit.planning.step import Prediction, Step
+from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
 
@@ -36,6 +38,7 @@ class Plan:
         learned: tokens of each example that are learned.
         precision: the type of matrix products, in which matrices of linear layers are stored.
         gpu: bytes of the card's memory; 0 where none was named.
+        quantization: how the weights are stored in 4 bits before the method comes; None where they are not.
     """
 
     name: str
@@ -46,12 +49,15 @@ class Plan:
     learned: int
     precision: torch.dtype
     gpu: int = 0
+    quantization: Quantization | None = None
 
     @cached_property
     def prediction(self) -> Prediction:
         """The memory at the peak, as tensors, allocated and reserved."""
         examples = [Example([0] * self.length, self.learned, 0)] * self.training.batch_size
-        return predicted(Step(self.config, self.method, self.training, examples, self.precision))
+        return predicted(
+            Step(self.config, self.method, self.training, examples, self.precision, quantization=self.quantization)
+        )
 
     @property
     def report(self) -> MemoryReport:
@@ -190,8 +196,6 @@ def plan(
     """
     method = get_method(method)
     name, config = find_config(model)
-    if isinstance(model, Model):
-        method = method_on(model, method)
     longest = longest_of(config)
     if not isinstance(length, int) or not 2 <= length <= longest:
         raise LabkitError(f"length must be a whole number from 2 to {longest}, not {length!r}.", "Try 512.")
@@ -202,6 +206,7 @@ def plan(
         raise unknown("precision", str(precision), PRECISIONS)
     training = TrainingConfig.of(**{"batch_size": 1, "max_length": length, **settings})
     size = 0 if gpu is None else sizes.parse_size(gpu)
-    made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size)
+    quantization = model.quantization if isinstance(model, Model) else None
+    made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size, quantization)
     made.report  # noqa: B018  finds what cannot be planned now rather than later
     return made

@@ -48,7 +48,7 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Books, tuple[str, .
 
     With ``layers``, the model has so many blocks. The books' report has modules, a timeline and phases.
     """
-    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method)
+    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method, step.quantization)
     hollow = Hollow()
     hollow.fill(model.module, *([model.head] if model.head else []))
     with torch.random.fork_rng(devices=[]), hollow:

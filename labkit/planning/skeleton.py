@@ -12,8 +12,9 @@ from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from labkit.assets.models import Model, store_linear_weights
 from labkit.errors import LabkitError, unknown
-from labkit.methods import Method, QLoRA
+from labkit.methods import Method, QLoRA, quantize_model
 from labkit.quant.blockwise import Quantized, quantize
+from labkit.quant.layers import Quantization
 from labkit.quant.linear import Linear4bit, in_compute_type
 
 # Architectures whose blocks are all alike, for which a test compares the prediction with a full simulation.
@@ -57,15 +58,17 @@ def skeleton(config: PretrainedConfig, precision: torch.dtype, classes: int = 2,
     return Model(config.model_type, module.eval(), SimpleNamespace(pad_token_id=0), kind, precision, head)
 
 
-def adapt(model: Model, method: Method) -> Model:
-    """Return a skeleton with the method's parameters."""
-    wanted = method
+def adapt(model: Model, method: Method, quantization: Quantization | None = None) -> Model:
+    """Return a skeleton with the method's parameters, its weights first stored as ``quantization`` says."""
+    stored = quantization
     if isinstance(method, QLoRA):
-        wanted = replace(method, backend="labkit")
+        stored, method = method.quantization, replace(method, backend="labkit")
+    if stored:
         # The table that dequantizing makes once and keeps is to be there before, as in all steps but the first.
-        quantize(torch.ones(1), method.format, method.block_size, method.double).dequantize()
-    tuned = wanted.apply(model, inplace=True)
-    if wanted != method:
+        quantize(torch.ones(1), stored.format, stored.block_size, stored.double).dequantize()
+        model = quantize_model(model, replace(stored, backend="labkit"), inplace=True)
+    tuned = method.apply(model, inplace=True)
+    if stored and stored.backend == "bitsandbytes":
         for layer in tuned.module.modules():
             if isinstance(layer, Linear4bit):
                 _as_bitsandbytes(layer, model.precision)

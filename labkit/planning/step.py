@@ -10,7 +10,8 @@ from transformers import PretrainedConfig
 
 from labkit.assets.models import Model
 from labkit.memory.report import MemoryReport
-from labkit.methods import LoRA, Method, QLoRA
+from labkit.methods import Method
+from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
 
@@ -26,6 +27,7 @@ class Step:
         examples: one batch, or with accumulation the largest.
         precision: the type of matrix products.
         classes: of an encoder's head.
+        quantization: how the weights are stored in 4 bits before the method comes; None where they are not.
     """
 
     config: PretrainedConfig
@@ -34,6 +36,7 @@ class Step:
     examples: Sequence[Example]
     precision: torch.dtype = torch.float32
     classes: int = 2
+    quantization: Quantization | None = None
 
     @property
     def length(self) -> int:
@@ -48,14 +51,7 @@ class Step:
 
 def step_of(model: Model, method: Method, training: TrainingConfig, examples: Sequence[Example], classes: int) -> Step:
     """Return the step of a loaded model."""
-    return Step(model.module.config, method_on(model, method), training, examples, model.precision, classes)
-
-
-def method_on(model: Model, method: Method) -> Method:
-    """Return the method that a model's storage makes of another: LoRA on a model in 4 bits is QLoRA."""
-    if model.quantization and type(method) is LoRA:
-        return QLoRA(**vars(method), **vars(model.quantization))
-    return method
+    return Step(model.module.config, method, training, examples, model.precision, classes, model.quantization)
 
 
 @dataclass(frozen=True)

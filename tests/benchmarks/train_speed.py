@@ -34,7 +34,7 @@ from trl import SFTConfig, SFTTrainer
 
 import labkit as lk
 from labkit.experiment import prepare
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 from labkit.training.batching import encode, plan_batches
 
 BATCH, RATE, SEED = 16, 2e-4, 0
@@ -94,7 +94,7 @@ def ours(task, steps, precision="auto"):
 def tuned_module(task):
     """What a user of the rivals has: PEFT's LoRA, which begins here with the factors of ours."""
     lm = lk.load_model("smollm2-135m", precision="float32")  # the Trainer casts to bfloat16 itself
-    start = adapted_layers(prepare(lm, task, METHOD, SEED))
+    start = adapters_of(prepare(lm, task, METHOD, SEED))
     config = peft.LoraConfig(r=METHOD.rank, lora_alpha=METHOD.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     module = peft.get_peft_model(lm.copy(share_weights=True).module, config)
     with torch.no_grad():

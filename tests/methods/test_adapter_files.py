@@ -9,7 +9,7 @@ from torch import nn
 
 import labkit as lk
 from labkit.methods import LoRA, QLoRA
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 
 FILES = {"adapter_config.json", "adapter_model.safetensors"}
 METHODS = [
@@ -111,7 +111,7 @@ def test_pissa_is_written_as_a_lora_of_twice_the_rank(tiny, tmp_path):
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["r"] == 6
-    for path, layer in adapted_layers(tuned).items():
+    for path, layer in adapters_of(tuned).items():
         A, B = (tensors[f"base_model.model.{path}.lora_{factor}.weight"] for factor in "AB")
         assert A.shape[0] == B.shape[1] == 6
         torch.testing.assert_close(config["lora_alpha"] / 6 * B @ A, layer.delta(), atol=1e-6, rtol=1e-5)
@@ -169,7 +169,7 @@ def test_an_adapter_of_other_settings_is_refused(tiny, tmp_path, saved, loaded, 
     with pytest.raises(lk.LabkitError, match=f"does not fit: .*{message}") as caught:
         loaded.load(tiny, tmp_path)
     assert "settings" in caught.value.remedy
-    assert not adapted_layers(tiny)
+    assert not adapters_of(tiny)
 
 
 def test_an_unknown_tensor_is_named(tiny, tmp_path):

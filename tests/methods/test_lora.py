@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import labkit as lk
 from labkit.methods import LoRA, LoRALinear
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def adapted(model, **settings):
     torch.manual_seed(1)
     tuned = LoRA(**settings).apply(model)
     with torch.no_grad():
-        for layer in adapted_layers(tuned).values():
+        for layer in adapters_of(tuned).values():
             layer.lora_B.normal_(std=0.1)
     tuned.module.eval()
     return tuned
@@ -39,9 +39,9 @@ def peft_twin(model, tuned, rank=8, alpha=16, dropout=0.0, target_modules="all-l
         task_type="CAUSAL_LM" if model.kind == "causal" else "FEATURE_EXTRACTION",
     )
     twin = peft.get_peft_model(copy.deepcopy(model.module), config).eval()
-    layers = {path: twin.base_model.model.get_submodule(path) for path in adapted_layers(tuned)}
+    layers = {path: twin.base_model.model.get_submodule(path) for path in adapters_of(tuned)}
     with torch.no_grad():
-        for path, layer in adapted_layers(tuned).items():
+        for path, layer in adapters_of(tuned).items():
             layers[path].lora_A["default"].weight.copy_(layer.lora_A)
             layers[path].lora_B["default"].weight.copy_(layer.lora_B)
     return twin, layers
@@ -75,7 +75,7 @@ def test_outputs_and_gradients_are_those_of_peft_with_the_same_factors(tiny, ids
     for module in (tuned.module, twin):
         backward(module.train(training), ids)
 
-    for path, layer in adapted_layers(tuned).items():
+    for path, layer in adapters_of(tuned).items():
         for ours, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
             expected = getattr(theirs[path], name)["default"].weight.grad
             assert expected.abs().max() > 1e-3
@@ -91,7 +91,7 @@ def test_an_encoder_with_biases_equals_that_of_peft(tiny_encoder, ids, settings)
 
     backward(tuned.module, ids)
     backward(twin, ids)
-    used = {path: layer for path, layer in adapted_layers(tuned).items() if "pooler" not in path}
+    used = {path: layer for path, layer in adapters_of(tuned).items() if "pooler" not in path}
     for path, layer in used.items():
         torch.testing.assert_close(layer.lora_B.grad, theirs[path].lora_B["default"].weight.grad, atol=1e-6, rtol=1e-5)
 
@@ -115,7 +115,7 @@ def test_a_model_computes_with_the_sum_of_weight_and_update(tiny, ids):
     tuned = adapted(tiny, rank=3, alpha=7.5)
     plain = copy.deepcopy(tiny.module)
     with torch.no_grad():
-        for path, layer in adapted_layers(tuned).items():
+        for path, layer in adapters_of(tuned).items():
             plain.get_submodule(path).weight += 7.5 / 3 * layer.lora_B @ layer.lora_A
     torch.testing.assert_close(outputs(tuned.module, ids), outputs(plain, ids), atol=1e-5, rtol=1e-5)
     assert (outputs(tuned.module, ids) - outputs(tiny.module, ids)).abs().max() > 1e-3
@@ -126,19 +126,19 @@ def test_the_scale_is_alpha_over_rank_or_over_its_root(tiny, rank, alpha, plain,
     for rslora, scale in ((False, plain), (True, stabilized)):
         method = LoRA(rank=rank, alpha=alpha, rslora=rslora)
         assert method.scale == scale
-        assert {layer.scale for layer in adapted_layers(method.apply(tiny)).values()} == {scale}
+        assert {layer.scale for layer in adapters_of(method.apply(tiny)).values()} == {scale}
 
 
 def test_it_starts_at_the_unchanged_model(tiny, ids):
     tuned = LoRA().apply(tiny)
     assert torch.equal(outputs(tuned.module, ids), outputs(tiny.module, ids))
-    assert all(layer.lora_A.abs().min() > 0 and not layer.lora_B.any() for layer in adapted_layers(tuned).values())
+    assert all(layer.lora_A.abs().min() > 0 and not layer.lora_B.any() for layer in adapters_of(tuned).values())
 
 
 def test_a_starts_with_the_spread_that_peft_gives_it(tiny):
     tuned = LoRA().apply(tiny)
     _, theirs = peft_twin(tiny, tuned)
-    for path, layer in adapted_layers(tuned).items():
+    for path, layer in adapters_of(tuned).items():
         theirs[path].reset_lora_parameters("default", True)
         drawn = theirs[path].lora_A["default"].weight
         limit = layer.base.in_features**-0.5  # uniform between ± this
@@ -175,7 +175,7 @@ def test_inplace_adapts_the_model_itself(tiny, ids):
     tuned = LoRA(rank=2).apply(tiny, inplace=True)
     assert tuned is tiny
     with torch.no_grad():
-        for layer in adapted_layers(tiny).values():
+        for layer in adapters_of(tiny).values():
             layer.lora_B.normal_(std=0.1)
     assert torch.equal(outputs(tiny.module, ids), expected)
 
@@ -261,7 +261,7 @@ def test_merging_leaves_the_shared_weights_of_the_base_alone(tiny, ids):
     tuned = adapted(tiny)
     other = outputs(adapted(tiny, rank=2).module, ids)
     expected = outputs(tuned.module, ids)
-    for layer in adapted_layers(tuned).values():
+    for layer in adapters_of(tuned).values():
         layer.merge()
 
     torch.testing.assert_close(outputs(tuned.module, ids), expected, atol=1e-5, rtol=1e-5)
@@ -269,7 +269,7 @@ def test_merging_leaves_the_shared_weights_of_the_base_alone(tiny, ids):
     assert all(torch.equal(p, weights[name]) for name, p in tiny.module.named_parameters())
     assert torch.equal(outputs(adapted(tiny, rank=2).module, ids), other)
 
-    for layer in adapted_layers(tuned).values():
+    for layer in adapters_of(tuned).values():
         layer.unmerge()
     assert torch.equal(outputs(tuned.module, ids), expected)
     assert {p.data_ptr() for p in tiny.parameters()} <= {p.data_ptr() for p in tuned.parameters()}
@@ -308,13 +308,13 @@ def test_a_rank_above_a_layers_size_names_the_layer_and_the_limit(tiny, inplace)
     message = r"rank=17 .*model\.layers\.0\.self_attn\.k_proj .*16 × 32.*\n.*rank up to 16"
     with pytest.raises(lk.LabkitError, match=message):
         LoRA(rank=17).apply(tiny, inplace=inplace)
-    assert not adapted_layers(tiny)
+    assert not adapters_of(tiny)
     assert all(p.requires_grad for p in tiny.parameters())
 
 
 def test_the_highest_rank_is_the_shorter_side(tiny):
-    assert {layer.lora_A.shape[0] for layer in adapted_layers(LoRA(rank=16).apply(tiny)).values()} == {16}
-    assert adapted_layers(LoRA(rank=32, target_modules=["q_proj", "up_proj"]).apply(tiny))
+    assert {layer.lora_A.shape[0] for layer in adapters_of(LoRA(rank=16).apply(tiny)).values()} == {16}
+    assert adapters_of(LoRA(rank=32, target_modules=["q_proj", "up_proj"]).apply(tiny))
 
 
 def test_a_loaded_adapter_is_as_trainable_as_a_new_one(tiny, ids, tmp_path):

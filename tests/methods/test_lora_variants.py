@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import labkit as lk
 from labkit.methods import DoRALinear, LoRA, LoRALinear, PiSSALinear
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 
 LAYERS = {"lora": LoRALinear, "dora": DoRALinear, "pissa": PiSSALinear}
 
@@ -62,7 +62,7 @@ def test_training_starts_at_the_unchanged_model(request, ids, fixture, variant):
     model = request.getfixturevalue(fixture)
     tuned = LoRA(variant=variant).apply(model)
     tuned.module.eval()
-    assert {type(layer) for layer in adapted_layers(tuned).values()} == {LAYERS[variant]}
+    assert {type(layer) for layer in adapters_of(tuned).values()} == {LAYERS[variant]}
     torch.testing.assert_close(outputs(tuned.module, ids), outputs(model.module, ids), atol=1e-5, rtol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_variants_need_weights_in_floats(tiny, variant, backend):
     quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32, backend=backend))
     with pytest.raises(lk.LabkitError, match=r"needs weights in floats, and .* is stored in 4 bits"):
         LoRA(variant=variant).apply(quantized)
-    assert not adapted_layers(quantized)
+    assert not adapters_of(quantized)
 
 
 # DoRA
@@ -135,7 +135,7 @@ def test_variants_need_weights_in_floats(tiny, variant, backend):
 def test_dora_equals_that_of_peft_with_the_same_factors_and_lengths(tiny, ids, settings, rslora):
     tuned = trained(tiny, variant="dora", rslora=rslora, **settings)
     twin, theirs = with_peft(tiny, use_dora=True, use_rslora=rslora, **settings)
-    ours = adapted_layers(tuned)
+    ours = adapters_of(tuned)
     assert ours.keys() == theirs.keys()
     with torch.no_grad():
         for path, layer in ours.items():
@@ -162,7 +162,7 @@ def test_dora_equals_that_of_peft_in_an_encoder_with_biases(tiny_encoder, ids):
     twin, theirs = with_peft(tiny_encoder, use_dora=True)
     torch.manual_seed(0)
     with torch.no_grad():
-        for path, layer in adapted_layers(tuned).items():
+        for path, layer in adapters_of(tuned).items():
             length = layer.magnitude * torch.empty_like(layer.magnitude).uniform_(0.5, 1.5)
             for parameter, name in ((layer.lora_A, "lora_A"), (layer.lora_B.normal_(std=0.1), "lora_B")):
                 getattr(theirs[path], name)["default"].weight.copy_(parameter)
@@ -179,7 +179,7 @@ def test_the_rows_of_a_dora_weight_have_the_lengths_that_are_trained():
 
 def test_dora_trains_one_more_number_a_row(tiny):
     count = {v: sum(p.numel() for p in LoRA(variant=v).apply(tiny).trainable().values()) for v in ("lora", "dora")}
-    rows = sum(layer.base.out_features for layer in adapted_layers(LoRA().apply(tiny)).values())
+    rows = sum(layer.base.out_features for layer in adapters_of(LoRA().apply(tiny)).values())
     assert count["dora"] - count["lora"] == rows
 
 
@@ -190,7 +190,7 @@ def test_dora_trains_one_more_number_a_row(tiny):
 def test_pissa_starts_with_the_factors_of_peft(tiny, ids, rank, alpha):
     tuned = LoRA(variant="pissa", rank=rank, alpha=alpha).apply(tiny)
     _, theirs = with_peft(tiny, rank=rank, alpha=alpha, init_lora_weights="pissa")
-    for path, layer in adapted_layers(tuned).items():
+    for path, layer in adapters_of(tuned).items():
         torch.testing.assert_close(layer.lora_A, theirs[path].lora_A["default"].weight, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(layer.lora_B, theirs[path].lora_B["default"].weight, atol=1e-6, rtol=1e-5)
         assert torch.equal(layer.base.weight, tiny.module.get_submodule(path).weight)  # PEFT's has become the rest
@@ -205,7 +205,7 @@ def test_pissa_equals_that_of_peft_after_the_same_change(tiny, ids, settings):
 
     torch.manual_seed(1)
     with torch.no_grad():
-        for path, layer in adapted_layers(tuned).items():
+        for path, layer in adapters_of(tuned).items():
             for parameter, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
                 change = 0.1 * torch.randn_like(parameter)
                 parameter.add_(change)
@@ -215,7 +215,7 @@ def test_pissa_equals_that_of_peft_after_the_same_change(tiny, ids, settings):
     assert (outputs(tuned.module, ids) - outputs(tiny.module, ids)).abs().max() > 1e-2
     backward(tuned.module, ids)
     backward(twin, ids)
-    for path, layer in adapted_layers(tuned).items():
+    for path, layer in adapters_of(tuned).items():
         for parameter, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
             expected = getattr(theirs[path], name)["default"].weight.grad
             torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)

@@ -5,7 +5,7 @@ from torch import nn
 
 import labkit as lk
 from labkit.methods import LoRA, LoRALinear, QLoRA
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 from labkit.quant.layers import is_4bit
 
 BACKENDS = ["labkit", "bitsandbytes"]
@@ -74,7 +74,7 @@ def test_layers_without_an_adapter_share_their_weights(tiny):
 def test_a_model_with_merged_layers_merges_to_the_same(tiny):
     tuned = trained(tiny, LoRA())
     expected = lk.merge(tuned).module.state_dict()
-    for layer in adapted_layers(tuned).values():
+    for layer in adapters_of(tuned).values():
         layer.merge()
     assert all(torch.equal(t, expected[name]) for name, t in lk.merge(tuned).module.state_dict().items())
 
@@ -91,7 +91,7 @@ def test_an_encoder_keeps_its_head(tiny_encoder, colours):
 def test_a_model_without_adapters_is_refused(tiny, dequantize):
     quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32))
     for model in (tiny, quantized, lk.merge(trained(tiny, LoRA()))):
-        with pytest.raises(lk.LabkitError, match="tiny has no LoRA layers to merge"):
+        with pytest.raises(lk.LabkitError, match="tiny has no adapter to merge"):
             lk.merge(model, dequantize=dequantize)
 
 
@@ -106,7 +106,7 @@ def test_merging_into_4_bits_is_refused(tiny, ids, backend):
         lk.merge(tuned)
     assert "lk.merge(model, dequantize=True)" in caught.value.remedy
     with pytest.raises(lk.LabkitError, match="in 4 bits"):
-        next(iter(adapted_layers(tuned).values())).merge()
+        next(iter(adapters_of(tuned).values())).merge()
     assert torch.equal(outputs(tuned, ids), expected)
 
 

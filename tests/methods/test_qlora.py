@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import labkit as lk
 from labkit.assets.models import Model
 from labkit.methods import LoRA, QLoRA, quantize_model
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 from labkit.quant.bnb import LostGradientWarning, bnb_layers
 from labkit.quant.layers import Quantization, is_4bit
 
@@ -34,7 +34,7 @@ def fill(model):
     """Give the factors B, which start at zero, random numbers."""
     torch.manual_seed(2)
     with torch.no_grad():
-        for layer in adapted_layers(model).values():
+        for layer in adapters_of(model).values():
             layer.lora_B.normal_(std=0.1)
     return model
 
@@ -237,7 +237,7 @@ def test_a_copy_shares_all_that_is_stored(tiny, ids, backend):
     fill(LoRA().apply(copy, inplace=True))
     assert not torch.equal(outputs(copy, ids), expected)
     assert torch.equal(outputs(made, ids), expected)
-    assert not adapted_layers(made)
+    assert not adapters_of(made)
 
 
 def stored(model):
@@ -316,7 +316,7 @@ def test_a_method_with_other_settings_than_the_models_is_refused(tiny, other):
     with pytest.raises(lk.LabkitError, match=r"tiny is stored as .*, and this method asks for"):
         QLoRA(**{**same, **other}).apply(made)
     tuned = QLoRA(**same).apply(made)
-    assert {type(layer.base) for layer in adapted_layers(tuned).values()} == {
+    assert {type(layer.base) for layer in adapters_of(tuned).values()} == {
         type(layer) for layer in made.module.modules() if is_4bit(layer)
     }
 

@@ -17,7 +17,8 @@ def own_registry(monkeypatch):
 
 
 def test_all_methods_are_registered():
-    assert sorted(METHODS.items()) == [("full", FullFineTuning), ("lora", LoRA), ("qlora", QLoRA)]
+    assert set(METHODS) == {"bottleneck", "full", "head", "ia3", "lora", "prefix", "prompt", "qlora"}
+    assert (METHODS["full"], METHODS["lora"], METHODS["qlora"]) == (FullFineTuning, LoRA, QLoRA)
 
 
 def test_a_name_gives_the_method_with_its_defaults():
@@ -45,7 +46,10 @@ def test_settings_survive_the_way_to_json_and_back(method):
 
 
 def test_an_unknown_name_lists_the_valid_ones_and_the_nearest():
-    with pytest.raises(lk.LabkitError, match=r"'lorra'.*\n.*Did you mean 'lora'.*full, lora, qlora"):
+    with pytest.raises(
+        lk.LabkitError,
+        match=r"'lorra'.*\n.*Did you mean 'lora'.*bottleneck, full, head, ia3, lora, prefix, prompt, qlora",
+    ):
         get_method("lorra")
 
 

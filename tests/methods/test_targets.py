@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM
 
 import labkit as lk
 from labkit.methods import FullFineTuning, LoRA, QLoRA, quantize_model
-from labkit.methods.adapter_files import adapted_layers
+from labkit.methods.adapter import adapters_of
 from labkit.methods.targets import find_targets, replace_layer
 
 NAMES = "down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
@@ -94,7 +94,7 @@ def test_no_names_at_all_are_refused(tiny, empty):
 def test_a_bad_name_leaves_the_model_as_it_was(tiny, inplace):
     with pytest.raises(lk.LabkitError, match="No linear layer"):
         LoRA(target_modules=["q_proj", "nope"]).apply(tiny, inplace=inplace)
-    assert not adapted_layers(tiny)
+    assert not adapters_of(tiny)
     assert all(p.requires_grad for p in tiny.parameters())
 
 

@@ -7,8 +7,8 @@ from transformers import AutoConfig
 
 import labkit as lk
 from labkit.assets.blueprints import blueprint_config
-from labkit.planning.configs import find_config, longest_of
-from labkit.planning.search import MOST
+from labkit.assets.context import UNLIMITED, longest_of
+from labkit.planning.configs import find_config
 
 
 @pytest.fixture
@@ -115,4 +115,4 @@ def test_a_model_reads_as_much_as_it_has_positions(kind, tokens):
 
 
 def test_a_model_without_positions_has_no_limit():
-    assert longest_of(AutoConfig.for_model("bloom")) == MOST
+    assert longest_of(AutoConfig.for_model("bloom")) == UNLIMITED

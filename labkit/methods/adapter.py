@@ -1,0 +1,89 @@
+"""What an adapter is: something trained that was put into a model whose own weights are frozen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+
+
+class Adapter(nn.Module, ABC):
+    """Something trained that was put into a model.
+
+    Attributes:
+        of_layer: whether it belongs to one layer, or to the model as a whole.
+    """
+
+    of_layer = True
+
+    @abstractmethod
+    def factors(self) -> dict[str, torch.Tensor]:
+        """Return what was trained, under the names that it has in PEFT's files."""
+
+    @abstractmethod
+    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
+        """Take over what ``factors`` gave."""
+
+
+class MergeableLinear(Adapter):
+    """An adapter around a linear layer that can become part of its weight."""
+
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.original: dict[str, nn.Parameter] = {}  # the base's weights from before a merge
+
+    @abstractmethod
+    def combined(self) -> dict[str, torch.Tensor]:
+        """Return the base's weights that the adapter changes, changed, in float32."""
+
+    @property
+    def frozen(self) -> torch.Tensor:
+        """The base's weight without the adapter, also after a merge."""
+        return self.original.get("weight", self.base.weight)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Make the adapter part of the weights, rounded to their type: the layer costs no more than before."""
+        if not self.original:
+            require_floats(self.base)
+            # Not in place: other models may share the old weights, and ``unmerge`` needs every bit of them.
+            combined = self.combined()
+            self.original = {name: getattr(self.base, name) for name in combined}
+            for name, value in combined.items():
+                setattr(self.base, name, nn.Parameter(value.to(self.original[name].dtype), requires_grad=False))
+
+    def unmerge(self) -> None:
+        """Put the weights from before ``merge`` back."""
+        for name, value in self.original.items():
+            setattr(self.base, name, value)
+        self.original = {}
+
+
+def require_floats(layer: nn.Module) -> None:
+    """Raise a ``LabkitError`` where the weight of ``layer`` is stored in 4 bits."""
+    if not layer.weight.is_floating_point():
+        raise LabkitError(
+            "An update cannot be merged into a weight in 4 bits: the sum would have to be rounded to the 16 levels "
+            "again, and most of a fine update is smaller than half a step between them.",
+            "Use lk.merge(model, dequantize=True), which turns the weights into floats first; they become four to "
+            "eight times as large.",
+        )
+
+
+def adapters_of(model: Model) -> dict[str, Adapter]:
+    """Return the adapters in a model by their path."""
+    return {path: layer for path, layer in model.module.named_modules() if isinstance(layer, Adapter)}
+
+
+def require_no_adapter(model: Model) -> None:
+    """Raise a ``LabkitError`` where ``model`` has an adapter."""
+    if adapters_of(model):
+        raise LabkitError(
+            f"{model.name} has an adapter already.",
+            "Make it part of the weights first, with lk.merge(model), or start from the base model.",
+        )

@@ -1,0 +1,184 @@
+"""Bottleneck adapters as a method of PEFT's, which has none: importing this module registers them.
+
+After ``from labkit.methods.bottleneck_peft import BottleneckConfig``, PEFT's ``get_peft_model``, ``save_pretrained``,
+``from_pretrained``, ``add_adapter``, ``set_adapter`` and ``disable_adapter`` take them as they take LoRA, and a batch
+may name an adapter for each of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from peft import PeftConfig, PeftType
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import register_peft_method
+from torch import nn
+
+from labkit.errors import LabkitError
+from labkit.methods.bottleneck import Bottleneck, adapted, check, insertion_points, width_of
+
+NAME = "BOTTLENECK"
+
+
+def _add_peft_type(name: str) -> None:
+    """Add a member to PEFT's list of methods, which is an enumeration: made, as Python has it, to be closed."""
+    if name not in PeftType.__members__:
+        member = str.__new__(PeftType, name)
+        member._name_ = member._value_ = name
+        PeftType._member_names_.append(name)
+        PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
+        type.__setattr__(PeftType, name, member)
+
+
+_add_peft_type(NAME)
+
+
+@dataclass
+class BottleneckConfig(PeftConfig):
+    """Settings of bottleneck adapters.
+
+    Args:
+        target_modules: a pattern for the paths of modules to adapt, or the ends of their paths; by default
+            ``placement`` decides.
+        bottleneck_size, placement, activation, scale: as in ``labkit.BottleneckAdapters``.
+        modules_to_save: other modules to train and save whole, such as a classifier.
+
+    Raises:
+        LabkitError: a setting that makes no sense.
+    """
+
+    target_modules: str | list[str] | None = None
+    exclude_modules: str | list[str] | None = None
+    bottleneck_size: int = 16
+    placement: str = "houlsby"
+    activation: str = "relu"
+    scale: float = 1.0
+    modules_to_save: list[str] | None = field(default=None)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.peft_type = PeftType(NAME)
+        check(self.bottleneck_size, self.placement, self.activation, self.scale)
+
+
+class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
+    """A layer with bottlenecks of several names, of which those that are active read what passes, in turn."""
+
+    adapter_layer_names = ("bottleneck_adapters",)
+    other_param_names = ()
+
+    def __init__(self, base_layer: nn.Module, parallel: bool):
+        super().__init__()
+        self.base_layer, self.parallel = base_layer, parallel
+        self.bottleneck_adapters = nn.ModuleDict()
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+
+    def add(self, name: str, config: BottleneckConfig, width: int, active: bool) -> None:
+        """Add a bottleneck under a name; it is trainable where it is active."""
+        made = Bottleneck(width, config.bottleneck_size, config.activation, config.scale)
+        self.bottleneck_adapters[name] = made
+        self._move_adapter_to_device_of_base_layer(name)
+        if active:
+            self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+        else:
+            made.requires_grad_(False)
+
+    def forward(self, *inputs: torch.Tensor, adapter_names: list[str] | None = None) -> torch.Tensor:
+        """Return the adapted output; ``adapter_names`` gives each row of a batch the adapter of that name."""
+        if self.disable_adapters:
+            return self.base_layer(*inputs)
+        active = [self.bottleneck_adapters[name] for name in self.active_adapters if name in self.bottleneck_adapters]
+        change = _InTurn(active)
+        if adapter_names is not None:
+            change = _ByRow(self.bottleneck_adapters, adapter_names)
+        return adapted(self.base_layer, change, self.parallel, inputs)
+
+
+class _InTurn:
+    """Several adapters as one: each reads the sum so far."""
+
+    def __init__(self, bottlenecks: list[nn.Module]):
+        self.bottlenecks = bottlenecks
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(x)
+        for bottleneck in self.bottlenecks:
+            total = total + bottleneck(x + total)
+        return total
+
+
+class _ByRow:
+    """Another adapter for each row; "__base__" stands for none."""
+
+    def __init__(self, bottlenecks: nn.ModuleDict, names: list[str]):
+        self.bottlenecks, self.names = bottlenecks, names
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        result = torch.zeros_like(x)
+        for name in sorted(set(self.names) & set(self.bottlenecks)):
+            rows = [row for row, other in enumerate(self.names) if other == name]
+            result[rows] = self.bottlenecks[name](x[rows])
+        return result
+
+
+class BottleneckModel(BaseTuner):
+    """What PEFT wraps a network in."""
+
+    prefix = "bottleneck_"
+    tuner_layer_cls = BottleneckTunerLayer
+
+    @staticmethod
+    def _prepare_adapter_config(peft_config: BottleneckConfig, model_config: dict) -> BottleneckConfig:
+        if peft_config.target_modules is None:
+            peft_config.target_modules = insertion_points(model_config["model_type"], peft_config.placement)
+        return peft_config
+
+    def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_) -> None:
+        parallel = peft_config.placement == "parallel"
+        layer = target if isinstance(target, BottleneckTunerLayer) else BottleneckTunerLayer(target, parallel)
+        if layer.parallel != parallel:
+            raise LabkitError(
+                f"{current_key} has adapters of the other placement already.",
+                "Adapters of one model that share a layer must all be parallel, or none.",
+            )
+        if layer is not target:
+            layer._active_adapter = self.active_adapters
+            self._replace_module(parent, target_name, layer, target)
+        width = width_of(layer.get_base_layer(), self.get_model_config(self.model)["hidden_size"])
+        layer.add(adapter_name, peft_config, width, adapter_name in self.active_adapters)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args, **kwargs) -> Iterator[None]:
+        names = kwargs.pop("adapter_names", None)
+        if names is None:
+            yield
+            return
+        if self.training:
+            raise LabkitError("adapter_names are for inference.", "Call model.eval() first.")
+        if missing := set(names) - set(self.peft_config) - {"__base__"}:
+            raise LabkitError(
+                f"There is no adapter called {', '.join(sorted(missing))}.", f"Known: {', '.join(self.peft_config)}."
+            )
+        layers = [layer for layer in self.modules() if isinstance(layer, BottleneckTunerLayer)]
+        add = lambda module, args, kwargs: (args, kwargs | {"adapter_names": names})  # noqa: E731
+        handles = [layer.register_forward_pre_hook(add, with_kwargs=True) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_merge_allowed(self) -> None:
+        raise LabkitError(
+            "Bottleneck adapters cannot be merged: no weight of a linear layer does what they do.",
+            "Keep them beside the model; unload() removes them.",
+        )
+
+
+register_peft_method(
+    name=NAME.lower(), config_cls=BottleneckConfig, model_cls=BottleneckModel, prefix=BottleneckModel.prefix
+)

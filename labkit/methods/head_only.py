@@ -1,0 +1,43 @@
+"""Head only: the network stays as it is, and its classifier alone is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.methods.adapter import require_no_adapter
+from labkit.methods.registry import Method, register
+
+
+@register
+@dataclass(frozen=True)
+class HeadOnly(Method):
+    """Train an encoder's classifier and nothing else: what every other method has to beat.
+
+    A causal model has no classifier: its head is the table of its words.
+    """
+
+    name: ClassVar[str] = "head"
+    learning_rate: float = 1e-2
+
+    def apply(self, model: Model, *, inplace: bool = False) -> Model:
+        """Return a frozen model over the same weights."""
+        require_no_adapter(model)
+        if model.kind != "encoder":
+            raise LabkitError(
+                f"{model.name} has no classifier of its own to train: it answers in words.",
+                "Use an encoder such as minilm, or another method.",
+            )
+        tuned = model if inplace else model.copy(share_weights=True)
+        tuned.module.requires_grad_(False)
+        return tuned
+
+    def save(self, model: Model, folder: Path) -> None:
+        """Write nothing: a run keeps the head, whatever the method."""
+
+    def load(self, base: Model, folder: Path) -> Model:
+        """Return a frozen model over ``base``'s weights; the run brings the head."""
+        return self.apply(base)

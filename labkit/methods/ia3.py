@@ -1,0 +1,88 @@
+"""IA3: one trained factor for each key, value and inner number of the MLP, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from labkit.assets.models import Model
+from labkit.methods.adapter import MergeableLinear
+from labkit.methods.adapter_method import LayerMethod
+from labkit.methods.places import block_of, in_blocks, matching
+from labkit.methods.registry import register
+
+
+class IA3Linear(MergeableLinear):
+    """y = l ⊙ (Wx + b), or y = W(l ⊙ x) + b with ``of_input`` (Liu et al., 2022, arXiv:2205.05638, section 3.3).
+
+    l starts at ones, so training starts at the unchanged layer. Input (…, in), output (…, out).
+    """
+
+    def __init__(self, base: nn.Module, of_input: bool):
+        super().__init__(base)
+        self.of_input = of_input
+        features = base.in_features if of_input else base.out_features
+        self.ia3_l = nn.Parameter(torch.ones(features, device=base.weight.device))
+        self.train(base.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output with the factors, applied in float32: bfloat16 has no number between 1 and 1.0078."""
+        if self.original:
+            return self.base(x)
+        if self.of_input:
+            return self.base((x * self.ia3_l).to(x.dtype))
+        y = self.base(x)
+        return (y * self.ia3_l).to(y.dtype)
+
+    def combined(self) -> dict[str, torch.Tensor]:
+        """Return the scaled weight, and the scaled bias where there is one and the output is scaled."""
+        if self.of_input:
+            return {"weight": self.frozen.float() * self.ia3_l}
+        combined = {"weight": self.frozen.float() * self.ia3_l[:, None]}
+        if self.base.bias is not None:
+            combined["bias"] = self.original.get("bias", self.base.bias).float() * self.ia3_l
+        return combined
+
+    def factors(self) -> dict[str, torch.Tensor]:
+        """Return the factors in the shape that they have in PEFT's files."""
+        return {"ia3_l": self.ia3_l.view(1, -1) if self.of_input else self.ia3_l.view(-1, 1)}
+
+    @torch.no_grad()
+    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
+        """Take over what ``factors`` gave."""
+        self.ia3_l.copy_(factors["ia3_l"].flatten())
+
+
+@register
+@dataclass(frozen=True)
+class IA3(LayerMethod):
+    """Infused adapter by inhibiting and amplifying inner activations: ``IA3Linear`` around three layers of a block.
+
+    Keys and values are scaled as they come out; the MLP's inner numbers as they go into its last matrix. Where
+    queries, keys and values come out of one matrix, all three are scaled.
+    """
+
+    name: ClassVar[str] = "ia3"
+    learning_rate: float = 1e-2
+
+    def find(self, model: Model) -> dict[str, nn.Module]:
+        """Return the layers whose output or input is scaled."""
+        return matching(model.module, in_blocks(_names(model)))
+
+    def wrap(self, path: str, layer: nn.Module, model: Model) -> IA3Linear:
+        """Return ``layer`` with its factors."""
+        return IA3Linear(layer, of_input=path.endswith("." + _names(model)[-1]))
+
+    def peft_config(self, model: Model) -> dict:
+        """Return the settings as PEFT's ``IA3Config`` has them."""
+        names = _names(model)
+        return {"peft_type": "IA3", "target_modules": in_blocks(names), "feedforward_modules": in_blocks(names[-1:])}
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    """Return the names of the layers, that whose input is scaled last."""
+    block = block_of(model.module.config.model_type)
+    return (*block.keys_values, block.mlp)

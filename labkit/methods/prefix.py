@@ -1,0 +1,110 @@
+"""Prefix tuning: trained keys and values before those of the text, in every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from transformers import DynamicCache, PretrainedConfig
+
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.methods.registry import register
+from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
+
+ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache; a causal model's always do
+
+
+class Prefix(VirtualTokens):
+    """Keys and values of virtual tokens (Li and Liang, 2021, arXiv:2101.00190, section 4).
+
+    They are handed to the model as the cache that generation keeps: as if the tokens had been read before.
+    One trained table, shape (virtual tokens, 2 × layers, heads, head size): keys and values by turns.
+    """
+
+    def __init__(self, count: int, context: int, config: PretrainedConfig, device: torch.device):
+        super().__init__(count, context)
+        self.bidirectional = config.model_type in ENCODERS
+        heads, size = heads_of(config)
+        self.states = nn.Parameter(torch.empty(count, 2 * config.num_hidden_layers, heads, size, device=device))
+        nn.init.normal_(self.states)
+
+    def begin(self, module: nn.Module, inputs: dict) -> None:
+        """Fill the cache with the prefix."""
+        if module.training and _checkpoints(module):
+            raise LabkitError(
+                "Prefix tuning and gradient checkpointing exclude each other: checkpointed layers do without a cache.",
+                "Set gradient_checkpointing=False.",
+            )
+        ids = inputs["input_ids"]
+        cache = inputs.get("past_key_values")
+        if cache is None:
+            cache = inputs["past_key_values"] = DynamicCache()
+        device = ids.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.states.dtype
+        table = self.states.to(dtype).permute(1, 2, 0, 3)  # (2 × layers, heads, tokens, head size)
+        for layer in range(len(table) // 2):
+            keys, values = (table[2 * layer + i].expand(len(ids), -1, -1, -1) for i in (0, 1))
+            cache.update(keys, values, layer)
+        if self.bidirectional and inputs.get("attention_mask") is not None:
+            # An encoder would make a mask as wide as the text. Given with all four dimensions, it is taken as it is.
+            mask = inputs["attention_mask"].bool()
+            inputs["attention_mask"] = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+
+    def factors(self) -> dict[str, torch.Tensor]:
+        """Return the table, one row for each token."""
+        return {"prompt_embeddings": self.states.flatten(1)}
+
+    @torch.no_grad()
+    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
+        """Take over what ``factors`` gave."""
+        self.states.copy_(factors["prompt_embeddings"].view_as(self.states))
+
+
+@register
+@dataclass(frozen=True)
+class PrefixTuning(VirtualTokenMethod):
+    """Train keys and values of virtual tokens, in every layer.
+
+    ``init="random"`` draws from the normal distribution, as PEFT does; keys of such length draw all attention.
+    """
+
+    name: ClassVar[str] = "prefix"
+
+    @torch.no_grad()
+    def make(self, model: Model, context: int) -> Prefix:
+        """Return a prefix; with words, it is what the model itself has in its cache after them."""
+        config = model.module.config
+        if model.kind == "encoder" and config.model_type not in ENCODERS:
+            raise LabkitError(
+                f"The layers of {config.model_type!r} take no keys and values from outside.",
+                f"Use a causal model, or an encoder of the kinds {', '.join(ENCODERS)}; or prompt tuning.",
+            )
+        prefix = Prefix(self.virtual_tokens, context, config, model.device)
+        ids = self.words(model)
+        if ids is not None:
+            cache = DynamicCache()
+            model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
+            states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
+            prefix.states.copy_(torch.stack(states).permute(2, 0, 1, 3))
+        return prefix
+
+    def peft_config(self, model: Model) -> dict:
+        """Return the settings as PEFT's ``PrefixTuningConfig`` has them."""
+        heads, size = heads_of(model.module.config)
+        kind = {"peft_type": "PREFIX_TUNING", "num_attention_heads": heads, "token_dim": heads * size}
+        return super().peft_config(model) | kind
+
+
+def heads_of(config: PretrainedConfig) -> tuple[int, int]:
+    """Return how many heads keys and values have, and how many numbers each."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return getattr(config, "num_key_value_heads", None) or heads, size
+
+
+def _checkpoints(module: nn.Module) -> bool:
+    kinds = ("activation", "gradient")  # renamed in transformers 5.x
+    return any(getattr(module, f"is_{kind}_checkpointing", False) for kind in kinds)

@@ -1,0 +1,73 @@
+"""Prompt tuning: trained word vectors before those of the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from labkit.assets.models import Model
+from labkit.methods.registry import register
+from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
+
+
+class Prompt(VirtualTokens):
+    """Vectors of virtual tokens, shape (virtual tokens, hidden size) (Lester et al., 2021, arXiv:2104.08691)."""
+
+    def __init__(self, count: int, context: int, width: int, device: torch.device):
+        super().__init__(count, context)
+        self.vectors = nn.Parameter(torch.empty(count, width, device=device))
+        nn.init.normal_(self.vectors)
+
+    def begin(self, module: nn.Module, inputs: dict) -> None:
+        """Replace the text's ids by vectors, those of the virtual tokens first."""
+        ids = inputs.pop("input_ids")
+        text = module.get_input_embeddings()(ids)
+        inputs["inputs_embeds"] = torch.cat([self.vectors.expand(len(ids), -1, -1).to(text.dtype), text], dim=1)
+        if (positions := inputs.get("position_ids")) is not None:
+            own = torch.arange(self.count, device=ids.device).expand(len(positions), -1)
+            inputs["position_ids"] = torch.cat([own, positions], dim=1)
+        if (types := inputs.get("token_type_ids")) is not None:
+            inputs["token_type_ids"] = torch.cat([types.new_zeros(len(types), self.count), types], dim=1)
+
+    def after(self, module: nn.Module, args: tuple, inputs: dict, output):
+        """Leave out what the network said at the virtual tokens."""
+        if "inputs_embeds" in inputs:
+            whole = inputs["inputs_embeds"].shape[1]
+            for name in ("last_hidden_state", "logits"):
+                value = output.get(name)
+                if value is not None and value.shape[1] == whole:  # logits_to_keep may have left them out already
+                    output[name] = value[:, self.count :]
+        return output
+
+    def factors(self) -> dict[str, torch.Tensor]:
+        """Return the vectors."""
+        return {"prompt_embeddings": self.vectors}
+
+    @torch.no_grad()
+    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
+        """Take over what ``factors`` gave."""
+        self.vectors.copy_(factors["prompt_embeddings"])
+
+
+@register
+@dataclass(frozen=True)
+class PromptTuning(VirtualTokenMethod):
+    """Train vectors of virtual tokens, before the first layer alone."""
+
+    name: ClassVar[str] = "prompt"
+
+    @torch.no_grad()
+    def make(self, model: Model, context: int) -> Prompt:
+        """Return a prompt; with words, it is their vectors."""
+        prompt = Prompt(self.virtual_tokens, context, model.module.config.hidden_size, model.device)
+        ids = self.words(model)
+        if ids is not None:
+            prompt.vectors.copy_(model.module.get_input_embeddings()(ids)[0])
+        return prompt
+
+    def peft_config(self, model: Model) -> dict:
+        """Return the settings as PEFT's ``PromptTuningConfig`` has them."""
+        return {"peft_type": "PROMPT_TUNING"} | super().peft_config(model)

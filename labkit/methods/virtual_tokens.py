@@ -1,0 +1,133 @@
+"""Virtual tokens: trained numbers that a frozen model reads as if they stood before every text."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from labkit.assets.context import longest_of
+from labkit.assets.models import Model
+from labkit.errors import LabkitError, unknown
+from labkit.methods.adapter import Adapter, require_no_adapter
+from labkit.methods.adapter_method import AdapterMethod
+
+INITS = ("words", "random")
+WORDS = "Read the text and answer with the label that fits it best."
+NAME = "virtual_tokens"  # of the module among the network's
+
+
+class VirtualTokens(Adapter):
+    """What all kinds share: the mask and the positions of a text that has something before it.
+
+    Args:
+        count: how many tokens.
+        context: how many tokens the network can read, these included.
+    """
+
+    of_layer = False
+
+    def __init__(self, count: int, context: int):
+        super().__init__()
+        self.count, self.context = count, context
+
+    def attach(self, module: nn.Module) -> None:
+        """Have ``module`` read the tokens from now on; copies of it will, too."""
+        module.add_module(NAME, self)
+        module.register_forward_pre_hook(self.before, with_kwargs=True)
+        module.register_forward_hook(self.after, with_kwargs=True)
+
+    @abstractmethod
+    def begin(self, module: nn.Module, inputs: dict) -> None:
+        """Change the inputs of a text's first pass so that it reads the tokens."""
+
+    def before(self, module: nn.Module, args: tuple, inputs: dict) -> tuple[tuple, dict]:
+        """Return the network's inputs with the tokens before the text."""
+        inputs = inputs | ({"input_ids": args[0]} if args else {})
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        cache = inputs.get("past_key_values")
+        length = ids.shape[1]
+        if self.count + length > self.context:
+            raise LabkitError(
+                f"{self.count} virtual tokens and a text of {length} are more than the {self.context} that the model "
+                "can read.",
+                f"Shorten the text: max_length={self.context - self.count}, or use fewer virtual tokens.",
+            )
+        if mask is not None:
+            inputs["attention_mask"] = torch.cat([mask.new_ones(len(mask), self.count), mask], dim=1)
+        if inputs.get("position_ids") is not None:
+            inputs["position_ids"] = inputs["position_ids"] + self.count
+        if cache is None or cache.get_seq_length() == 0:  # in generation, later passes find the tokens in the cache
+            self.begin(module, inputs)
+        return (), inputs
+
+    def after(self, module: nn.Module, args: tuple, inputs: dict, output):
+        """Return the network's output for the text alone."""
+        return output
+
+
+@dataclass(frozen=True)
+class VirtualTokenMethod(AdapterMethod):
+    """A method that trains virtual tokens.
+
+    Attributes:
+        virtual_tokens: how many.
+        init: ``"words"`` starts at what the model makes of ``text``, ``"random"`` at random numbers.
+        text: repeated or cut to as many tokens.
+    """
+
+    learning_rate: float = 1e-2
+    virtual_tokens: int = 16
+    init: str = "words"
+    text: str = WORDS
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.virtual_tokens, bool) or not isinstance(self.virtual_tokens, int) or self.virtual_tokens < 1:
+            raise LabkitError(
+                f"virtual_tokens must be a whole number from 1 up, not {self.virtual_tokens!r}.", "Try 16."
+            )
+        if self.init not in INITS:
+            raise unknown("initialization of virtual tokens", str(self.init), INITS)
+        if not self.text.strip():
+            raise LabkitError("text is empty: there are no words to start from.", 'Name some, or set init="random".')
+
+    @abstractmethod
+    def make(self, model: Model, context: int) -> VirtualTokens:
+        """Return new tokens for ``model``."""
+
+    def apply(self, model: Model, *, inplace: bool = False) -> Model:
+        """Return a model with virtual tokens of its own over the same weights."""
+        require_no_adapter(model)
+        context = longest_of(model.module.config)
+        if self.virtual_tokens >= context:
+            raise LabkitError(
+                f"{self.virtual_tokens} virtual tokens leave no room for a text: {model.name} can read {context}.",
+                "Use fewer: 10 to 100 are usual.",
+            )
+        tuned = model if inplace else model.copy(share_weights=True)
+        tokens = self.make(tuned, context).to(model.device)
+        tuned.module.requires_grad_(False)
+        tokens.attach(tuned.module)
+        return tuned
+
+    def peft_config(self, model: Model) -> dict:
+        """Return the settings that PEFT has for all kinds of virtual tokens."""
+        config = model.module.config
+        return {
+            "num_virtual_tokens": self.virtual_tokens,
+            "num_transformer_submodules": 1,
+            "num_attention_heads": config.num_attention_heads,
+            "num_layers": config.num_hidden_layers,
+            "token_dim": config.hidden_size,
+        }
+
+    def words(self, model: Model) -> torch.Tensor | None:
+        """Return the ids of the text, shape (1, virtual_tokens); None where the start is random."""
+        if self.init == "random" or model.device.type == "meta":
+            return None
+        ids = model.tokenizer(self.text, add_special_tokens=False)["input_ids"]
+        times = -(-self.virtual_tokens // len(ids))
+        return torch.tensor([(ids * times)[: self.virtual_tokens]], device=model.device)
