@@ -395,10 +395,8 @@ def test_an_unknown_setting_gets_the_nearest_name(tiny, colours):
 
 
 def test_an_unknown_method_lists_those_there_are(tiny, colours):
-    with pytest.raises(
-        lk.LabkitError,
-        match=r"no method called 'qlorra'.*\n.*'qlora'.*Valid names: bottleneck, full, head, ia3, lora, prefix, prompt, qlora",
-    ):
+    names = "bottleneck, full, head, ia3, lora, prefix, prompt, qlora"
+    with pytest.raises(lk.LabkitError, match=rf"no method called 'qlorra'.*\n.*'qlora'.*Valid names: {names}"):
         lk.finetune(tiny, colours, "qlorra")
 
 
