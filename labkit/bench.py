@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import version
@@ -18,12 +17,12 @@ import torch
 from labkit.assets import cache
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
+from labkit.assets.english import general_english
 from labkit.errors import LabkitError, unknown
-from labkit.evaluation import evaluate, forgetting
-from labkit.experiment import finetune
+from labkit.evaluation import text_loss
+from labkit.measures import measured
 from labkit.methods import get_method
 from labkit.sweeps import SWEEPS
-from labkit.training.loop import TrainingDivergedError
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Point:
         method: settings of a method, its name among them.
         learning_rate, steps, batch_size, seed: as in ``TrainingConfig``.
         train, test: how many examples the task has.
+        held_out: how many of the training examples are tested on in place of the test set and not learned. A search
+            for settings needs them: it would otherwise choose what suits the test set.
     """
 
     model: str
@@ -46,29 +47,20 @@ class Point:
     seed: int
     train: int
     test: int
+    held_out: int = 0
 
     def run(self) -> dict:
         """Train and evaluate; return what was measured, with the versions and the computer."""
         base, task = _model(self.model), _task(self.task, self.train, self.test)
-        began = time.perf_counter()
+        if self.held_out:
+            learned, tested = (task.train.select(rows) for rows in self._split(len(task.train)))
+            task = replace(task, train=learned, test=tested)
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
-        try:
-            run, diverged = finetune(base, task, get_method(self.method), progress=False, **settings), False
-        except TrainingDivergedError as stop:  # a result as well: this rate is too high
-            run, diverged = stop.run, True
-        seconds = time.perf_counter() - began
-        score = evaluate(run.model, task)
-        return {
-            "correct": score.correct,
-            "total": score.total,
-            "diverged": diverged,
-            "trained_parameters": run.trained_parameters,
-            "peak_bytes": run.memory and run.memory.peak,
-            "parameter_bytes": run.memory and run.memory.parameters,
-            "seconds": round(seconds, 2),
-            "loss_rise": round(forgetting(base, run.model).rise, 4) if base.kind == "causal" else None,
-            "made": _circumstances(base),
-        }
+        english = _english(self.model) if base.kind == "causal" else None
+        return measured(base, task, get_method(self.method), settings, english) | {"made": _circumstances(base)}
+
+    def _split(self, total: int) -> tuple[range, range]:
+        return range(total - self.held_out), range(total - self.held_out, total)
 
 
 def points(name: str) -> list[Point]:
@@ -88,23 +80,30 @@ def points(name: str) -> list[Point]:
     return made
 
 
-def bench(name: str, folder: Path | None = None) -> Iterator[tuple[int, int, dict]]:
-    """Run the points of a sweep that are not stored yet, store each at once, and yield (number, of, row)."""
+def bench(name: str, folder: Path | None = None, part: tuple[int, int] = (1, 1)) -> Iterator[tuple[int, int, dict]]:
+    """Run the points of a sweep that are not stored yet, store each at once, and yield (number, of, row).
+
+    Args:
+        name: of the sweep.
+        folder: where the results lie.
+        part: ``(2, 3)`` runs the second third of what is missing, so that three processes can share the work.
+    """
     path = (folder or cache.course_data() / "results") / f"{name}.json"
-    todo, stored = points(name), _rows(path)
-    rows = [row for row in stored if _point(row) in todo]  # others belong to an older sweep
-    done = [_point(row) for row in rows]
-    if len(rows) < len(stored):
-        _store(path, name, rows)
-    for point in todo:
-        if point not in done:
-            rows.append(asdict(point) | point.run())
-            _store(path, name, rows)
-            yield len(rows), len(todo), rows[-1]
+    todo = points(name)
+    done = [_point(row) for row in _store(path, name, todo)]
+    for point in [point for point in todo if point not in done][part[0] - 1 :: part[1]]:
+        row = asdict(point) | point.run()
+        yield len(_store(path, name, todo, row)), len(todo), row
 
 
-def _store(path: Path, name: str, rows: list[dict]) -> None:
-    cache.write_text(path, json.dumps({"command": f"labkit bench {name}", "rows": rows}, indent=1) + "\n")
+def _store(path: Path, name: str, todo: list[Point], *new: dict) -> list[dict]:
+    """Add new rows to the file, leave out those of an older sweep, and return all."""
+    with cache.locked(f"results-{name}"):  # another process may have added a row since
+        stored = _rows(path)
+        rows = [row for row in stored if _point(row) in todo] + list(new)
+        if rows != stored:
+            cache.write_text(path, json.dumps({"command": f"labkit bench {name}", "rows": rows}, indent=1) + "\n")
+    return rows
 
 
 def results(name: str) -> pd.DataFrame:
@@ -131,11 +130,11 @@ def repeat(row: pd.Series | dict) -> dict:
 
 def _point(row: dict) -> Point | None:
     """Return the point of a row; None where the row has not all that a point needs today."""
-    if not row.keys() >= Point.__dataclass_fields__.keys():
+    if not row.keys() >= {field.name for field in fields(Point) if field.default is MISSING}:
         return None
     # pandas hands out numpy's numbers, which are no whole numbers to a TrainingConfig.
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
-    return Point(**{key: plain[key] for key in Point.__dataclass_fields__})
+    return Point(**{field.name: plain[field.name] for field in fields(Point) if field.name in plain})
 
 
 def _rows(path: Path) -> list[dict]:
@@ -153,6 +152,11 @@ def _rows(path: Path) -> list[dict]:
 @lru_cache(maxsize=1)
 def _model(name: str) -> Model:
     return load_model(name)
+
+
+@lru_cache(maxsize=1)
+def _english(name: str) -> float:
+    return text_loss(_model(name), general_english())
 
 
 @lru_cache(maxsize=1)

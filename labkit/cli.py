@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench = commands.add_parser("bench", help="run a comparison whose results the notebooks read")
     bench.add_argument("name", help="which one, such as lora-rate")
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
+    bench.add_argument("--part", default="1/1", help="2/3 runs the second third of what is missing (default: all)")
     _plan_options(commands.add_parser("plan", help="say what a training step will take in memory"))
     options = parser.parse_args(arguments)
     try:
@@ -52,11 +53,18 @@ def _fetch(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from labkit.bench import bench
 
-    for number, total, row in bench(options.name, options.out):
+    for number, total, row in bench(options.name, options.out, _part(options.part)):
         settings = {"rate": row["learning_rate"], "seed": row["seed"], **row["method"]}
         described = " ".join(f"{key}={value}" for key, value in settings.items())
         print(f"{number}/{total}  {row['correct']} of {row['total']}  {described}", flush=True)
     return 0
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise LabkitError(f"--part {text} is no part of a whole.", "Write 1/2 and 2/2 for two processes.")
+    return int(number), int(count)
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:

@@ -1,17 +1,21 @@
 """How good a model is at a task, and what it has forgotten."""
 
 from labkit.evaluation.labels import evaluate, head_for, label_probabilities, zero_shot_head
+from labkit.evaluation.latency import latency_ratio
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
+from labkit.evaluation.vectors import drift
 
 __all__ = [
     "Evaluation",
     "Forgetting",
+    "drift",
     "evaluate",
     "forgetting",
     "head_for",
     "knowledge",
     "label_probabilities",
+    "latency_ratio",
     "perplexity",
     "text_loss",
     "wilson",

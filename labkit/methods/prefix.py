@@ -86,7 +86,8 @@ class PrefixTuning(VirtualTokenMethod):
         ids = self.words(model)
         if ids is not None:
             cache = DynamicCache()
-            model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
+            with model.autocast():
+                model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
             states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
             prefix.states.copy_(torch.stack(states).permute(2, 0, 1, 3))
         return prefix

@@ -1,0 +1,49 @@
+"""How an encoder sees text, and how far fine-tuning moved that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+from labkit.assets.english import general_english
+from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.evaluation.sorting import parts, restore
+from labkit.training.batching import collate, encode_text
+from labkit.training.objectives import sentence_vectors
+
+
+@torch.no_grad()
+def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
+    """Return the cosine similarity of each pair of texts, shape (n·(n−1)/2,)."""
+    examples = encode_text(model, texts, 512)
+    model.module.eval()
+    rows = []
+    for part in parts(examples, 16):
+        with model.autocast():
+            batch = collate(part, model.tokenizer.pad_token_id, model.device)
+            rows.append(F.normalize(sentence_vectors(model, batch).float(), dim=1).cpu())
+    vectors = restore(torch.cat(rows), examples)
+    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)
+    return (vectors @ vectors.T)[first, second]
+
+
+def drift(before: Model, after: Model, texts: Sequence[str] | None = None) -> float:
+    """Return how far fine-tuning moved what an encoder makes of general English: what forgetting is to it.
+
+    An encoder predicts no words, but finds some texts more alike than others. Drift is 1 minus the rank correlation
+    (Spearman, 1904) between the similarities of all pairs of texts before and after: 0 where the order of the pairs
+    is as it was, 1 where nothing is left of it.
+
+    Raises:
+        LabkitError: the model is no encoder, or there are fewer than 3 texts.
+    """
+    if before.kind != "encoder":
+        raise LabkitError(f"{before.name} gives no sentence vectors to compare.", "Use lk.forgetting.")
+    texts = general_english() if texts is None else texts
+    if len(texts) < 3:
+        raise LabkitError(f"{len(texts)} texts have no order of pairs.", "Pass at least 3 different ones.")
+    ranks = [similarities(model, texts).argsort().argsort().double() for model in (before, after)]
+    return 1 - torch.corrcoef(torch.stack(ranks))[0, 1].item()
