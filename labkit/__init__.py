@@ -6,20 +6,27 @@ from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
 from labkit.bench import repeat, results
 from labkit.classroom import check
+from labkit.display.blocks import plot_block
 from labkit.display.comparisons import is_tie, plot_predictions, plot_sweep, spread
 from labkit.display.explorer import QuantizationExplorer
 from labkit.display.grids import plot_grids, relative_error
+from labkit.display.pareto import plot_pareto
 from labkit.display.planner import MemoryPlanner
 from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
 from labkit.doctor import doctor
 from labkit.errors import LabkitError
 from labkit.evaluation import (
+    Difference,
     Evaluation,
     Forgetting,
+    bootstrap_interval,
+    drift,
     evaluate,
     forgetting,
     knowledge,
     label_probabilities,
+    latency_ratio,
+    paired_bootstrap,
     perplexity,
     text_loss,
 )
@@ -53,6 +60,7 @@ __all__ = [
     "KINDS",
     "BottleneckAdapters",
     "Callback",
+    "Difference",
     "Evaluation",
     "Every",
     "Forgetting",
@@ -76,8 +84,10 @@ __all__ = [
     "TrainingConfig",
     "TrainingDivergedError",
     "blueprint",
+    "bootstrap_interval",
     "check",
     "doctor",
+    "drift",
     "evaluate",
     "finetune",
     "forgetting",
@@ -86,17 +96,21 @@ __all__ = [
     "is_tie",
     "knowledge",
     "label_probabilities",
+    "latency_ratio",
     "load_model",
     "load_run",
     "load_task",
     "merge",
+    "paired_bootstrap",
     "perplexity",
     "plan",
     "plot_accuracy",
+    "plot_block",
     "plot_curves",
     "plot_grids",
     "plot_history",
     "plot_memory",
+    "plot_pareto",
     "plot_predictions",
     "plot_sweep",
     "plot_timeline",

@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 
 from labkit.assets import cache
+from labkit.assets.english import general_english
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
-from labkit.assets.english import general_english
 from labkit.errors import LabkitError, unknown
 from labkit.evaluation import text_loss
 from labkit.measures import measured
 from labkit.methods import get_method
-from labkit.sweeps import SWEEPS
+from labkit.sweeps import SHOWDOWN, SWEEPS
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,14 @@ def points(name: str) -> list[Point]:
     """
     if name not in SWEEPS:
         raise unknown("sweep", name, SWEEPS)
-    made = []
-    for setting in SWEEPS[name]():
-        method = get_method(setting["method"]).to_dict()
-        del method["learning_rate"]  # the method's default, which the point's own rate replaces
-        # Through JSON and back, so that a point equals the stored row.
-        made.append(Point(**json.loads(json.dumps(setting | {"method": method}))))
-    return made
+    return [Point(**setting | {"method": _settings(setting["method"])}) for setting in SWEEPS[name]()]
+
+
+def _settings(method: dict) -> dict:
+    """Return all settings of a method, as a stored row has them."""
+    settings = get_method(method).to_dict()
+    del settings["learning_rate"]  # the method's default, which the point's own rate replaces
+    return json.loads(json.dumps(settings))
 
 
 def bench(name: str, folder: Path | None = None, part: tuple[int, int] = (1, 1)) -> Iterator[tuple[int, int, dict]]:
@@ -109,6 +110,9 @@ def _store(path: Path, name: str, todo: list[Point], *new: dict) -> list[dict]:
 def results(name: str) -> pd.DataFrame:
     """Return the stored rows of a sweep, with accuracy and the method's settings as columns.
 
+    The column ``label`` has the name of a method with its settings, such as "LoRA r=4", where the sweep ``methods``
+    has one for it.
+
     Raises:
         LabkitError: no results of that name are stored.
     """
@@ -116,10 +120,12 @@ def results(name: str) -> pd.DataFrame:
     path = folder / f"{name}.json"
     if not path.is_file():
         raise unknown("result", name, [p.stem for p in folder.glob("*.json")], f" `labkit bench {name}` may make it.")
+    labels = {json.dumps(_settings(method)): label for label, method in SHOWDOWN.items()}
     rows = []
     for row in _rows(path):
         settings = {f"method.{key}": value for key, value in row["method"].items()}
-        rows.append({**row, **settings, "accuracy": row["correct"] / row["total"]})
+        label = labels.get(json.dumps(row["method"]), row["method"]["name"])
+        rows.append({**row, **settings, "label": label, "accuracy": row["correct"] / row["total"]})
     return pd.DataFrame(rows).rename(columns={"method.name": "name"})
 
 

@@ -11,17 +11,22 @@ from labkit.classroom.adapters import lora_parameters, merged_weight
 from labkit.classroom.bits import absmax_int8, bits_per_parameter, qlora_bytes, relative_difference
 from labkit.classroom.exercises import exercise, hint, untouched
 from labkit.classroom.memory import extrapolate, peak_of
+from labkit.classroom.methods import adapter_parameters, is_bootstrap_tie, merged_ia3, pareto_front
 
 __all__ = [
     "absmax_int8",
     "adamw_bytes",
+    "adapter_parameters",
     "bits_per_parameter",
     "completion_targets",
     "examples_seen",
     "extrapolate",
     "hint",
+    "is_bootstrap_tie",
     "lora_parameters",
+    "merged_ia3",
     "merged_weight",
+    "pareto_front",
     "peak_of",
     "qlora_bytes",
     "relative_difference",

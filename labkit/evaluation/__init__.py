@@ -3,12 +3,15 @@
 from labkit.evaluation.labels import evaluate, head_for, label_probabilities, zero_shot_head
 from labkit.evaluation.latency import latency_ratio
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
+from labkit.evaluation.significance import Difference, bootstrap_interval, paired_bootstrap
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
 from labkit.evaluation.vectors import drift
 
 __all__ = [
+    "Difference",
     "Evaluation",
     "Forgetting",
+    "bootstrap_interval",
     "drift",
     "evaluate",
     "forgetting",
@@ -16,6 +19,7 @@ __all__ = [
     "knowledge",
     "label_probabilities",
     "latency_ratio",
+    "paired_bootstrap",
     "perplexity",
     "text_loss",
     "wilson",
