@@ -84,39 +84,60 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 def _plan(options: argparse.Namespace) -> int:
     import json
 
+    from labkit.planning import plan
+
+    settings = {
+        "batch_size": options.batch,
+        "length": options.length,
+        "learned": options.learned,
+        "precision": options.precision,
+        "gradient_checkpointing": options.checkpointing,
+        "gpu": options.gpu,
+    }
+    if options.method == "all":
+        return _plan_all(options, settings)
+    made = plan(options.model, options.method, **settings)
+    if options.json:
+        print(json.dumps(_as_dict(made, options.gpu), indent=1))
+        return 0
+    print(made)
+    if options.gpu:
+        largest = _largest(made)
+        print(f"largest batch of {options.length} tokens: {largest['largest_batch']}")
+        print(f"longest text in a batch of {options.batch}: {largest['largest_length']} tokens")
+    return 0
+
+
+def _plan_all(options: argparse.Namespace, settings: dict) -> int:
+    import json
+
     from labkit.methods.registry import METHODS
     from labkit.planning import plan
     from labkit.planning.sizes import readable
 
-    chosen = list(METHODS) if options.method == "all" else [options.method]
-    plans = [
-        plan(
-            options.model,
-            method,
-            batch_size=options.batch,
-            length=options.length,
-            learned=options.learned,
-            precision=options.precision,
-            gradient_checkpointing=options.checkpointing,
-            gpu=options.gpu,
-        )
-        for method in chosen
-    ]
+    plans, refused = {}, {}
+    for method in METHODS:
+        try:
+            plans[method] = plan(options.model, method, **settings)
+        except LabkitError as problem:  # a method may not suit the model or the settings; the others do
+            refused[method] = problem
+    if not plans:
+        raise next(iter(refused.values()))
     if options.json:
-        dicts = [made.to_dict() | (_largest(made) if options.gpu else {}) for made in plans]
-        print(json.dumps(dicts if options.method == "all" else dicts[0], indent=1))
-    elif options.method == "all":
-        print(f"{plans[0].heading}\n{'method':<12}{'tensors':>12}{'needed':>12}" + f"{'fits':>8}" * bool(options.gpu))
-        for made in plans:
-            fits = f"{'yes' if made.fits else 'no':>8}" if options.gpu else ""
-            print(f"{made.method.name:<12}{readable(made.peak):>12}{readable(made.total):>12}{fits}")
-    else:
-        print(plans[0])
-        if options.gpu:
-            largest = _largest(plans[0])
-            print(f"largest batch of {options.length} tokens: {largest['largest_batch']}")
-            print(f"longest text in a batch of {options.batch}: {largest['largest_length']} tokens")
+        print(json.dumps([_as_dict(made, options.gpu) for made in plans.values()], indent=1))
+        return 0
+    heading = next(iter(plans.values())).heading
+    print(f"{heading}\n{'method':<12}{'tensors':>12}{'needed':>12}" + f"{'fits':>8}" * bool(options.gpu))
+    for method, made in plans.items():
+        fits = f"{'yes' if made.fits else 'no':>8}" if options.gpu else ""
+        print(f"{method:<12}{readable(made.peak):>12}{readable(made.total):>12}{fits}")
+    for method, problem in refused.items():
+        print(f"{method:<12}not possible: {str(problem).splitlines()[0]}")
     return 0
+
+
+def _as_dict(made: Plan, gpu: str | None) -> dict:
+    return made.to_dict() | (_largest(made) if gpu else {})
 
 
 def _largest(made: Plan) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,11 +42,16 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what is to be added to the residual stream, in the type of x."""
-        inner = x if torch.is_autocast_enabled(x.device.type) else x.to(self.down.weight.dtype)
-        return (self.up(self.activation(self.down(inner))) * self.scale).to(x.dtype)
+        return through(x, self.down, self.activation, self.up, self.scale)
 
 
-def adapted(base: nn.Module, f: nn.Module, parallel: bool, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def through(x: torch.Tensor, down: nn.Module, activation: nn.Module, up: nn.Module, scale: float) -> torch.Tensor:
+    """Return s·U σ(Dx), biases included, in the type of x, whatever that of the weights is."""
+    inner = x if torch.is_autocast_enabled(x.device.type) else x.to(down.weight.dtype)
+    return (up(activation(down(inner))) * scale).to(x.dtype)
+
+
+def adapted(base: nn.Module, f: Callable, parallel: bool, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Return a layer's output with that of an adapter.
 
     In sequence, the adapter reads the layer's output h: h + f(h). In parallel (He et al., 2022, arXiv:2110.04366,
@@ -74,11 +79,11 @@ class BottleneckLayer(Adapter):
 
     def factors(self) -> dict[str, torch.Tensor]:
         """Return the weights under the names that they have in ``bottleneck_peft``."""
-        return {f"bottleneck_adapters.{name}": value for name, value in self.bottleneck.state_dict().items()}
+        return {f"bottleneck_{name}": value for name, value in self.bottleneck.state_dict().items()}
 
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
         """Take over what ``factors`` gave."""
-        self.bottleneck.load_state_dict({name.split(".", 1)[1]: value for name, value in factors.items()})
+        self.bottleneck.load_state_dict({name.removeprefix("bottleneck_"): value for name, value in factors.items()})
 
 
 @register

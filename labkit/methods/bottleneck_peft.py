@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from peft import PeftConfig, PeftType
@@ -18,7 +19,15 @@ from peft.utils import register_peft_method
 from torch import nn
 
 from labkit.errors import LabkitError
-from labkit.methods.bottleneck import Bottleneck, adapted, check, insertion_points, width_of
+from labkit.methods.bottleneck import (
+    ACTIVATIONS,
+    Bottleneck,
+    adapted,
+    check,
+    insertion_points,
+    through,
+    width_of,
+)
 
 NAME = "BOTTLENECK"
 
@@ -65,22 +74,27 @@ class BottleneckConfig(PeftConfig):
 
 
 class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
-    """A layer with bottlenecks of several names, of which those that are active read what passes, in turn."""
+    """A layer with bottlenecks of several names, of which those that are active read what passes, in turn.
 
-    adapter_layer_names = ("bottleneck_adapters",)
+    PEFT finds an adapter's name in its files at the last place but one: ``bottleneck_down.<name>.weight``.
+    """
+
+    adapter_layer_names = ("bottleneck_down", "bottleneck_up")
     other_param_names = ()
 
     def __init__(self, base_layer: nn.Module, parallel: bool):
         super().__init__()
         self.base_layer, self.parallel = base_layer, parallel
-        self.bottleneck_adapters = nn.ModuleDict()
+        self.bottleneck_down, self.bottleneck_up = nn.ModuleDict(), nn.ModuleDict()
+        self.configs: dict[str, BottleneckConfig] = {}
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
 
     def add(self, name: str, config: BottleneckConfig, width: int, active: bool) -> None:
         """Add a bottleneck under a name; it is trainable where it is active."""
         made = Bottleneck(width, config.bottleneck_size, config.activation, config.scale)
-        self.bottleneck_adapters[name] = made
+        self.bottleneck_down[name], self.bottleneck_up[name] = made.down, made.up
+        self.configs[name] = config
         self._move_adapter_to_device_of_base_layer(name)
         if active:
             self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
@@ -91,37 +105,26 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
         """Return the adapted output; ``adapter_names`` gives each row of a batch the adapter of that name."""
         if self.disable_adapters:
             return self.base_layer(*inputs)
-        active = [self.bottleneck_adapters[name] for name in self.active_adapters if name in self.bottleneck_adapters]
-        change = _InTurn(active)
-        if adapter_names is not None:
-            change = _ByRow(self.bottleneck_adapters, adapter_names)
-        return adapted(self.base_layer, change, self.parallel, inputs)
+        if adapter_names is None:
+            return adapted(self.base_layer, self._in_turn, self.parallel, inputs)
+        return adapted(self.base_layer, partial(self._by_row, names=adapter_names), self.parallel, inputs)
 
+    def _through(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        activation = ACTIVATIONS[self.configs[name].activation]()
+        return through(x, self.bottleneck_down[name], activation, self.bottleneck_up[name], self.configs[name].scale)
 
-class _InTurn:
-    """Several adapters as one: each reads the sum so far."""
-
-    def __init__(self, bottlenecks: list[nn.Module]):
-        self.bottlenecks = bottlenecks
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def _in_turn(self, x: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(x)
-        for bottleneck in self.bottlenecks:
-            total = total + bottleneck(x + total)
+        for name in self.active_adapters:
+            if name in self.bottleneck_down:
+                total = total + self._through(x + total, name)
         return total
 
-
-class _ByRow:
-    """Another adapter for each row; "__base__" stands for none."""
-
-    def __init__(self, bottlenecks: nn.ModuleDict, names: list[str]):
-        self.bottlenecks, self.names = bottlenecks, names
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def _by_row(self, x: torch.Tensor, names: list[str]) -> torch.Tensor:
         result = torch.zeros_like(x)
-        for name in sorted(set(self.names) & set(self.bottlenecks)):
-            rows = [row for row, other in enumerate(self.names) if other == name]
-            result[rows] = self.bottlenecks[name](x[rows])
+        for name in sorted(set(names) & set(self.bottleneck_down)):  # "__base__" stands for none
+            rows = [row for row, other in enumerate(names) if other == name]
+            result[rows] = self._through(x[rows], name)
         return result
 
 
