@@ -82,8 +82,7 @@ def adapters_of(model: Model) -> dict[str, Adapter]:
 
 def require_no_adapter(model: Model) -> None:
     """Raise a ``LabkitError`` where ``model`` has an adapter."""
-    if adapters_of(model):
-        raise LabkitError(
-            f"{model.name} has an adapter already.",
-            "Make it part of the weights first, with lk.merge(model), or start from the base model.",
-        )
+    if found := adapters_of(model).values():
+        merge = "Make it part of the weights first, with lk.merge(model), or start from the base model."
+        mergeable = all(isinstance(adapter, MergeableLinear) for adapter in found)
+        raise LabkitError(f"{model.name} has an adapter already.", merge if mergeable else "Start from the base model.")

@@ -51,15 +51,23 @@ def through(x: torch.Tensor, down: nn.Module, activation: nn.Module, up: nn.Modu
     return (up(activation(down(inner))) * scale).to(x.dtype)
 
 
-def adapted(base: nn.Module, f: Callable, parallel: bool, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def adapted(
+    base: nn.Module, f: Callable, parallel: bool, inputs: tuple[torch.Tensor, ...], named: dict
+) -> torch.Tensor:
     """Return a layer's output with that of an adapter.
 
     In sequence, the adapter reads the layer's output h: h + f(h). In parallel (He et al., 2022, arXiv:2110.04366,
     section 3.3), it reads the MLP's input x, which is the layer's last: MLP(x) + f(x). BERT's last layer gets the
     residual stream x beside its input and adds the two itself; there the same is done with x + f(x) for x.
+    ``named`` are the layer's inputs that have names, where it has any.
     """
     if not parallel:
-        h = base(*inputs)
+        h = base(*inputs, **named)
+        if not isinstance(h, torch.Tensor):
+            raise LabkitError(
+                f"A {type(base).__name__} returns several things, behind which no adapter can stand.",
+                "Name a module in target_modules that returns one tensor, such as a linear layer.",
+            )
         return h + f(h)
     *others, x = inputs
     return base(*others, x + f(x)) if others else base(x) + f(x)
@@ -73,9 +81,9 @@ class BottleneckLayer(Adapter):
         self.base, self.bottleneck, self.parallel = base.requires_grad_(False), bottleneck, parallel
         self.train(base.training)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor, **named) -> torch.Tensor:
         """Return the adapted output; inputs and output are the layer's own."""
-        return adapted(self.base, self.bottleneck, self.parallel, inputs)
+        return adapted(self.base, self.bottleneck, self.parallel, inputs, named)
 
     def factors(self) -> dict[str, torch.Tensor]:
         """Return the weights under the names that they have in ``bottleneck_peft``."""
@@ -117,7 +125,14 @@ class BottleneckAdapters(LayerMethod):
         """Return the modules that get an adapter."""
         if self.target_modules != "auto":
             require_names(model.module, as_list(self.target_modules))
-        return matching(model.module, self._pattern(model))
+        found = matching(model.module, self._pattern(model))
+        for path, layer in found.items():
+            if outer := [other for other in found if path.startswith(f"{other}.")]:
+                raise LabkitError(f"{path} lies inside {outer[0]}, and both are to be adapted.", "Name one of them.")
+            sides = {getattr(layer, "in_features", None), getattr(layer, "out_features", None)}
+            if self.placement == "parallel" and len(sides) > 1:
+                raise LabkitError(f"{path} is not as wide at its input as at its output.", "Name another module.")
+        return found
 
     def wrap(self, path: str, layer: nn.Module, model: Model) -> BottleneckLayer:
         """Return ``layer`` with its adapter."""

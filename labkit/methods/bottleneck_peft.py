@@ -7,6 +7,7 @@ may name an adapter for each of its rows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import torch
 from peft import PeftConfig, PeftType
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import register_peft_method
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from labkit.errors import LabkitError
@@ -92,22 +94,23 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
 
     def add(self, name: str, config: BottleneckConfig, width: int, active: bool) -> None:
         """Add a bottleneck under a name; it is trainable where it is active."""
-        made = Bottleneck(width, config.bottleneck_size, config.activation, config.scale)
+        tensor = next(itertools.chain(self.base_layer.parameters(), self.base_layer.buffers()), None)
+        device = None if tensor is None else tensor.device
+        made = Bottleneck(width, config.bottleneck_size, config.activation, config.scale, device)
         self.bottleneck_down[name], self.bottleneck_up[name] = made.down, made.up
         self.configs[name] = config
-        self._move_adapter_to_device_of_base_layer(name)
         if active:
             self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
         else:
             made.requires_grad_(False)
 
-    def forward(self, *inputs: torch.Tensor, adapter_names: list[str] | None = None) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor, adapter_names: list[str] | None = None, **named) -> torch.Tensor:
         """Return the adapted output; ``adapter_names`` gives each row of a batch the adapter of that name."""
         if self.disable_adapters:
-            return self.base_layer(*inputs)
+            return self.base_layer(*inputs, **named)
         if adapter_names is None:
-            return adapted(self.base_layer, self._in_turn, self.parallel, inputs)
-        return adapted(self.base_layer, partial(self._by_row, names=adapter_names), self.parallel, inputs)
+            return adapted(self.base_layer, self._in_turn, self.parallel, inputs, named)
+        return adapted(self.base_layer, partial(self._by_row, names=adapter_names), self.parallel, inputs, named)
 
     def _through(self, x: torch.Tensor, name: str) -> torch.Tensor:
         activation = ACTIVATIONS[self.configs[name].activation]()
@@ -121,6 +124,10 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
         return total
 
     def _by_row(self, x: torch.Tensor, names: list[str]) -> torch.Tensor:
+        times, rest = divmod(len(x), len(names) or len(x) + 1)
+        if rest:
+            raise LabkitError(f"adapter_names has {len(names)} names for {len(x)} rows.", "Name one for each row.")
+        names = [name for name in names for _ in range(times)]  # OPT's MLP sees all tokens of a batch as rows
         result = torch.zeros_like(x)
         for name in sorted(set(names) & set(self.bottleneck_down)):  # "__base__" stands for none
             rows = [row for row, other in enumerate(names) if other == name]
@@ -134,6 +141,18 @@ class BottleneckModel(BaseTuner):
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckTunerLayer
 
+    def _replace_module(self, parent, child_name, new_module, child) -> None:
+        setattr(parent, child_name, new_module)  # PEFT's own looks for a weight, which an MLP has not
+
+    def _check_new_adapter_config(self, config: BottleneckConfig) -> None:
+        super()._check_new_adapter_config(config)
+        if len({other.placement == "parallel" for other in self.peft_config.values()}) > 1:
+            raise LabkitError(
+                "Adapters beside a layer (parallel) and behind one cannot share a model: one would be put inside the "
+                "other, and saved under names that no model has.",
+                "Use two models, or one placement.",
+            )
+
     @staticmethod
     def _prepare_adapter_config(peft_config: BottleneckConfig, model_config: dict) -> BottleneckConfig:
         if peft_config.target_modules is None:
@@ -143,15 +162,10 @@ class BottleneckModel(BaseTuner):
     def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_) -> None:
         parallel = peft_config.placement == "parallel"
         layer = target if isinstance(target, BottleneckTunerLayer) else BottleneckTunerLayer(target, parallel)
-        if layer.parallel != parallel:
-            raise LabkitError(
-                f"{current_key} has adapters of the other placement already.",
-                "Adapters of one model that share a layer must all be parallel, or none.",
-            )
         if layer is not target:
             layer._active_adapter = self.active_adapters
             self._replace_module(parent, target_name, layer, target)
-        width = width_of(layer.get_base_layer(), self.get_model_config(self.model)["hidden_size"])
+        width = width_of(layer.get_base_layer(), getattr(getattr(self.model, "config", None), "hidden_size", None))
         layer.add(adapter_name, peft_config, width, adapter_name in self.active_adapters)
 
     @contextmanager
@@ -166,7 +180,10 @@ class BottleneckModel(BaseTuner):
             raise LabkitError(
                 f"There is no adapter called {', '.join(sorted(missing))}.", f"Known: {', '.join(self.peft_config)}."
             )
-        layers = [layer for layer in self.modules() if isinstance(layer, BottleneckTunerLayer)]
+        names = [name for name in names for _ in range(kwargs.get("num_beams") or 1)]
+        layers = [
+            layer for layer in self.modules() if isinstance(layer, BottleneckTunerLayer | AuxiliaryTrainingWrapper)
+        ]
         add = lambda module, args, kwargs: (args, kwargs | {"adapter_names": names})  # noqa: E731
         handles = [layer.register_forward_pre_hook(add, with_kwargs=True) for layer in layers]
         try:

@@ -84,5 +84,7 @@ class IA3(LayerMethod):
 
 def _names(model: Model) -> tuple[str, ...]:
     """Return the names of the layers, that whose input is scaled last."""
-    block = block_of(model.module.config.model_type)
+    architecture = model.module.config.model_type
+    remedy = f"Name its parts yourself: labkit.methods.places.BLOCKS[{architecture!r}] = Block(…), or use LoRA."
+    block = block_of(architecture, remedy)
     return (*block.keys_values, block.mlp)

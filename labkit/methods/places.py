@@ -44,8 +44,12 @@ BLOCKS = {
 }
 
 
-def block_of(architecture: str) -> Block:
+def block_of(architecture: str, remedy: str = "") -> Block:
     """Return the names of an architecture's parts.
+
+    Args:
+        architecture: as the model's configuration names it.
+        remedy: what the error tells the user to do.
 
     Raises:
         LabkitError: they are not known.
@@ -54,7 +58,7 @@ def block_of(architecture: str) -> Block:
         raise LabkitError(
             f"It is not known where in a block of {architecture!r} to insert an adapter. "
             f"Known architectures: {', '.join(BLOCKS)}.",
-            'Name the layers yourself: target_modules=("…",), as print(model.module) shows them.',
+            remedy or 'Name the layers yourself: target_modules=("…",), as print(model.module) shows them.',
         )
     return BLOCKS[architecture]
 

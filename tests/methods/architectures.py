@@ -1,0 +1,42 @@
+"""A small model with random weights of every architecture whose parts the methods know, and of one more."""
+
+from functools import cache
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from labkit.assets.models import Model
+from labkit.methods.places import BLOCKS
+
+KNOWN = list(BLOCKS)
+UNKNOWN = "gpt2"
+ENCODERS = ("bert", "distilbert", "roberta")
+NAMED_OTHERWISE = {
+    "distilbert": {"hidden_dim": 64},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.2},
+    "qwen3": {"head_dim": 8},
+}
+
+
+@cache
+def small(name):
+    """Two blocks of width 32 whose MLP is 64 wide inside; tests must not change it."""
+    sizes = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.2,  # ten times what is usual: a block of so few numbers would hardly change its input
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
+    if name in ("llama", "mistral", "phi3", "qwen2", "qwen3"):
+        sizes["num_key_value_heads"] = 2
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(name, **sizes, **NAMED_OTHERWISE.get(name, {}))
+    kind = "encoder" if name in ENCODERS else "causal"
+    auto = AutoModel if kind == "encoder" else AutoModelForCausalLM
+    return Model(name, auto.from_config(config).eval(), None, kind, torch.float32)
