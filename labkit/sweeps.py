@@ -28,13 +28,38 @@ SHOWDOWN = {
     "prompt, random": {"name": "prompt", "init": "random"},
     "head": {"name": "head"},
 }
-MIDDLE, HIGH = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # a half power of ten apart
 SEARCHED = {
-    "full": (3e-5, 1e-4, 3e-4, 1e-3),
-    **dict.fromkeys(("LoRA r=4", "LoRA r=16", "LoRA r=64", "DoRA r=16", "QLoRA r=16", "Houlsby", "Pfeiffer"), MIDDLE),
-    **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), HIGH),
+    "full": GRID[:4],
+    **dict.fromkeys(("LoRA r=4", "LoRA r=16", "DoRA r=16", "QLoRA r=16", "Houlsby", "Pfeiffer"), GRID[2:7]),
+    "LoRA r=64": GRID[1:7],
+    **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), GRID[3:]),
 }
-RATES: dict[str, dict[str, float]] = {"minilm": {}, "smollm2-135m": {}}  # the best of the searches
+# The best rates of the searches `method-rates` and `method-rates-smollm2`.
+RATES = {
+    "minilm": {
+        "full": 1e-4,
+        "LoRA r=4": 3e-3,
+        "LoRA r=16": 1e-3,
+        "LoRA r=64": 3e-4,
+        "DoRA r=16": 1e-3,
+        "QLoRA r=16": 1e-3,
+        "Houlsby": 1e-2,
+        "Pfeiffer": 1e-2,
+        "IA3": 3e-2,
+        "prefix": 1e-1,
+        "prompt": 1e-1,
+        "head": 3e-2,
+    },
+    "smollm2-135m": {},
+}
+# The same for all methods. A license is four times as long as a finding, so the larger model reads fewer of them.
+BUDGETS = {
+    ("minilm", "triage"): MINILM | {"batch_size": 8},
+    ("minilm", "licenses"): MINILM | {"batch_size": 8, "task": "licenses"},
+    ("smollm2-135m", "triage"): SMOLLM2 | {"batch_size": 8},
+    ("smollm2-135m", "licenses"): SMOLLM2 | {"batch_size": 8, "task": "licenses", "steps": 30, "test": 150},
+}
 
 
 def lora_rate() -> Iterator[dict]:
@@ -77,23 +102,26 @@ def qlora() -> Iterator[dict]:
 
 def method_rates() -> Iterator[dict]:
     """Learning rates for every method, tested on what was held out of the training examples of one task."""
-    for name, method in SHOWDOWN.items():
-        for rate in SEARCHED[name]:
-            yield from _seeds(MINILM | {"batch_size": 8, "held_out": 500}, method, rate, seeds=(0, 1))
+    for name, rates in SEARCHED.items():
+        for rate in rates:
+            yield from _seeds(BUDGETS["minilm", "triage"] | {"held_out": 500}, SHOWDOWN[name], rate, seeds=(0, 1))
+
+
+def method_rates_smollm2() -> Iterator[dict]:
+    """The best of these rates, a third of it and a tenth of it, on the larger model."""
+    for name, best in RATES["minilm"].items():
+        if name != "head":  # which a causal model has not
+            for rate in GRID[max(0, GRID.index(best) - 2) :][:3]:
+                yield from _seeds(
+                    BUDGETS["smollm2-135m", "triage"] | {"held_out": 200}, SHOWDOWN[name], rate, seeds=(0,)
+                )
 
 
 def methods() -> Iterator[dict]:
     """Every method at its own best rate: two models, two tasks."""
-    for task in ("triage", "licenses"):
-        for name, method in SHOWDOWN.items():
-            if name in RATES["minilm"]:
-                yield from _seeds(
-                    MINILM | {"batch_size": 8, "task": task}, method, RATES["minilm"][name], seeds=range(5)
-                )
-    for task in ("triage", "licenses"):
-        for name, method in SHOWDOWN.items():
-            if name in RATES["smollm2-135m"]:
-                yield from _seeds(SMOLLM2 | {"batch_size": 8, "task": task}, method, RATES["smollm2-135m"][name])
+    for (model, _), budget in BUDGETS.items():
+        for name, rate in RATES[model].items():
+            yield from _seeds(budget, SHOWDOWN[name], rate, seeds=range(5) if model == "minilm" else SEEDS)
 
 
 def _seeds(setting: dict, method: dict, learning_rate: float, seeds: Sequence[int] = SEEDS) -> Iterator[dict]:
@@ -108,5 +136,6 @@ SWEEPS: dict[str, Callable[[], Iterator[dict]]] = {
     "lora-targets": lora_targets,
     "qlora": qlora,
     "method-rates": method_rates,
+    "method-rates-smollm2": method_rates_smollm2,
     "methods": methods,
 }
