@@ -49,7 +49,7 @@ RATES = {
         "IA3": 3e-2,
         "prefix": 1e-1,
         "prompt": 1e-1,
-        "head": 3e-2,
+        "head": 1e-1,
     },
     "smollm2-135m": {},
 }
