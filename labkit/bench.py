@@ -87,12 +87,12 @@ def bench(name: str, folder: Path | None = None, part: tuple[int, int] = (1, 1))
     Args:
         name: of the sweep.
         folder: where the results lie.
-        part: ``(2, 3)`` runs the second third of what is missing, so that three processes can share the work.
+        part: ``(2, 3)`` keeps to the second of three shares, so that three processes can work side by side.
     """
     path = (folder or cache.course_data() / "results") / f"{name}.json"
     todo = points(name)
     done = [_point(row) for row in _store(path, name, todo)]
-    for point in [point for point in todo if point not in done][part[0] - 1 :: part[1]]:
+    for point in [point for point in todo[part[0] - 1 :: part[1]] if point not in done]:
         row = asdict(point) | point.run()
         yield len(_store(path, name, todo, row)), len(todo), row
 

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench = commands.add_parser("bench", help="run a comparison whose results the notebooks read")
     bench.add_argument("name", help="which one, such as lora-rate")
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
-    bench.add_argument("--part", default="1/1", help="2/3 runs the second third of what is missing (default: all)")
+    bench.add_argument("--part", default="1/1", help="2/3 keeps to the second of three shares (default: all)")
     _plan_options(commands.add_parser("plan", help="say what a training step will take in memory"))
     options = parser.parse_args(arguments)
     try:

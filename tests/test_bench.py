@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import threading
+import time
 from dataclasses import asdict, fields
 from datetime import date
 
@@ -17,6 +19,7 @@ LORA = {"name": "lora", "rank": 2, "target_modules": ("q_proj",)}
 QUERY = {"name": "lora", "rank": 2, "target_modules": ("query",)}
 STORED = sorted((cache.course_data() / "results").glob("*.json"))
 PARTS = [field.name for field in fields(bench.Point)]
+TIMES = ("seconds", "tokens_per_second", "latency", "merged_latency")
 
 
 def setting(seed, method=LORA, rate=0.01):
@@ -65,7 +68,7 @@ def rows(folder):
 
 
 def parts(row):
-    return {part: row[part] for part in PARTS}
+    return {part: ({"held_out": 0} | row)[part] for part in PARTS}
 
 
 def run_all():
@@ -85,7 +88,7 @@ def test_a_row_holds_the_point_and_what_was_measured(sweep, ran, folder):
     run_all()
     method = {"rank": 2, "target_modules": ["q_proj"], "alpha": 16, "dropout": 0.0, "rslora": False, "variant": "lora"}
     measured = {"correct": 9, "total": 12, "loss_rise": None, "made": {"place": "Zürich"}}
-    assert rows(folder)[3] == {**setting(3), "method": {"name": "lora", **method}, **measured}
+    assert rows(folder)[3] == {**setting(3), "held_out": 0, "method": {"name": "lora", **method}, **measured}
 
 
 def test_the_file_says_which_command_made_it(sweep, ran, folder):
@@ -132,6 +135,53 @@ def test_another_folder_may_hold_the_results(sweep, ran, folder, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_parts_share_the_work(sweep, ran, tmp_path, count):
+    for number in range(1, count + 1):
+        before = len(ran)
+        list(bench.bench("tiny", tmp_path / str(number), (number, count)))
+        assert len(ran) - before in (4 // count, 4 // count + 1)
+    assert sorted(ran) == [0, 1, 2, 3]
+
+
+def test_what_another_part_adds_during_a_run_is_kept(sweep, monkeypatch, folder):
+    def run(point):
+        if point.seed == 0:
+            list(bench.bench("tiny", part=(2, 2)))
+        return {"correct": 1, "total": 2}
+
+    monkeypatch.setattr(bench.Point, "run", run)
+    assert [number for number, _, _ in bench.bench("tiny", part=(1, 2))] == [3, 4]
+    assert [row["seed"] for row in rows(folder)] == [1, 3, 0, 2]
+
+
+def test_parts_that_store_at_the_same_time_lose_no_row(sweep, ran, monkeypatch, folder):
+    def write(path, text):
+        time.sleep(0.02)
+        original(path, text)
+
+    original = cache.write_text
+    monkeypatch.setattr(cache, "write_text", write)
+    started = threading.Barrier(2)
+    monkeypatch.setattr(bench.Point, "run", lambda point: started.wait(5) and {} or {"correct": 1, "total": 2})
+    threads = [threading.Thread(target=list, args=[bench.bench("tiny", part=(number, 2))]) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(row["seed"] for row in rows(folder)) == [0, 1, 2, 3]
+
+
+# Fails: a part is a share of what is missing when it begins. Once the first part has stored a row, the second one takes
+# other points than those that the first one leaves out; an interrupted part that is begun again alone does, too.
+def test_a_part_that_begins_later_runs_what_the_other_leaves_out(sweep, ran, folder):
+    first = bench.bench("tiny", part=(1, 2))
+    next(first)
+    list(bench.bench("tiny", part=(2, 2)))
+    list(first)
+    assert sorted(ran) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "now",
     [
@@ -157,7 +207,11 @@ def test_rows_of_an_older_sweep_are_dropped_and_the_others_kept(sweep, ran, fold
     "content",
     [b"", b'{"rows": [', b"[]", b"null", b"{}", b"\xff\xfe", b'{"rows": 3}', b'{"rows": [1]}', b'{"rows": [{}]}'],
 )
-@pytest.mark.parametrize("reader", [run_all, lambda: bench.results("tiny")], ids=["bench", "results"])
+@pytest.mark.parametrize(
+    "reader",
+    [run_all, lambda: list(bench.bench("tiny", part=(2, 2))), lambda: bench.results("tiny")],
+    ids=["bench", "part", "results"],
+)
 def test_a_damaged_file_is_named_and_left_alone(sweep, ran, folder, content, reader):
     folder.mkdir()
     (folder / "tiny.json").write_bytes(content)
@@ -178,7 +232,7 @@ def test_points_equal_their_json_round_trip(name):
 @pytest.mark.parametrize("name", sweeps.SWEEPS)
 def test_points_say_what_the_sweep_says(name):
     for point, said in zip(bench.points(name), sweeps.SWEEPS[name](), strict=True):
-        assert {**asdict(point), "method": 0} == {**said, "method": 0}
+        assert {**asdict(point), "method": 0} == {"held_out": 0, **said, "method": 0}
         for key, value in said["method"].items():
             assert point.method[key] == (list(value) if isinstance(value, tuple) else value)
 
@@ -225,6 +279,46 @@ def test_results_are_a_table_with_accuracy_and_settings(sweep, ran, folder):
     assert table["made"][0] == {"place": "Zürich"}
 
 
+def test_methods_of_the_showdown_have_labels_and_others_their_names(sweep, ran, folder):
+    others = [LORA, {**sweeps.SHOWDOWN["LoRA r=4"], "dropout": 0.1}, {"name": "prefix", "virtual_tokens": 3}]
+    sweep(*(setting(0, method=method) for method in [*sweeps.SHOWDOWN.values(), *others]))
+    run_all()
+    assert lk.results("tiny")["label"].tolist() == [*sweeps.SHOWDOWN, "lora", "lora", "prefix"]
+
+
+@pytest.fixture
+def old(sweep, ran, folder):
+    """Store a row of each point, and return a function that takes what came later out of the first ``count``."""
+    run_all()
+
+    def make(count):
+        content = json.loads((folder / "tiny.json").read_text(encoding="utf-8"))
+        for row in content["rows"][:count]:
+            del row["held_out"]
+        (folder / "tiny.json").write_text(json.dumps(content), encoding="utf-8")
+
+    return make
+
+
+def test_old_rows_are_points_with_nothing_held_out(old, ran, folder):
+    old(4)
+    before = (folder / "tiny.json").read_bytes()
+    assert run_all() == []
+    assert (folder / "tiny.json").read_bytes() == before
+    assert ran == lk.results("tiny")["seed"].tolist() == [0, 1, 2, 3]
+
+
+# Fails where old and new rows stand in one table: pandas fills the gap with NaN, which counts as something held out.
+@pytest.mark.parametrize("count", [4, 1])
+def test_old_rows_can_be_repeated(old, monkeypatch, count):
+    old(count)
+    repeated = []
+    monkeypatch.setattr(bench.Point, "run", repeated.append)
+    for _, row in lk.results("tiny").iterrows():
+        lk.repeat(row)
+    assert repeated == bench.points("tiny")
+
+
 def test_the_table_of_an_unfinished_sweep_has_the_rows_so_far(sweep, ran, folder):
     next(bench.bench("tiny"))
     assert lk.results("tiny")["seed"].tolist() == [0]
@@ -243,29 +337,48 @@ def asked(monkeypatch, colours):
         monkeypatch.setattr(bench, "load_model", {"tiny": model}.__getitem__)
         return seen
 
-    bench._model.cache_clear()
-    bench._task.cache_clear()
+    def forget():
+        for kept in (bench._model, bench._task, bench._english):
+            kept.cache_clear()
+
+    forget()
     monkeypatch.setattr(bench, "load_task", load_task)
+    texts = lk.general_english(4)  # instead of 32, to be quick
+    for module in ("bench", "measures", "evaluation.vectors"):
+        monkeypatch.setattr(f"labkit.{module}.general_english", lambda: texts)
     yield use
-    bench._model.cache_clear()
-    bench._task.cache_clear()
+    forget()
+
+
+def test_the_last_training_examples_are_held_out(sweep, asked, folder, colours, tiny_encoder, monkeypatch):
+    asked(tiny_encoder)
+    tasks = []
+    monkeypatch.setattr(bench, "measured", lambda base, task, *settings: tasks.append(task) or {})
+    sweep(setting(0, method="head"), {**setting(0, method="head"), "held_out": 5})
+    run_all()
+    whole, searched = tasks
+    assert whole is colours
+    for column in ("prompt", "completion"):
+        assert searched.train[column][:] + searched.test[column][:] == colours.train[column][:]
+    assert (len(searched.train), len(searched.test)) == (19, 5)
+    assert searched.labels == colours.labels
+
+
+def test_held_out_examples_are_what_a_row_counts(sweep, asked, folder, tiny_encoder):
+    asked(tiny_encoder)
+    sweep({**setting(0, method="head"), "held_out": 5})
+    ((_, _, row),) = run_all()
+    assert (row["total"], len(row["hits"]), row["test"], row["held_out"]) == (5, 5, 12, 5)
 
 
 @pytest.mark.parametrize(
     ("model", "method"),
-    [
-        ("tiny", lk.LoRA(rank=2, target_modules=("o_proj", "down_proj"))),
-        ("tiny", lk.FullFineTuning()),
-        ("tiny", lk.QLoRA(rank=2, block_size=32)),
-        ("tiny_encoder", lk.LoRA(rank=2)),
-    ],
-    ids=["LoRA", "full", "QLoRA", "encoder"],
+    [("tiny", lk.LoRA(rank=2, target_modules=("o_proj", "down_proj"))), ("tiny_encoder", lk.FullFineTuning())],
+    ids=["causal", "encoder"],
 )
-def test_a_row_is_what_finetune_and_evaluate_give(request, monkeypatch, sweep, asked, folder, colours, model, method):
+def test_a_row_is_what_finetune_and_evaluate_give(request, sweep, asked, folder, colours, model, method):
     model = request.getfixturevalue(model)
     tasks = asked(model)
-    texts = lk.general_english(4)  # instead of 32, to be quick
-    monkeypatch.setattr("labkit.evaluation.text.general_english", lambda: texts)
     sweep(setting(5, method=method.to_dict(), rate=0.1))
     ((_, _, row),) = run_all()
 
@@ -275,6 +388,7 @@ def test_a_row_is_what_finetune_and_evaluate_give(request, monkeypatch, sweep, a
     assert row["trained_parameters"] == sum(p.numel() for p in run.model.trainable().values())
     assert row["peak_bytes"] == run.memory.peak > row["parameter_bytes"] == run.memory.parameters
     if model.kind == "causal":
+        texts = lk.general_english(4)
         rise = lk.text_loss(run.model, texts) - lk.text_loss(model, texts)
         assert row["loss_rise"] == pytest.approx(rise, abs=1e-4)
         assert abs(rise) > 1e-3
@@ -304,7 +418,7 @@ def test_a_stored_row_is_repeated_with_the_same_result(tiny_encoder, sweep, aske
     sweep(setting(0, method="full"), setting(1, method=QUERY, rate=0.03))
     _, (_, _, row) = run_all()
     again = lk.repeat(pick(folder))
-    assert {key: row[key] for key in again} == {**again, "seconds": row["seconds"]}
+    assert {key: row[key] for key in again} == again | {key: row[key] for key in TIMES}
     assert set(row) == {*PARTS, *again}
     assert rows(folder)[1] == row
 
@@ -323,7 +437,8 @@ def test_stored_results_are_those_of_the_whole_sweep(path):
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_stored_results_are_plausible(path):
     table = lk.results(path.stem)
-    assert (table["total"] == table["test"]).all()
+    held_out = table["held_out"] if "held_out" in table else 0
+    assert (table["total"] == table["test"].where(held_out == 0, held_out)).all()
     assert table["correct"].between(1, table["total"]).all()
     assert (table["trained_parameters"] > 0).all()
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
