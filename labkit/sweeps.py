@@ -56,8 +56,8 @@ RATES = {
 # The same for all methods. A license is four times as long as a finding, so the larger model reads fewer of them.
 BUDGETS = {
     ("minilm", "triage"): MINILM | {"batch_size": 8},
-    ("minilm", "licenses"): MINILM | {"batch_size": 8, "task": "licenses"},
     ("smollm2-135m", "triage"): SMOLLM2 | {"batch_size": 8},
+    ("minilm", "licenses"): MINILM | {"batch_size": 8, "task": "licenses"},
     ("smollm2-135m", "licenses"): SMOLLM2 | {"batch_size": 8, "task": "licenses", "steps": 30, "test": 150},
 }
 

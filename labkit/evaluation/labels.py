@@ -8,11 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from labkit.assets.context import longest_of
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
 from labkit.errors import LabkitError
 from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
+from labkit.methods.adapter import adapters_of
+from labkit.methods.virtual_tokens import VirtualTokens
 from labkit.training.batching import Example, collate, encode
 from labkit.training.objectives import logits_at, sentence_vectors
 
@@ -59,7 +62,7 @@ def label_probabilities(
     prompts = list(prompts)
     if model.kind == "encoder":
         head = head_for(model, labels)
-        examples = encode(model, prompts, prompts, 512)
+        examples = encode(model, prompts, prompts, min(512, room_of(model)))
         rows = [F.softmax(_classes(model, head, part), dim=-1) for part in parts(examples, batch_size)]
         return restore(torch.cat(rows), examples)
     end = () if model.tokenizer.eos_token_id is None else (model.tokenizer.eos_token_id,)
@@ -77,6 +80,12 @@ def label_probabilities(
             if label[: len(stem)] == stem and label != stem:
                 result[:, column] *= share[:, children.index(label[len(stem)])]
     return result
+
+
+def room_of(model: Model) -> int:
+    """Return how many tokens of a text a model can read beside those that its adapter puts before it."""
+    taken = sum(one.count for one in adapters_of(model).values() if isinstance(one, VirtualTokens))
+    return longest_of(model.module.config) - taken
 
 
 def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:

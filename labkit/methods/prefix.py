@@ -53,6 +53,12 @@ class Prefix(VirtualTokens):
             mask = inputs["attention_mask"].bool()
             inputs["attention_mask"] = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
 
+    def after(self, module: nn.Module, args: tuple, inputs: dict, output):
+        """Take the cache out of the output where none was asked for: generation would hand it to the next pass."""
+        if inputs.get("use_cache") is False:
+            output["past_key_values"] = None
+        return output
+
     def factors(self) -> dict[str, torch.Tensor]:
         """Return the table, one row for each token."""
         return {"prompt_embeddings": self.states.flatten(1)}
@@ -85,9 +91,11 @@ class PrefixTuning(VirtualTokenMethod):
         prefix = Prefix(self.virtual_tokens, context, config, model.device)
         ids = self.words(model)
         if ids is not None:
-            cache = DynamicCache()
+            cache, training = DynamicCache(), model.module.training
+            model.module.eval()
             with model.autocast():
                 model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
+            model.module.train(training)
             states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
             prefix.states.copy_(torch.stack(states).permute(2, 0, 1, 3))
         return prefix

@@ -62,7 +62,7 @@ class PromptTuning(VirtualTokenMethod):
     @torch.no_grad()
     def make(self, model: Model, context: int) -> Prompt:
         """Return a prompt; with words, it is their vectors."""
-        prompt = Prompt(self.virtual_tokens, context, model.module.config.hidden_size, model.device)
+        prompt = Prompt(self.virtual_tokens, context, model.module.get_input_embeddings().embedding_dim, model.device)
         ids = self.words(model)
         if ids is not None:
             prompt.vectors.copy_(model.module.get_input_embeddings()(ids)[0])
@@ -70,4 +70,7 @@ class PromptTuning(VirtualTokenMethod):
 
     def peft_config(self, model: Model) -> dict:
         """Return the settings as PEFT's ``PromptTuningConfig`` has them."""
-        return {"peft_type": "PROMPT_TUNING"} | super().peft_config(model)
+        return super().peft_config(model) | {
+            "peft_type": "PROMPT_TUNING",
+            "token_dim": model.module.get_input_embeddings().embedding_dim,
+        }

@@ -91,8 +91,11 @@ class VirtualTokenMethod(AdapterMethod):
             )
         if self.init not in INITS:
             raise unknown("initialization of virtual tokens", str(self.init), INITS)
-        if not self.text.strip():
-            raise LabkitError("text is empty: there are no words to start from.", 'Name some, or set init="random".')
+        if self.init == "words" and not (isinstance(self.text, str) and self.text.strip()):
+            raise LabkitError(
+                f"text is empty: there are no words to start from in {self.text!r}.",
+                'Name some, or set init="random".',
+            )
 
     @abstractmethod
     def make(self, model: Model, context: int) -> VirtualTokens:
@@ -129,5 +132,10 @@ class VirtualTokenMethod(AdapterMethod):
         if self.init == "random" or model.device.type == "meta":
             return None
         ids = model.tokenizer(self.text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise LabkitError(
+                f"The tokenizer of {model.name} leaves nothing of the text {self.text!r}.",
+                'Name other words, or set init="random".',
+            )
         times = -(-self.virtual_tokens // len(ids))
         return torch.tensor([(ids * times)[: self.virtual_tokens]], device=model.device)

@@ -112,7 +112,7 @@ class Plan:
     @property
     def longest(self) -> int:
         """How many tokens the model can read at once."""
-        return longest_of(self.config)
+        return longest_of(self.config) - getattr(self.method, "virtual_tokens", 0)
 
     def to_dict(self) -> dict:
         """Return the plan as JSON can hold it, sizes in bytes."""

@@ -75,6 +75,8 @@ def _peaks(books: Books, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
             stages.append((name, at))
         elif name == f"forward {blocks[-1]}" and phase == "forward":
             stages.append(("last forward", at))
+        elif name.startswith("forward ") and name != f"forward {blocks[0]}" and phase == "forward":
+            stages.append(("middle forward", at))  # of three blocks alone: the last is no lower
         elif name == "backward loss" and phase == "loss":
             stages.append((name, at))
         elif name == f"backward {blocks[-1]}":
