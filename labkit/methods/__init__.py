@@ -1,6 +1,7 @@
 """Fine-tuning methods, one file each, behind one registry."""
 
-from labkit.methods.bottleneck import Bottleneck, BottleneckAdapters
+from labkit.methods.bottleneck import Bottleneck
+from labkit.methods.bottleneck_adapters import BottleneckAdapters
 from labkit.methods.full import FullFineTuning
 from labkit.methods.head_only import HeadOnly
 from labkit.methods.ia3 import IA3, IA3Linear

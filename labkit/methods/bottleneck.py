@@ -1,25 +1,17 @@
-"""Bottleneck adapters: small networks between the layers of a frozen one."""
+"""A bottleneck: a small network between the layers of a frozen one. ``bottleneck_adapters`` puts it there."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from labkit.assets.models import Model
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError
 from labkit.methods.adapter import Adapter
-from labkit.methods.adapter_method import LayerMethod
-from labkit.methods.places import block_of, called, in_blocks, matching, require_names
-from labkit.methods.registry import register, require_positive
-from labkit.methods.targets import as_list
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
-PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 
 
 class Bottleneck(nn.Module):
@@ -92,98 +84,3 @@ class BottleneckLayer(Adapter):
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
         """Take over what ``factors`` gave."""
         self.bottleneck.load_state_dict({name.removeprefix("bottleneck_"): value for name, value in factors.items()})
-
-
-@register
-@dataclass(frozen=True)
-class BottleneckAdapters(LayerMethod):
-    """Small trained networks in every block.
-
-    Attributes:
-        size: how many numbers the bottleneck lets through.
-        placement: ``"houlsby"`` (behind the attention and behind the MLP), ``"pfeiffer"`` (behind the MLP alone:
-            one a block, Pfeiffer et al., 2021, arXiv:2005.00247) or ``"parallel"`` (beside the MLP).
-        activation: ``"relu"``, ``"gelu"`` or ``"silu"``.
-        scale: a factor for what the adapter adds.
-        target_modules: names of the modules to put adapters behind (or beside, in parallel), for architectures
-            whose parts are not known; ``"auto"`` follows ``placement``.
-    """
-
-    name: ClassVar[str] = "bottleneck"
-    learning_rate: float = 1e-3
-    size: int = 16
-    placement: str = "houlsby"
-    activation: str = "relu"
-    scale: float = 1.0
-    target_modules: str | Sequence[str] = "auto"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check(self.size, self.placement, self.activation, self.scale)
-
-    def find(self, model: Model) -> dict[str, nn.Module]:
-        """Return the modules that get an adapter."""
-        if self.target_modules != "auto":
-            require_names(model.module, as_list(self.target_modules))
-        found = matching(model.module, self._pattern(model))
-        for path, layer in found.items():
-            if outer := [other for other in found if path.startswith(f"{other}.")]:
-                raise LabkitError(f"{path} lies inside {outer[0]}, and both are to be adapted.", "Name one of them.")
-            sides = {getattr(layer, "in_features", None), getattr(layer, "out_features", None)}
-            if self.placement == "parallel" and len(sides) > 1:
-                raise LabkitError(f"{path} is not as wide at its input as at its output.", "Name another module.")
-        return found
-
-    def wrap(self, path: str, layer: nn.Module, model: Model) -> BottleneckLayer:
-        """Return ``layer`` with its adapter."""
-        width = width_of(layer, model.module.config.hidden_size)
-        bottleneck = Bottleneck(width, self.size, self.activation, self.scale, model.device)
-        return BottleneckLayer(layer, bottleneck, self.placement == "parallel")
-
-    def peft_config(self, model: Model) -> dict:
-        """Return the settings as ``bottleneck_peft.BottleneckConfig`` has them."""
-        return {
-            "peft_type": "BOTTLENECK",
-            "bottleneck_size": self.size,
-            "placement": self.placement,
-            "activation": self.activation,
-            "scale": self.scale,
-            "target_modules": self._pattern(model),
-        }
-
-    def _pattern(self, model: Model) -> str:
-        if self.target_modules != "auto":
-            return called(as_list(self.target_modules))
-        return insertion_points(model.module.config.model_type, self.placement)
-
-
-def check(size: int, placement: str, activation: str, scale: float) -> None:
-    """Raise a ``LabkitError`` where settings of an adapter make no sense."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise LabkitError(f"A bottleneck's size must be a whole number from 1 up, not {size!r}.", "Try 16.")
-    if placement not in PLACEMENTS:
-        raise unknown("placement of adapters", str(placement), PLACEMENTS)
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", str(activation), ACTIVATIONS)
-    require_positive("scale", scale)
-
-
-def insertion_points(architecture: str, placement: str) -> str:
-    """Return a pattern for the paths of the modules that get an adapter.
-
-    Raises:
-        LabkitError: the architecture is not known, or has no such place.
-    """
-    block = block_of(architecture)
-    names = {"houlsby": (block.attention, block.mlp), "pfeiffer": (block.mlp,), "parallel": (block.feed_forward,)}
-    if not all(names[placement]):
-        raise LabkitError(
-            f"The MLP of {architecture} is no module of its own, so that nothing can stand beside it.",
-            'Use placement="houlsby" or "pfeiffer".',
-        )
-    return in_blocks(names[placement])
-
-
-def width_of(layer: nn.Module, hidden_size: int) -> int:
-    """Return how many numbers come out of a layer: its own count where it has one, else the model's."""
-    return getattr(layer, "out_features", hidden_size)

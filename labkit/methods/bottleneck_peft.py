@@ -21,15 +21,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from labkit.errors import LabkitError
-from labkit.methods.bottleneck import (
-    ACTIVATIONS,
-    Bottleneck,
-    adapted,
-    check,
-    insertion_points,
-    through,
-    width_of,
-)
+from labkit.methods.bottleneck import ACTIVATIONS, Bottleneck, adapted, through
+from labkit.methods.bottleneck_adapters import check, insertion_points, width_of
 
 NAME = "BOTTLENECK"
 
