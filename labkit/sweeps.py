@@ -35,6 +35,17 @@ SEARCHED = {
     "LoRA r=64": GRID[1:7],
     **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), GRID[3:]),
 }
+# On the larger model: the encoder's best rate and its neighbours below, and further where the best was at an end.
+SEARCHED_SMOLLM2 = {
+    "full": GRID[:3],
+    "LoRA r=4": GRID[2:6],
+    "LoRA r=16": GRID[1:4],
+    "LoRA r=64": GRID[:4],
+    **dict.fromkeys(("DoRA r=16", "QLoRA r=16"), GRID[1:5]),
+    **dict.fromkeys(("Houlsby", "Pfeiffer"), GRID[2:6]),
+    "IA3": GRID[4:8],
+    **dict.fromkeys(("prefix", "prompt"), GRID[5:8]),
+}
 # The best rates of the searches `method-rates` and `method-rates-smollm2`.
 RATES = {
     "minilm": {
@@ -108,13 +119,10 @@ def method_rates() -> Iterator[dict]:
 
 
 def method_rates_smollm2() -> Iterator[dict]:
-    """The best of these rates, a third of it and a tenth of it, on the larger model."""
-    for name, best in RATES["minilm"].items():
-        if name != "head":  # which a causal model has not
-            for rate in GRID[max(0, GRID.index(best) - 2) :][:3]:
-                yield from _seeds(
-                    BUDGETS["smollm2-135m", "triage"] | {"held_out": 200}, SHOWDOWN[name], rate, seeds=(0,)
-                )
+    """Learning rates on the larger model, around those that suited the encoder."""
+    for name, rates in SEARCHED_SMOLLM2.items():
+        for rate in rates:
+            yield from _seeds(BUDGETS["smollm2-135m", "triage"] | {"held_out": 200}, SHOWDOWN[name], rate, seeds=(0,))
 
 
 def methods() -> Iterator[dict]:

@@ -35,7 +35,7 @@ class BottleneckAdapters(LayerMethod):
     """
 
     name: ClassVar[str] = "bottleneck"
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     size: int = 16
     placement: str = "houlsby"
     activation: str = "relu"

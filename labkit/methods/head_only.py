@@ -21,7 +21,7 @@ class HeadOnly(Method):
     """
 
     name: ClassVar[str] = "head"
-    learning_rate: float = 1e-2
+    learning_rate: float = 1e-1
 
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
         """Return a frozen model over the same weights."""

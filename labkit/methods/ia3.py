@@ -66,7 +66,7 @@ class IA3(LayerMethod):
     """
 
     name: ClassVar[str] = "ia3"
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
 
     def find(self, model: Model) -> dict[str, nn.Module]:
         """Return the layers whose output or input is scaled."""

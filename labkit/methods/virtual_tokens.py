@@ -78,7 +78,7 @@ class VirtualTokenMethod(AdapterMethod):
         text: repeated or cut to as many tokens.
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: float = 1e-1
     virtual_tokens: int = 16
     init: str = "words"
     text: str = WORDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
@@ -69,10 +70,14 @@ def _peaks(books: Books, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Return bytes by kind at the highest moment of each stage of the step."""
     stages = [("before", 0)]
     phase = ""
-    for what, name, at in books.marks:
+    for (what, name, at), (*_, end) in pairwise([*books.marks, ("end", "", len(books.moves))]):
         if what == "phase":
             phase = name
             stages.append((name, at))
+            if phase == "loss":
+                # The output of the forward pass, with a prefix's cache, goes in the midst of it: a stage each.
+                made = [position for position in range(at, end) if books.moves[position] > 0]
+                stages += [(f"loss {number}", position) for number, position in enumerate(made)]
         elif name == f"forward {blocks[-1]}" and phase == "forward":
             stages.append(("last forward", at))
         elif name.startswith("forward ") and name != f"forward {blocks[0]}" and phase == "forward":

@@ -128,6 +128,12 @@ def test_four_blocks_are_foretold_from_two_and_three(kind, name):
     assert_extrapolated(Step(config, METHODS[name], TrainingConfig(batch_size=4), alike(4, 16, 8), F32))
 
 
+def test_a_cache_that_outlives_the_forward_pass_moves_the_peak_of_a_deep_model():
+    config = small("llama", num_hidden_layers=16, vocab_size=1024)
+    run = Step(config, lk.PrefixTuning(virtual_tokens=16), TrainingConfig(batch_size=8), alike(8, 24, 8), F32)
+    assert_extrapolated(run)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "stored"),
     [
