@@ -140,7 +140,10 @@ def _point(row: dict) -> Point | None:
         return None
     # pandas hands out numpy's numbers, which are no whole numbers to a TrainingConfig.
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
-    return Point(**{field.name: plain[field.name] for field in fields(Point) if field.name in plain})
+    # In a table with rows from before there was held_out, pandas makes it a float, which may be missing.
+    held_out = plain.get("held_out", 0)
+    plain["held_out"] = 0 if pd.isna(held_out) else int(held_out)
+    return Point(**{field.name: plain[field.name] for field in fields(Point)})
 
 
 def _rows(path: Path) -> list[dict]:

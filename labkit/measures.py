@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ class Clock:
     def __call__(self, model: Model, record: dict, last: bool) -> None:
         """Note how many tokens were learned from in a second."""
         now = time.process_time()
-        self.rates.append(record["tokens"] / (now - self.last))
+        if now > self.last:  # Windows' clock stands still for 16 ms
+            self.rates.append(record["tokens"] / (now - self.last))
         self.last = now
 
 
@@ -50,8 +52,8 @@ def measured(base: Model, task: Task, method: Method, settings: dict, english: f
             of it were parameters.
         seconds: of the training, by the clock.
         tokens_per_second: tokens, without padding, that a step learned from in a second of processor time (median).
-        loss_rise: forgetting; None without ``english``.
-        drift: how far an encoder's view of general English moved; None for a causal model.
+        loss_rise: forgetting; None without ``english``, or where it is not finite.
+        drift: how far an encoder's view of general English moved; None for a causal model, or one that diverged.
         latency: time for one text, as a multiple of the base model's.
         merged_latency: the same once the result is one with the weights, which are stored as the base's are; None
             where that is not possible.
@@ -78,11 +80,15 @@ def measured(base: Model, task: Task, method: Method, settings: dict, english: f
         "parameter_bytes": run.memory and run.memory.parameters,
         "seconds": round(seconds, 2),
         "tokens_per_second": round(median(clock.rates), 1) if clock.rates else None,
-        "loss_rise": None if english is None else round(text_loss(run.model, general_english()) - english, 4),
-        "drift": round(drift(base, run.model), 4) if base.kind == "encoder" else None,
+        "loss_rise": None if english is None else _finite(text_loss(run.model, general_english()) - english),
+        "drift": _finite(drift(base, run.model)) if base.kind == "encoder" else None,
         "latency": round(latency_ratio(base, run.model, prompt), 3),
         "merged_latency": round(latency_ratio(base, merged, prompt), 3) if merged else None,
     }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def _saved_bytes(run: Run) -> int:

@@ -160,10 +160,13 @@ def test_parts_that_store_at_the_same_time_lose_no_row(sweep, ran, monkeypatch, 
         time.sleep(0.02)
         original(path, text)
 
-    original = cache.write_text
+    def run(point):
+        both.wait(5)
+        return {"correct": 1, "total": 2}
+
+    original, both = cache.write_text, threading.Barrier(2)
     monkeypatch.setattr(cache, "write_text", write)
-    started = threading.Barrier(2)
-    monkeypatch.setattr(bench.Point, "run", lambda point: started.wait(5) and {} or {"correct": 1, "total": 2})
+    monkeypatch.setattr(bench.Point, "run", run)
     threads = [threading.Thread(target=list, args=[bench.bench("tiny", part=(number, 2))]) for number in (1, 2)]
     for thread in threads:
         thread.start()
@@ -172,14 +175,21 @@ def test_parts_that_store_at_the_same_time_lose_no_row(sweep, ran, monkeypatch, 
     assert sorted(row["seed"] for row in rows(folder)) == [0, 1, 2, 3]
 
 
-# Fails: a part is a share of what is missing when it begins. Once the first part has stored a row, the second one takes
-# other points than those that the first one leaves out; an interrupted part that is begun again alone does, too.
 def test_a_part_that_begins_later_runs_what_the_other_leaves_out(sweep, ran, folder):
     first = bench.bench("tiny", part=(1, 2))
     next(first)
     list(bench.bench("tiny", part=(2, 2)))
+    assert ran == [0, 1, 3]
     list(first)
-    assert sorted(ran) == [0, 1, 2, 3]
+    assert ran == [0, 1, 3, 2]
+
+
+def test_an_interrupted_part_goes_on_with_its_own_points(sweep, ran, folder):
+    list(bench.bench("tiny", part=(2, 2)))
+    next(bench.bench("tiny", part=(1, 2)))
+    assert ran == [1, 3, 0]
+    assert [number for number, _, _ in bench.bench("tiny", part=(1, 2))] == [4]
+    assert ran == [1, 3, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -308,14 +318,11 @@ def test_old_rows_are_points_with_nothing_held_out(old, ran, folder):
     assert ran == lk.results("tiny")["seed"].tolist() == [0, 1, 2, 3]
 
 
-# Fails where old and new rows stand in one table: pandas fills the gap with NaN, which counts as something held out.
 @pytest.mark.parametrize("count", [4, 1])
 def test_old_rows_can_be_repeated(old, monkeypatch, count):
     old(count)
-    repeated = []
-    monkeypatch.setattr(bench.Point, "run", repeated.append)
-    for _, row in lk.results("tiny").iterrows():
-        lk.repeat(row)
+    monkeypatch.setattr(bench.Point, "run", lambda point: point)
+    repeated = [lk.repeat(row) for _, row in lk.results("tiny").iterrows()]
     assert repeated == bench.points("tiny")
 
 
@@ -343,9 +350,10 @@ def asked(monkeypatch, colours):
 
     forget()
     monkeypatch.setattr(bench, "load_task", load_task)
-    texts = lk.general_english(4)  # instead of 32, to be quick
+    texts = lk.general_english(3)  # instead of 32, to be quick
     for module in ("bench", "measures", "evaluation.vectors"):
         monkeypatch.setattr(f"labkit.{module}.general_english", lambda: texts)
+    monkeypatch.setattr("labkit.measures.latency_ratio", lambda *args: lk.latency_ratio(*args, repeats=1))
     yield use
     forget()
 
@@ -388,7 +396,7 @@ def test_a_row_is_what_finetune_and_evaluate_give(request, sweep, asked, folder,
     assert row["trained_parameters"] == sum(p.numel() for p in run.model.trainable().values())
     assert row["peak_bytes"] == run.memory.peak > row["parameter_bytes"] == run.memory.parameters
     if model.kind == "causal":
-        texts = lk.general_english(4)
+        texts = bench.general_english()
         rise = lk.text_loss(run.model, texts) - lk.text_loss(model, texts)
         assert row["loss_rise"] == pytest.approx(rise, abs=1e-4)
         assert abs(rise) > 1e-3
@@ -437,9 +445,9 @@ def test_stored_results_are_those_of_the_whole_sweep(path):
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_stored_results_are_plausible(path):
     table = lk.results(path.stem)
-    held_out = table["held_out"] if "held_out" in table else 0
-    assert (table["total"] == table["test"].where(held_out == 0, held_out)).all()
-    assert table["correct"].between(1, table["total"]).all()
+    held_out = table.get("held_out", 0 * table["test"])
+    assert (table["total"] == held_out.where(held_out > 0, table["test"])).all()
+    assert table["correct"].between(0, table["total"]).all()
     assert (table["trained_parameters"] > 0).all()
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
@@ -453,10 +461,26 @@ def test_stored_results_are_plausible(path):
     assert (best > 0.5).all()  # of twelve departments
 
 
+DETAILED = [path for path in STORED if '"hits"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", DETAILED, ids=lambda path: path.stem)
+def test_stored_measurements_agree_with_one_another(path):
+    table = lk.results(path.stem)
+    assert (table["hits"].str.len() == table["total"]).all()
+    assert (table["hits"].str.count("1") == table["correct"]).all()
+    assert (table["predicted_bytes"] / table["peak_bytes"]).dropna().between(0.95, 1.05).all()
+    written = 4 * table["trained_parameters"]
+    assert table["adapter_bytes"].between(written, 1.1 * written + 20_000).all()
+    assert (table["drift"].notna() == (table["model"] == "minilm")).all()
+    assert table["merged_latency"].notna().equals(~table["name"].isin(["qlora", "bottleneck", "prefix", "prompt"]))
+    assert table["merged_latency"].dropna().median() == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_only_the_seed_leaves_the_number_of_trained_parameters_as_it_is(path):
     table = lk.results(path.stem)
-    counts = table.groupby(table["method"].map(str))["trained_parameters"]
+    counts = table.groupby(["model", "task", table["method"].map(str)])["trained_parameters"]
     assert (counts.nunique() == 1).all()
 
 

@@ -12,6 +12,7 @@ from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.errors import LabkitError
 from labkit.memory import KINDS, MemoryReport
+from labkit.methods import METHODS
 from labkit.planning import Prediction
 from labkit.sweeps import SWEEPS
 
@@ -72,7 +73,7 @@ def test_a_problem_is_printed_with_its_remedy(monkeypatch, capsys):
     [
         (["--help"], ("doctor", "fetch", "bench", "plan")),
         (["fetch", "--help"], ("--all", "smollm2-135m hpo factbook")),
-        (["bench", "--help"], ("--out", "lora-rate")),
+        (["bench", "--help"], ("--out", "--part", "lora-rate")),
         (["plan", "--help"], ("llama-65b", "--method", "--batch", "--length", "--gpu", "48GB", "--json")),
     ],
 )
@@ -104,8 +105,8 @@ def benched(monkeypatch):
         {"learning_rate": 0.003, "seed": 0, "method": {"name": "lora", "rank": 4}, "correct": 8, "total": 9},
     ]
 
-    def fake(name, folder):
-        calls.append((name, folder))
+    def fake(name, folder, part):
+        calls.append((name, folder, part))
         yield from ((number, 5, row) for number, row in enumerate(rows, 4))
         if name == "stormy":
             raise LabkitError("It rains.", "Take an umbrella.")
@@ -118,12 +119,31 @@ RUNS = "4/5  7 of 9  rate=1e-05 seed=2 name=full\n5/5  8 of 9  rate=0.003 seed=0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "folder"), [([], None), (["--out", "my results"], Path("my results"))], ids=["default", "--out"]
+    ("arguments", "folder", "part"),
+    [
+        ([], None, (1, 1)),
+        (["--out", "my results"], Path("my results"), (1, 1)),
+        (["--part", "1/2"], None, (1, 2)),
+        (["--part", "12/12", "--out", "."], Path(), (12, 12)),
+    ],
+    ids=["default", "--out", "--part", "both"],
 )
-def test_bench_prints_a_line_for_each_run(benched, capsys, arguments, folder):
+def test_bench_prints_a_line_for_each_run(benched, capsys, arguments, folder, part):
     assert cli.main(["bench", "sunny", *arguments]) == 0
-    assert benched == [("sunny", folder)]
+    assert benched == [("sunny", folder, part)]
     assert capsys.readouterr() == (RUNS, "")
+
+
+@pytest.mark.parametrize(
+    "part", ["0/2", "3/2", "-1/2", "1/0", "0/0", "1", "2", "/2", "1/", "/", "", "1/2/3", "1.5/2", "a/b"]
+)
+def test_what_is_no_part_runs_nothing(benched, capsys, part):
+    assert cli.main(["bench", "sunny", f"--part={part}"]) == 1
+    assert benched == []
+    assert capsys.readouterr() == (
+        "",
+        f"labkit: --part {part} is no part of a whole.\n→ Write 1/2 and 2/2 for two processes.\n",
+    )
 
 
 def test_a_problem_in_a_sweep_comes_after_the_runs_before_it(benched, capsys):
@@ -149,10 +169,12 @@ def test_the_doctors_finding_is_the_exit_status(monkeypatch, well, status):
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Return the list of what is predicted: 7 GB for each example, and another GB for adapters."""
+    """Return the list of what is predicted: 7 GB for each example, and another GB for adapters; no head suits."""
     calls = []
 
     def answer(step):
+        if step.method.name == "head":
+            raise LabkitError("It answers in words.", "Use an encoder.")
         calls.append((step.method, step.training, step.examples, step.precision))
         size = 7 * 10**9 * len(step.examples) + 10**9 * (step.method.name != "full")
         report = MemoryReport(activations=size)
@@ -168,20 +190,29 @@ def test_a_plan_compares_the_methods(planned, capsys):
     assert capsys.readouterr() == (
         "llama-7b, batch 1 × 512 tokens, bfloat16\n"
         "method           tensors      needed\n"
+        "bottleneck        8.0 GB      8.6 GB\n"
         "full              7.0 GB      7.6 GB\n"
+        "ia3               8.0 GB      8.6 GB\n"
         "lora              8.0 GB      8.6 GB\n"
-        "qlora             8.0 GB      8.6 GB\n",
+        "prefix            8.0 GB      8.6 GB\n"
+        "prompt            8.0 GB      8.6 GB\n"
+        "qlora             8.0 GB      8.6 GB\n"
+        "head        not possible: It answers in words.\n",
         "",
     )
-    assert [call[0].name for call in planned] == ["full", "lora", "qlora"]
+    assert {call[0].name for call in planned} == METHODS.keys() - {"head"}
 
 
 def test_a_plan_says_which_methods_fit_a_card(planned, capsys):
     assert cli.main(["plan", "llama-7b", "--gpu", "8GB", "--checkpointing"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "llama-7b, batch 1 × 512 tokens, bfloat16, gradient checkpointing"
-    assert [line.split()[-1] for line in lines[1:]] == ["fits", "yes", "no", "no"]
-    assert len({len(line) for line in lines[1:]}) == 1
+    *rows, refused = lines[2:]
+    assert {row.split()[0]: row.split()[-1] for row in rows} == {
+        name: "yes" if name == "full" else "no" for name in METHODS if name != "head"
+    }
+    assert len({len(row) for row in lines[1:-1]}) == 1
+    assert refused == "head        not possible: It answers in words."
 
 
 def test_a_plan_for_one_method_is_printed_whole(planned, capsys):
@@ -225,22 +256,52 @@ def test_a_plan_as_json(planned, capsys):
 def test_plans_as_json_are_a_list(planned, capsys):
     assert cli.main(["plan", "llama-7b", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
-    assert [record["method"]["name"] for record in records] == ["full", "lora", "qlora"]
+    assert [record["method"]["name"] for record in records] == [name for name in METHODS if name != "head"]
     assert all(record["fits"] is None and "largest_batch" not in record for record in records)
 
 
-def test_a_plan_for_a_folder_is_simulated(tmp_path, capsys, one_thread):
+@pytest.fixture
+def folder(tmp_path, one_thread):
+    """The configuration of a small Llama."""
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     LlamaConfig(vocab_size=100, **sizes).save_pretrained(tmp_path)
-    assert cli.main(["plan", str(tmp_path), "--length", "16", "--json"]) == 0
-    full, lora, qlora = json.loads(capsys.readouterr().out)
+    return tmp_path
+
+
+def test_a_plan_for_a_folder_is_simulated(folder, capsys):
+    assert cli.main(["plan", str(folder), "--length", "16", "--json"]) == 0
+    plans = {record["method"]["name"]: record for record in json.loads(capsys.readouterr().out)}
+    assert list(plans) == [name for name in METHODS if name != "head"]
+    full, lora, qlora = (plans[name] for name in ("full", "lora", "qlora"))
     numbers = 2 * (4 * 64 * 64 + 3 * 64 * 128)
     rest = 2 * 100 * 64 + 5 * 64  # embedding, head and norms
     assert full["tensors"]["trainable"] == 4 * (numbers + rest)
     assert lora["tensors"]["trainable"] == qlora["tensors"]["trainable"] == 4 * 8 * 2 * (4 * 128 + 3 * 192)
     assert lora["tensors"]["frozen"] == 2 * (numbers + 100 * 64) + 4 * (100 * 64 + 5 * 64) + 2 * 4 * 8
     assert numbers / 2 < qlora["tensors"]["quantized"] < numbers
-    assert all(plan["model"] == tmp_path.name and plan["simulated"] for plan in (full, lora, qlora))
+    assert all(plan["model"] == folder.name and plan["simulated"] for plan in plans.values())
+
+
+def test_a_plan_says_why_methods_are_not_possible(folder, capsys):
+    assert cli.main(["plan", str(folder), "--length", "16", "--checkpointing"]) == 0
+    head, prefix = capsys.readouterr().out.splitlines()[-2:]
+    assert head.startswith("head        not possible: llama has no classifier of its own")
+    assert prefix.startswith("prefix      not possible: Prefix tuning and gradient checkpointing exclude each other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "head"], "llama has no classifier"),
+        (["--method", "prefix", "--checkpointing"], "exclude each other"),
+    ],
+)
+def test_a_plan_for_a_method_that_is_not_possible_is_an_error(folder, capsys, arguments, message):
+    assert cli.main(["plan", str(folder), "--length", "16", *arguments]) == 1
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert message in seen.err
+    assert "\n→ " in seen.err
 
 
 @pytest.mark.parametrize(
@@ -248,6 +309,8 @@ def test_a_plan_for_a_folder_is_simulated(tmp_path, capsys, one_thread):
     [
         (["llama-7"], "no model called 'llama-7'.\n→ Did you mean 'llama-7b'?"),
         (["llama-7b", "--method", "qlorra"], "no method called 'qlorra'.\n→ Did you mean 'qlora'?"),
+        (["llama-7", "--json"], "no model called 'llama-7'."),
+        (["/nosuch/folder"], "no model called '/nosuch/folder'."),
         (["llama-7b", "--precision", "int8"], "no precision called 'int8'."),
         (["llama-7b", "--gpu", "48 GG"], "no size or GPU called '48 GG'."),
         (["llama-7b", "--batch", "0"], "batch_size must be a whole number from 1 up, not 0."),

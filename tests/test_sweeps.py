@@ -2,15 +2,21 @@ import json
 from collections import defaultdict
 
 import pytest
+import torch
 
+import labkit as lk
+from labkit.assets import cache
 from labkit.assets.manifest import get_asset
 from labkit.assets.tasks import TEMPLATES
 from labkit.methods import get_method
 from labkit.methods.targets import find_targets
-from labkit.sweeps import SEEDS, SWEEPS, lora_targets
+from labkit.planning.skeleton import adapt, skeleton
+from labkit.sweeps import BUDGETS, RATES, SEARCHED, SEEDS, SHOWDOWN, SWEEPS, lora_targets
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
 NAMES = pytest.mark.parametrize("name", SWEEPS)
+SEARCHES = {"minilm": "method-rates", "smollm2-135m": "method-rates-smollm2"}
+CHOSEN = [(model, label) for model in RATES for label in RATES[model]]
 
 
 def key(point):
@@ -33,19 +39,25 @@ def test_the_points_of_a_sweep_differ(name):
     assert len(set(points)) == len(points) > 1
 
 
+def seeds_of(name, model):
+    """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
+    fewer = {"method-rates": 2, "method-rates-smollm2": 1}
+    return 5 if (name, model) == ("methods", "minilm") else fewer.get(name, 3)
+
+
 @NAMES
-def test_each_setting_has_three_seeds(name):
+def test_each_setting_has_its_seeds(name):
     seeds = defaultdict(list)
     for point in SWEEPS[name]():
-        seeds[key({**complete(point), "seed": 0})].append(point["seed"])
-    assert len(SEEDS) == 3
-    assert all(found == list(SEEDS) for found in seeds.values())
+        seeds[point["model"], key({**complete(point), "seed": 0})].append(point["seed"])
+    assert SEEDS == (0, 1, 2)
+    assert all(found == list(range(seeds_of(name, model))) for (model, _), found in seeds.items())
 
 
 @NAMES
 def test_a_point_says_everything_and_names_what_there_is(name):
     for point in SWEEPS[name]():
-        assert set(point) == PARTS
+        assert PARTS <= set(point) <= PARTS | {"held_out"}
         assert get_asset(point["model"]).kind == "model"
         assert point["task"] in TEMPLATES
 
@@ -55,15 +67,101 @@ def test_a_sweep_is_made_anew_each_time(name):
     assert list(SWEEPS[name]()) == list(SWEEPS[name]())
 
 
+@NAMES
+def test_the_test_set_is_kept_from_searches_and_used_by_all_else(name):
+    for point in SWEEPS[name]():
+        held_out = point.get("held_out", 0)
+        assert (held_out > 0) == (name in SEARCHES.values())
+        assert held_out <= point["train"] / 4
+
+
+@pytest.mark.parametrize(("model", "task"), BUDGETS)
+def test_every_method_is_compared_at_its_own_rate_and_on_the_same_budget(model, task):
+    points = [point for point in SWEEPS["methods"]() if (point["model"], point["task"]) == (model, task)]
+    compared = {key(point["method"]): point["learning_rate"] for point in points}
+    assert compared == {key(SHOWDOWN[label]): rate for label, rate in RATES[model].items()}
+    budgets = {key({**point, "method": 0, "learning_rate": 0, "seed": 0}) for point in points}
+    assert budgets == {key({**BUDGETS[model, task], "method": 0, "learning_rate": 0, "seed": 0})}
+
+
+def test_the_search_is_of_all_methods_that_are_compared():
+    assert SEARCHED.keys() == SHOWDOWN.keys()
+    searched = {key(point["method"]) for point in SWEEPS["method-rates"]()}
+    assert searched == {key(method) for method in SHOWDOWN.values()}
+    assert all(labels.keys() <= SHOWDOWN.keys() for labels in RATES.values())
+
+
+@pytest.fixture(scope="module")
+def searches():
+    """Return a function that gives the mean accuracy of a method at each rate that was searched."""
+
+    def read(model, label):
+        if not (cache.course_data() / "results" / f"{SEARCHES[model]}.json").is_file():
+            pytest.skip(f"The search on {model} is not stored.")
+        table = lk.results(SEARCHES[model])
+        return table[table["label"] == label].groupby("learning_rate")["accuracy"].mean()
+
+    return read
+
+
+@pytest.mark.parametrize(("model", "label"), CHOSEN)
+def test_the_rate_of_a_method_is_the_best_of_its_search(searches, model, label):
+    means = searches(model, label)
+    assert means[RATES[model][label]] == means.max()
+
+
+@pytest.mark.parametrize(("model", "label"), CHOSEN)
+def test_the_best_rate_lies_between_others_that_were_searched(searches, model, label):
+    rates = searches(model, label).index
+    assert rates.min() < RATES[model][label] < rates.max()
+
+
+def trained_by(method, module):
+    """How many numbers a method trains, from the sizes of a model and the papers' formulas."""
+    config = module.config
+    width, blocks = config.hidden_size, config.num_hidden_layers
+    keys = width // config.num_attention_heads * getattr(config, "num_key_value_heads", config.num_attention_heads)
+    if method.name == "full":
+        return sum(parameter.numel() for parameter in module.parameters())
+    if method.name in ("lora", "qlora"):  # A and B, of `rank` rows and columns, and DoRA's length of each row
+        sizes = [layer.weight.shape for layer in find_targets(module, method.target_modules).values()]
+        return sum(method.rank * (rows + columns) + (method.variant == "dora") * rows for rows, columns in sizes)
+    if method.name == "bottleneck":
+        each = 2 * method.size * width + method.size + width
+        return blocks * each * {"houlsby": 2, "pfeiffer": 1}[method.placement]
+    return {
+        "ia3": blocks * (2 * keys + config.intermediate_size),
+        "prefix": 16 * blocks * 2 * keys,
+        "prompt": 16 * width,
+        "head": 0,  # which comes with the task
+    }[method.name]
+
+
+def trained(model):
+    return sum(parameter.numel() for parameter in model.trainable().values())
+
+
 def test_every_method_suits_the_real_encoder(minilm):
     points = [point for name in SWEEPS for point in SWEEPS[name]() if point["model"] == "minilm"]
     for method in {key(point["method"]): get_method(point["method"]) for point in points}.values():
-        trained = sum(parameter.numel() for parameter in method.apply(minilm).trainable().values())
-        if method.name == "full":
-            assert trained == sum(parameter.numel() for parameter in minilm.parameters())
-        else:  # A and B, of `rank` rows and columns
-            layers = find_targets(minilm.module, method.target_modules).values()
-            assert trained == method.rank * sum(sum(layer.weight.shape) for layer in layers) > 0
+        assert trained(method.apply(minilm)) == trained_by(method, minilm.module)
+
+
+@pytest.mark.parametrize("label", [label for label in SHOWDOWN if label != "head"])
+def test_every_method_but_the_head_suits_the_real_causal_model(smollm, label):
+    method = get_method(SHOWDOWN[label])
+    blank = skeleton(smollm.module.config, torch.bfloat16)
+    assert trained(adapt(blank, method)) == trained_by(method, smollm.module)
+
+
+def test_a_causal_model_has_no_head_to_compare():
+    assert "head" not in RATES["smollm2-135m"]
+    assert not any(
+        point["method"] == SHOWDOWN["head"]
+        for name in SWEEPS
+        for point in SWEEPS[name]()
+        if point["model"] == "smollm2-135m"
+    )
 
 
 # Six blocks, of four layers in the attention and two in the MLP.

@@ -82,9 +82,9 @@ def pareto_front(answer: Callable[[Sequence[float], Sequence[float]], Sequence[b
         tied = [bool(value) for value in answer([1, 1, 2], [3, 3, 3])]
         if tied == [True, True, False]:
             return "✓ Right: what is left are the methods between which the choice is yours."
-        if tied == [False, False, False]:
-            return "✗ Almost: two methods that cost and gain the same do not beat each other."
-        return "✗ Almost: a method that costs more and gains the same as another one is beaten, too."
+        if tied[-1:] == [True]:
+            return "✗ Almost: a method that costs more and gains the same as another one is beaten, too."
+        return "✗ Almost: two methods that cost and gain the same do not beat each other."
     if found == [False, False, True, False, True]:
         return "✗ The other way round: True is for those that no other one beats."
     return f"✗ For costs {costs} and gains {gains} you returned {found}. Look at each: does another one beat it?"

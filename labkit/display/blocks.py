@@ -58,6 +58,12 @@ def plot_block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
         LabkitError: the parts of this architecture's blocks are not known.
     """
     block, layers = _block_of(model)
+    adapters = []
+    for path, adapter in adapters_of(model).items():
+        if path.startswith(f"{block}.") or not adapter.of_layer:
+            adapters.append((_part(path.removeprefix(f"{block}.")), adapter))
+            if adapter.of_layer and adapters[-1][0] is None:
+                raise LabkitError(f"There is no place for {path} in the drawing.", "Draw the base model instead.")
     ax = ax or plt.subplots(figsize=(3.2, 5), layout="constrained")[1]
     ax.set(xlim=(-2.2, 9.6), ylim=(-0.7, 17), aspect="equal")
     ax.axis("off")
@@ -67,11 +73,11 @@ def plot_block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
     for part, layer in layers.items():
         _box(ax, centres[part], part, any(p.requires_grad for p in layer.parameters(recurse=False)))
     _box(ax, ATTENTION, "attention", False, width=5.2)
-    for path, adapter in adapters_of(model).items():
+    for part, adapter in adapters:
         if isinstance(adapter, VirtualTokens):
             _tokens(ax, adapter)
-        elif path.startswith(f"{block}."):
-            _adapter(ax, adapter, centres[_part(path.removeprefix(f"{block}."))])
+        else:
+            _adapter(ax, adapter, centres[part])
     if model.kind == "encoder" and model.head is not None:
         _box(ax, (STREAM, TOP + 0.5), "head", any(p.requires_grad for p in model.head.parameters()))
     trained = sum(parameter.numel() for parameter in model.trainable().values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 def front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
     """Say of each point whether it is on the Pareto front: no other costs as little or less and gains more, or costs
-    less and gains as much.
+    less and gains as much. A point without a cost (NaN) is not.
     """
     points = list(zip(costs, gains, strict=True))
-    return [not any((c <= cost and g > gain) or (c < cost and g >= gain) for c, g in points) for cost, gain in points]
+    beaten = [any((c <= cost and g > gain) or (c < cost and g >= gain) for c, g in points) for cost, gain in points]
+    return [not (math.isnan(cost) or below) for cost, below in zip(costs, beaten, strict=True)]
 
 
 def plot_pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, ax: Axes | None = None) -> Axes:
@@ -37,7 +39,7 @@ def plot_pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = Tr
         ax: where to draw.
     """
     ax = ax or plt.subplots(figsize=(6, 4), layout="constrained")[1]
-    groups = rows.groupby(by, sort=False)
+    groups = rows.dropna(subset=[x]).groupby(by, sort=False)
     means = groups[[x, "accuracy"]].mean()
     lowest, highest = (groups[[x, "accuracy"]].agg(end) for end in ("min", "max"))
     best = np.array(front(means[x], means["accuracy"]))

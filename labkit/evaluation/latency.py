@@ -8,6 +8,7 @@ from statistics import median
 import torch
 
 from labkit.assets.models import Model
+from labkit.evaluation.labels import room_of
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import logits_at, sentence_vectors
 
@@ -16,7 +17,8 @@ from labkit.training.objectives import logits_at, sentence_vectors
 def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) -> float:
     """Return how many times as long ``tuned`` takes to read one text as ``base``, at batch size 1.
 
-    The two take turns, so that whatever else the computer does slows both; medians leave out what disturbs one.
+    A text of more than 512 tokens is cut. The two take turns, so that whatever else the computer does slows both;
+    medians leave out what disturbs one.
     """
     turns = [(_seconds(base, text), _seconds(tuned, text)) for _ in range(repeats + 3)]
     before, after = zip(*turns[3:], strict=True)  # the first ones fill caches
@@ -25,7 +27,7 @@ def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) ->
 
 def _seconds(model: Model, text: str) -> float:
     model.module.eval()
-    tokens = model.tokenizer(text)["input_ids"]
+    tokens = model.tokenizer(text, truncation=True, max_length=min(512, room_of(model)))["input_ids"]
     batch = collate([Example(tokens, 0)], model.tokenizer.pad_token_id, model.device)
     began = time.perf_counter()
     with model.autocast():

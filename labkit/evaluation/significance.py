@@ -49,7 +49,7 @@ def paired_bootstrap(first: Sequence[str], second: Sequence[str], *, draws: int 
     Raises:
         LabkitError: the runs are not of the same examples.
     """
-    _require_pairs(*first, *second)
+    _require_runs(first, second)
     sampled, means = zip(
         *(_resampled(runs, draws, seed, own) for own, runs in enumerate((first, second), 1)), strict=True
     )
@@ -58,7 +58,7 @@ def paired_bootstrap(first: Sequence[str], second: Sequence[str], *, draws: int 
 
 def bootstrap_interval(runs: Sequence[str], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% interval of a method's accuracy over other seeds and other test examples, as fractions."""
-    _require_pairs(*runs)
+    _require_runs(runs)
     return _middle(_resampled(runs, draws, seed, 1)[0])
 
 
@@ -76,10 +76,12 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _require_pairs(*runs: str) -> None:
-    lengths = {len(run) for run in runs}
-    if len(lengths) != 1 or 0 in lengths:
+def _require_runs(*methods: Sequence[str]) -> None:
+    lengths = {len(run) for runs in methods for run in runs}
+    texts = any(isinstance(runs, str) for runs in methods)
+    if len(lengths) != 1 or 0 in lengths or texts or not all(len(runs) for runs in methods):
+        found = "a single text" if texts else f"{', '.join(map(str, sorted(lengths))) or 'no'} examples"
         raise LabkitError(
-            f"The runs have {', '.join(map(str, sorted(lengths))) or 'no'} examples: they are no pairs.",
-            "Compare runs of the same model and task.",
+            f"The runs have {found}: they are no pairs.",
+            'Compare lists of runs of the same model and task, such as ["0110", "1110"].',
         )

@@ -35,15 +35,18 @@ def drift(before: Model, after: Model, texts: Sequence[str] | None = None) -> fl
 
     An encoder predicts no words, but finds some texts more alike than others. Drift is 1 minus the rank correlation
     (Spearman, 1904) between the similarities of all pairs of texts before and after: 0 where the order of the pairs
-    is as it was, 1 where nothing is left of it.
+    is as it was, about 1 where nothing is left of it, up to 2 where it is reversed. NaN where the model gives none.
 
     Raises:
         LabkitError: the model is no encoder, or there are fewer than 3 texts.
     """
-    if before.kind != "encoder":
-        raise LabkitError(f"{before.name} gives no sentence vectors to compare.", "Use lk.forgetting.")
+    if causal := [model.name for model in (before, after) if model.kind != "encoder"]:
+        raise LabkitError(f"{causal[0]} gives no sentence vectors to compare.", "Use lk.forgetting.")
     texts = general_english() if texts is None else texts
     if len(texts) < 3:
         raise LabkitError(f"{len(texts)} texts have no order of pairs.", "Pass at least 3 different ones.")
-    ranks = [similarities(model, texts).argsort().argsort().double() for model in (before, after)]
+    alike = [similarities(model, texts) for model in (before, after)]
+    if not all(each.isfinite().all() for each in alike):
+        return float("nan")
+    ranks = [each.argsort().argsort().double() for each in alike]
     return 1 - torch.corrcoef(torch.stack(ranks))[0, 1].item()

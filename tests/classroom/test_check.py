@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,37 @@ RIGHT = {
     "qlora_bytes": lambda frozen, adapter: 4.127 / 8 * frozen + 16 * adapter,
     "peak_of": lambda start, changes: max(start + sum(changes[:n]) for n in range(len(changes) + 1)),
     "extrapolate": lambda two, three, blocks: two + (blocks - 2) * (three - two),
+    "adapter_parameters": lambda width, size, blocks: blocks * 2 * (width * size + size + size * width + width),
+    "merged_ia3": lambda W, b, f: (torch.diag(f) @ W, f * b),
+    "pareto_front": lambda costs, gains: [
+        not any((c <= cost and g > gain) or (c < cost and g >= gain) for c, g in zip(costs, gains, strict=True))
+        for cost, gain in zip(costs, gains, strict=True)
+    ],
+    "is_bootstrap_tie": lambda differences: bool(
+        np.quantile(differences, 0.025) <= 0 <= np.quantile(differences, 0.975)
+    ),
 }
+
+
+def beaten(costs, gains, rule):
+    """A front by a rule for when one (c, g) beats another (cost, gain)."""
+    points = list(zip(costs, gains, strict=True))
+    return [not any(rule(*two, *one) for n, two in enumerate(points) if n != m) for m, one in enumerate(points)]
+
+
+def by_sorting(costs, gains):
+    """A front by going from cheap to dear and keeping what gains more than all before: one of equals only."""
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -gains[i]))
+    result, best = [False] * len(costs), -1
+    for i in order:
+        result[i], best = gains[i] > best, max(best, gains[i])
+    return result
+
+
+def middle(share):
+    """A check for a tie by the middle ``share`` of the differences."""
+    low = (1 - share) / 2
+    return lambda differences: np.quantile(differences, low) <= 0 <= np.quantile(differences, 1 - low)
 
 
 def said(capsys, name, answer):
@@ -92,12 +123,78 @@ def test_nonsense_never_raises_and_is_never_right(capsys, name, nonsense):
         ("qlora_bytes", lambda n, m: 4.127 / 8 * n + 4 * m, "Its gradients"),
         ("qlora_bytes", lambda n, m: 16 * (n + m), "full fine-tuning"),
         ("adamw_bytes", lambda n: 16, "Multiply"),
+        ("adapter_parameters", lambda d, m, n: n * (2 * d * m + d + m), "second one behind the attention"),
+        ("adapter_parameters", lambda d, m, n: 2 * (2 * d * m + d + m), "one block"),
+        ("adapter_parameters", lambda d, m, n: 2 * d * m + d + m, "single adapter"),
+        ("adapter_parameters", lambda d, m, n: n * 2 * 2 * d * m, "biases are missing"),
+        ("adapter_parameters", lambda d, m, n: n * 2 * (d * m + d + m), "One of the two matrices"),
+        ("adapter_parameters", lambda d, m, n: n * 2 * d * m, "one matrix"),
+        ("adapter_parameters", lambda d, m, n: 10248, "not for others"),
+        ("adapter_parameters", lambda d, m, n: d + m + n, "you got 111"),
+        ("merged_ia3", lambda W, b, f: (f * W, f * b), "scales the columns"),
+        ("merged_ia3", lambda W, b, f: (f[:, None] * W, b), "so the bias as well"),
+        ("merged_ia3", lambda W, b, f: (f[:, None] * W, f + b), "the bias is not"),
+        ("merged_ia3", lambda W, b, f: (W, f * b), "which part of W"),
+        ("merged_ia3", lambda W, b, f: f[:, None] * W, "two tensors"),
+        ("merged_ia3", lambda W, b, f: (f[:, None] * W, f * b, f), "two tensors"),
+        ("merged_ia3", lambda W, b, f: (W @ f, f * b), "you returned (4,) and (4,)"),
+        ("pareto_front", lambda c, g: [not x for x in RIGHT["pareto_front"](c, g)], "other way round"),
+        ("pareto_front", lambda c, g: [0, 1, 3], "five values"),
+        ("pareto_front", lambda c, g: beaten(c, g, lambda a, b, x, y: a <= x and b >= y), "do not beat each other"),
+        ("pareto_front", lambda c, g: beaten(c, g, lambda a, b, x, y: a < x and b > y), "gains the same as another"),
+        ("pareto_front", lambda c, g: beaten(c, g, lambda a, b, x, y: a <= x and b > y), "gains the same as another"),
+        ("pareto_front", lambda c, g: [gain == max(g) for gain in g], "does another one beat it"),
+        ("pareto_front", lambda c, g: [True] * len(c), "does another one beat it"),
+        ("is_bootstrap_tie", lambda x: min(x) <= 0 <= max(x), "2 of 100 are below 0, it is no tie"),
+        ("is_bootstrap_tie", middle(0.9), "3 of 100 are below 0, it is a tie"),
+        ("is_bootstrap_tie", middle(0.99), "2 of 100 are below 0, it is no tie"),
+        ("is_bootstrap_tie", lambda x: np.quantile(x, 0.025) <= 0, "all are below 0, it is no tie"),
+        ("is_bootstrap_tie", lambda x: abs(np.mean(x)) < 1.96 * np.std(x), "3 of 100 are below 0, it is a tie"),
+        ("is_bootstrap_tie", lambda x: not middle(0.95)(x), "all differences are above 0, it is no tie"),
+        ("is_bootstrap_tie", lambda x: (np.quantile(x, 0.025), np.quantile(x, 0.975)), "above 0, it is no tie"),
     ],
 )
 def test_typical_mistakes_are_explained(capsys, name, answer, word):
     text = said(capsys, name, answer)
     assert text.startswith("✗")
     assert word in text
+
+
+def test_a_front_with_one_of_two_equals_is_told_so(capsys):
+    text = said(capsys, "pareto_front", by_sorting)
+    assert text.startswith("✗ Almost")
+    assert "do not beat each other" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("adapter_parameters", lambda width, size, blocks: float(RIGHT["adapter_parameters"](width, size, blocks))),
+        ("adapter_parameters", lambda *sizes: torch.tensor(RIGHT["adapter_parameters"](*sizes))),
+        ("merged_ia3", lambda W, b, f: ((W.T * f).T, b * f)),
+        ("merged_ia3", lambda W, b, f: (W.mul_(f.view(-1, 1)), b.mul_(f))),
+        ("pareto_front", lambda costs, gains: np.array(RIGHT["pareto_front"](costs, gains))),
+        ("pareto_front", lambda costs, gains: (int(on) for on in RIGHT["pareto_front"](costs, gains))),
+        ("is_bootstrap_tie", lambda differences: middle(0.95)(np.array(differences))),
+        ("is_bootstrap_tie", lambda differences: 25 < sum(x <= 0 for x in differences) < 975),
+    ],
+)
+def test_an_answer_may_be_right_in_another_way(capsys, name, answer):
+    assert said(capsys, name, answer).startswith("✓")
+
+
+@pytest.mark.parametrize("stub", [None, ...])
+@pytest.mark.parametrize("answer", [lambda W, b, f, stub: (stub, stub), lambda W, b, f, stub: (f[:, None] * W, stub)])
+def test_a_pair_with_a_stub_in_it_is_not_attempted_yet(capsys, answer, stub):
+    assert "not attempted yet" in said(capsys, "merged_ia3", lambda *args: answer(*args, stub))
+
+
+@pytest.mark.parametrize("name", ["adapter_parameters", "merged_ia3", "pareto_front", "is_bootstrap_tie"])
+@pytest.mark.parametrize(
+    "result", ["x", {}, [], [[1, 2]], (1, 2), ("a", "b"), 1j, float("nan"), object(), torch.ones(3)]
+)
+def test_a_result_of_another_type_never_raises_and_is_never_right(capsys, name, result):
+    assert said(capsys, name, lambda *args: result).startswith("✗")
 
 
 def test_hints_go_further_each_time_and_then_stay(capsys):

@@ -1,0 +1,157 @@
+import math
+from itertools import pairwise
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+
+import labkit as lk
+from labkit.display.pareto import front
+
+matplotlib.use("Agg")
+
+ROWS = pd.DataFrame(
+    [
+        ("full", 800, 0.90),
+        ("LoRA", 90, 0.80),
+        ("head", 1, 0.50),
+        ("LoRA", 110, 0.90),
+        ("full", 1000, 0.80),
+        ("LoRA", 100, 0.88),
+        ("IA3", 10, 0.70),
+    ],
+    columns=["label", "bytes", "accuracy"],
+)
+MEANS = {"full": (900, 85), "LoRA": (100, 86), "head": (1, 50), "IA3": (10, 70)}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def draw(rows=ROWS, **settings):
+    return lk.plot_pareto(rows, "bytes", "label", xlabel="size (bytes)", **settings)
+
+
+def brute_force(costs, gains):
+    """Leave out each point that another one, which differs from it, is nowhere worse than."""
+    points = list(zip(costs, gains, strict=True))
+    beaten = {a for a in points for b in points if a != b and b[0] <= a[0] and b[1] >= a[1]}
+    return [point not in beaten for point in points]
+
+
+@pytest.mark.parametrize("values", [2, 3, 5, 1000])
+def test_the_front_is_what_no_other_point_beats(values):
+    rng = np.random.default_rng(values)
+    for count in range(1, 30):
+        costs, gains = rng.integers(values, size=(2, count)).tolist()
+        assert front(costs, gains) == brute_force(costs, gains)
+
+
+@pytest.mark.parametrize(
+    ("costs", "gains", "expected"),
+    [
+        ([], [], []),
+        ([3], [1], [True]),
+        ([1, 2, 3], [1, 2, 3], [True, True, True]),
+        ([1, 2, 3], [3, 2, 1], [True, False, False]),
+        ([1, 1], [2, 3], [False, True]),
+        ([1, 2], [3, 3], [True, False]),
+        ([2, 2, 9], [3, 3, 3], [True, True, False]),
+    ],
+    ids=["none", "one", "all", "the best", "same cost", "same gain", "same point"],
+)
+def test_ties_are_beaten_by_what_is_better_in_one_way(costs, gains, expected):
+    assert front(costs, gains) == expected
+
+
+def test_costs_without_gains_are_no_points():
+    with pytest.raises(ValueError, match="shorter"):
+        front([1, 2], [1])
+
+
+def test_a_methods_point_is_its_mean():
+    ax = draw()
+    assert {text.get_text(): text.xy for text in ax.texts} == {
+        name: pytest.approx(point) for name, point in MEANS.items()
+    }
+    drawn = [container.lines[0].get_xydata()[0] for container in ax.containers]
+    np.testing.assert_allclose(drawn, list(MEANS.values()))
+
+
+def test_the_front_is_dark_and_the_rest_is_light():
+    ax = draw()
+    shades = {text.get_text(): to_rgb(text.get_color())[0] for text in ax.texts}
+    assert {name for name, shade in shades.items() if shade < 0.3} == {"LoRA", "head", "IA3"}
+    assert shades["full"] > 0.5
+    for text, container in zip(ax.texts, ax.containers, strict=True):
+        assert container.lines[0].get_color() == text.get_color()
+
+
+def test_a_line_of_steps_joins_the_front():
+    line = draw().lines[0]
+    np.testing.assert_allclose(line.get_xydata(), [(1, 50), (10, 70), (100, 86)])
+    assert line.get_drawstyle() == "steps-post"  # between two methods, one has the accuracy of the cheaper one
+
+
+@pytest.mark.parametrize(
+    ("name", "costs", "gains"),
+    [("full", (800, 1000), (80, 90)), ("LoRA", (90, 110), (80, 90)), ("head", (1, 1), (50, 50))],
+    ids=["two runs", "three runs", "one run"],
+)
+def test_bars_reach_from_the_lowest_run_to_the_highest(name, costs, gains):
+    along, up = draw().containers[list(MEANS).index(name)].lines[2]
+    (xs,), (ys,) = along.get_segments(), up.get_segments()
+    x, y = MEANS[name]
+    np.testing.assert_allclose(xs, [(costs[0], y), (costs[1], y)])
+    np.testing.assert_allclose(ys, [(x, gains[0]), (x, gains[1])])
+
+
+def test_axes_are_labelled_with_units():
+    ax = draw()
+    assert ax.get_xlabel() == "size (bytes)"
+    assert ax.get_ylabel() == "accuracy (%): mean, lowest and highest seed"
+
+
+@pytest.mark.parametrize(("settings", "scale"), [({}, "log"), ({"log": False}, "linear")])
+def test_costs_have_powers_of_ten_unless_told_otherwise(settings, scale):
+    assert draw(**settings).get_xscale() == scale
+
+
+def test_neighbours_differ_by_their_markers():
+    rows = pd.DataFrame({"label": list("abcdefg"), "bytes": range(1, 8), "accuracy": 0.5})
+    markers = [container.lines[0].get_marker() for container in draw(rows).containers]
+    assert len(set(markers)) == 5
+    assert all(one != two for one, two in pairwise(markers))
+
+
+def test_the_rows_stay_as_they_were():
+    rows = ROWS.copy()
+    draw(rows)
+    pd.testing.assert_frame_equal(rows, ROWS)
+
+
+def test_a_figure_can_be_drawn_where_one_likes():
+    figure, axes = plt.subplots(2)
+    assert draw(ax=axes[1]) is axes[1]
+    assert not axes[0].has_data()
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_figures_are_grey(tmp_path):
+    draw().figure.savefig(tmp_path / "figure.png", dpi=60)
+    pixels = plt.imread(tmp_path / "figure.png")[..., :3]
+    assert pixels.min() < 0.2
+    assert np.ptp(pixels, axis=-1).max() < 0.02
+
+
+def test_what_has_no_cost_is_not_on_the_front():
+    assert front([1, math.nan, 2], [0.5, 0.4, 0.6]) == [True, False, True]
+    rows = pd.DataFrame({"label": ["IA3", "prefix"], "bytes": [1.0, None], "accuracy": [0.8, 0.7]})
+    dark = [text.get_text() for text in draw(rows).texts if to_rgb(text.get_color())[0] < 0.3]
+    assert dark == ["IA3"]
