@@ -8,6 +8,7 @@ from labkit.bench import repeat, results
 from labkit.classroom import check
 from labkit.display.blocks import plot_block
 from labkit.display.comparisons import is_tie, plot_predictions, plot_sweep, spread
+from labkit.display.decisions import plot_decisions
 from labkit.display.explorer import QuantizationExplorer
 from labkit.display.grids import plot_grids, relative_error
 from labkit.display.pareto import plot_pareto
@@ -107,6 +108,7 @@ __all__ = [
     "plot_accuracy",
     "plot_block",
     "plot_curves",
+    "plot_decisions",
     "plot_grids",
     "plot_history",
     "plot_memory",

@@ -492,3 +492,15 @@ def test_stored_results_say_where_and_when_they_were_made(path):
         assert made["precision"] in {"float32", "bfloat16", "float16"}
         keys = ("processor", "python", "torch", "transformers", "finetune-labkit")
         assert all(made[key].strip() for key in keys)
+
+
+@pytest.mark.network
+def test_a_stored_run_made_again_lies_in_its_interval(minilm):
+    table = lk.results("methods")
+    runs = table[(table["model"] == "minilm") & (table["task"] == "triage") & (table["label"] == "IA3")]
+    row = runs[runs["seed"] == 0].iloc[0]
+    again = lk.repeat(row)
+    low, high = lk.bootstrap_interval(list(runs["hits"]))
+    assert low <= again["correct"] / again["total"] <= high
+    assert again["trained_parameters"] == row["trained_parameters"]
+    assert again["predicted_bytes"] == pytest.approx(again["peak_bytes"], rel=0.01)
