@@ -36,8 +36,8 @@ def adapter_parameters(answer: Callable[[int, int, int], int]) -> str:
 
 @exercise(
     "Each factor scales one output. An output is the product of x with one row of W.",
-    "Row i of W and number i of b have to be multiplied by l[i].",
-    "return l[:, None] * W, l * b",
+    "Row i of W and number i of b have to be multiplied by factors[i].",
+    "return factors[:, None] * W, factors * b",
 )
 def merged_ia3(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple]) -> str:
     """Notebook 06: weight and bias that do what W, b and IA3's factors do."""
