@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogFormatter
 
 from labkit.display.plots import MARKERS
 
@@ -48,14 +49,43 @@ def plot_pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = Tr
     for number, name in enumerate(means.index):
         mean = means.loc[name]
         below, above = mean - lowest.loc[name], highest.loc[name] - mean
-        color = "0.1" if best[number] else "0.55"
-        marker = MARKERS[number % len(MARKERS)]
-        at = mean[x], 100 * mean["accuracy"]
         bars = {"xerr": [[below[x]], [above[x]]], "yerr": [[100 * below["accuracy"]], [100 * above["accuracy"]]]}
-        ax.errorbar(*at, **bars, fmt=marker, color=color, markersize=6, elinewidth=1, capsize=2)
-        ax.annotate(name, at, (6, 5), textcoords="offset points", fontsize=8, color=color)
+        marker = MARKERS[number % len(MARKERS)]
+        ax.errorbar(
+            mean[x], 100 * mean["accuracy"], **bars, fmt=marker, color=_grey(best[number]), elinewidth=1, capsize=2
+        )
     if log:
         ax.set_xscale("log")
+        if means[x].max() < 30 * means[x].min():  # powers of ten would be too far apart to be read
+            ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+            ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     ax.margins(x=0.15, y=0.1)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")
+    _label(ax, {name: (means[x][name], 100 * means["accuracy"][name]) for name in means.index[np.argsort(~best)]},
+           dict(zip(means.index, best, strict=True)))  # fmt: skip
     return ax
+
+
+def _grey(best: bool) -> str:
+    return "0.1" if best else "0.55"
+
+
+def _label(ax: Axes, points: dict[str, tuple[float, float]], best: dict[str, bool]) -> None:
+    """Write the names beside the points, each at the first of four places where it covers no other name."""
+    taken: list[tuple[float, float, float]] = []
+    scale = 72 / ax.figure.dpi
+    for name, at in points.items():
+        x, y = ax.transData.transform(at) * scale
+        width = 4.6 * len(name)
+        places = [(6, 4, "left"), (6, -11, "left"), (-6 - width, 4, "left"), (-6 - width, -11, "left")]
+        free = [
+            place
+            for place in places
+            if not any(
+                abs(y + place[1] - b) < 9 and x + place[0] < right and left < x + place[0] + width
+                for left, right, b in taken
+            )
+        ]
+        dx, dy, side = (free or places)[0]
+        taken.append((x + dx, x + dx + width, y + dy))
+        ax.annotate(name, at, (dx, dy), textcoords="offset points", fontsize=8, ha=side, color=_grey(best[name]))

@@ -89,8 +89,8 @@ def test_the_front_is_dark_and_the_rest_is_light():
     shades = {text.get_text(): to_rgb(text.get_color())[0] for text in ax.texts}
     assert {name for name, shade in shades.items() if shade < 0.3} == {"LoRA", "head", "IA3"}
     assert shades["full"] > 0.5
-    for text, container in zip(ax.texts, ax.containers, strict=True):
-        assert container.lines[0].get_color() == text.get_color()
+    points = {tuple(c.lines[0].get_xydata()[0]): c.lines[0].get_color() for c in ax.containers}
+    assert points == {tuple(text.xy): text.get_color() for text in ax.texts}
 
 
 def test_a_line_of_steps_joins_the_front():
@@ -155,3 +155,14 @@ def test_what_has_no_cost_is_not_on_the_front():
     rows = pd.DataFrame({"label": ["IA3", "prefix"], "bytes": [1.0, None], "accuracy": [0.8, 0.7]})
     dark = [text.get_text() for text in draw(rows).texts if to_rgb(text.get_color())[0] < 0.3]
     assert dark == ["IA3"]
+
+
+def test_names_of_points_close_together_do_not_cover_one_another():
+    rows = pd.DataFrame(
+        {"name": ["one", "another", "third"], "cost": [10.0, 10.1, 10.2], "accuracy": [0.5, 0.501, 0.502]}
+    )
+    ax = lk.plot_pareto(rows, "cost", "name", xlabel="cost")
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    plt.close(ax.figure)
