@@ -115,5 +115,5 @@ def heads_of(config: PretrainedConfig) -> tuple[int, int]:
 
 
 def _checkpoints(module: nn.Module) -> bool:
-    kinds = ("activation", "gradient")  # renamed in transformers 5.x
-    return any(getattr(module, f"is_{kind}_checkpointing", False) for kind in kinds)
+    kind = "activation" if hasattr(module, "is_activation_checkpointing") else "gradient"  # renamed in transformers 5.x
+    return getattr(module, f"is_{kind}_checkpointing", False)
