@@ -6,7 +6,7 @@ from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
 from labkit.bench import repeat, results
 from labkit.classroom import check
-from labkit.display.blocks import plot_block
+from labkit.display.block import plot_block
 from labkit.display.comparisons import is_tie, plot_predictions, plot_sweep, spread
 from labkit.display.decisions import plot_decisions
 from labkit.display.explorer import QuantizationExplorer
