@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import version
@@ -53,14 +53,12 @@ class Point:
         """Train and evaluate; return what was measured, with the versions and the computer."""
         base, task = _model(self.model), _task(self.task, self.train, self.test)
         if self.held_out:
-            learned, tested = (task.train.select(rows) for rows in self._split(len(task.train)))
-            task = replace(task, train=learned, test=tested)
+            learned = len(task.train) - self.held_out
+            tested = range(learned, len(task.train))
+            task = replace(task, train=task.train.select(range(learned)), test=task.train.select(tested))
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english) | {"made": _circumstances(base)}
-
-    def _split(self, total: int) -> tuple[range, range]:
-        return range(total - self.held_out), range(total - self.held_out, total)
 
 
 def points(name: str) -> list[Point]:
@@ -136,7 +134,7 @@ def repeat(row: pd.Series | dict) -> dict:
 
 def _point(row: dict) -> Point | None:
     """Return the point of a row; None where the row has not all that a point needs today."""
-    if not row.keys() >= {field.name for field in fields(Point) if field.default is MISSING}:
+    if not row.keys() >= {field.name for field in fields(Point)} - {"held_out"}:
         return None
     # pandas hands out numpy's numbers, which are no whole numbers to a TrainingConfig.
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+LETTER = 4.6  # points, about the width of a letter in a label
+
 
 def front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
     """Say of each point whether it is on the Pareto front: no other costs as little or less and gains more, or costs
@@ -61,8 +63,13 @@ def plot_pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = Tr
             ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     ax.margins(x=0.15, y=0.1)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")
-    _label(ax, {name: (means[x][name], 100 * means["accuracy"][name]) for name in means.index[np.argsort(~best)]},
-           dict(zip(means.index, best, strict=True)))  # fmt: skip
+    for chosen in (True, False):  # those on the front have the first choice of a place
+        points = means[best == chosen]
+        _label(
+            ax,
+            dict(zip(points.index, zip(points[x], 100 * points["accuracy"], strict=True), strict=True)),
+            _grey(chosen),
+        )
     return ax
 
 
@@ -70,22 +77,20 @@ def _grey(best: bool) -> str:
     return "0.1" if best else "0.55"
 
 
-def _label(ax: Axes, points: dict[str, tuple[float, float]], best: dict[str, bool]) -> None:
-    """Write the names beside the points, each at the first of four places where it covers no other name."""
-    taken: list[tuple[float, float, float]] = []
+def _label(ax: Axes, points: dict[str, tuple[float, float]], color: str) -> None:
+    """Write names beside points, each at the first of four places where it covers no name that is there."""
     scale = 72 / ax.figure.dpi
+    taken = [(ax.transData.transform(text.xy) * scale + text.get_position(), len(text.get_text())) for text in ax.texts]
     for name, at in points.items():
-        x, y = ax.transData.transform(at) * scale
-        width = 4.6 * len(name)
-        places = [(6, 4, "left"), (6, -11, "left"), (-6 - width, 4, "left"), (-6 - width, -11, "left")]
-        free = [
-            place
-            for place in places
-            if not any(
-                abs(y + place[1] - b) < 9 and x + place[0] < right and left < x + place[0] + width
-                for left, right, b in taken
-            )
-        ]
-        dx, dy, side = (free or places)[0]
-        taken.append((x + dx, x + dx + width, y + dy))
-        ax.annotate(name, at, (dx, dy), textcoords="offset points", fontsize=8, ha=side, color=_grey(best[name]))
+        width = LETTER * len(name)
+        places = [(dx, dy) for dx in (6, -6 - width) for dy in (4, -11)]
+        corner = ax.transData.transform(at) * scale
+        free = [place for place in places if not any(_covers(corner + place, width, *other) for other in taken)]
+        place = (free or places)[0]
+        taken.append((corner + place, len(name)))
+        ax.annotate(name, at, place, textcoords="offset points", fontsize=8, color=color)
+
+
+def _covers(corner: np.ndarray, width: float, other: np.ndarray, letters: int) -> bool:
+    (dx, dy) = corner - other
+    return abs(dy) < 9 and -width < dx < LETTER * letters

@@ -21,7 +21,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from labkit.errors import LabkitError
-from labkit.methods.bottleneck import ACTIVATIONS, Bottleneck, adapted, through
+from labkit.methods.bottleneck import Bottleneck, adapted, through
 from labkit.methods.bottleneck_adapters import check, insertion_points, width_of
 
 NAME = "BOTTLENECK"
@@ -81,7 +81,7 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer, self.parallel = base_layer, parallel
         self.bottleneck_down, self.bottleneck_up = nn.ModuleDict(), nn.ModuleDict()
-        self.configs: dict[str, BottleneckConfig] = {}
+        self.settings: dict[str, tuple[nn.Module, float]] = {}  # activation and scale
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
 
@@ -91,7 +91,7 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
         device = None if tensor is None else tensor.device
         made = Bottleneck(width, config.bottleneck_size, config.activation, config.scale, device)
         self.bottleneck_down[name], self.bottleneck_up[name] = made.down, made.up
-        self.configs[name] = config
+        self.settings[name] = made.activation, made.scale
         if active:
             self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
         else:
@@ -106,8 +106,8 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
         return adapted(self.base_layer, partial(self._by_row, names=adapter_names), self.parallel, inputs, named)
 
     def _through(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        activation = ACTIVATIONS[self.configs[name].activation]()
-        return through(x, self.bottleneck_down[name], activation, self.bottleneck_up[name], self.configs[name].scale)
+        activation, scale = self.settings[name]
+        return through(x, self.bottleneck_down[name], activation, self.bottleneck_up[name], scale)
 
     def _in_turn(self, x: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(x)
