@@ -525,6 +525,7 @@ def test_a_prefix_is_not_put_onto_an_adapter(causal):
 
 
 def test_an_encoder_that_takes_no_keys_and_values_is_refused():
+    model = make("distilbert")
     with pytest.raises(lk.LabkitError, match=r"'distilbert' take no keys and values.*\n.*bert, roberta; or prompt"):
-        METHOD.apply(make("distilbert"))
+        METHOD.apply(model)
     assert not adapters_of(model)
