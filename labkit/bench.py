@@ -35,7 +35,7 @@ class Point:
         learning_rate, steps, batch_size, seed: as in ``TrainingConfig``.
         train, test: how many examples the task has.
         held_out: how many of the training examples are tested on in place of the test set and not learned. A search
-            for settings needs them: it would otherwise choose what suits the test set.
+            for settings needs them: it would otherwise choose what suits the test set. Each class has its share.
     """
 
     model: str
@@ -53,12 +53,19 @@ class Point:
         """Train and evaluate; return what was measured, with the versions and the computer."""
         base, task = _model(self.model), _task(self.task, self.train, self.test)
         if self.held_out:
-            learned = len(task.train) - self.held_out
-            tested = range(learned, len(task.train))
-            task = replace(task, train=task.train.select(range(learned)), test=task.train.select(tested))
+            task = _without(task, self.held_out)
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english) | {"made": _circumstances(base)}
+
+
+def _without(task: Task, count: int) -> Task:
+    """Return the task with so many of its training examples, of each class its share, in place of its test set."""
+    answers = task.train["completion"][:]
+    by_class = sorted(range(len(answers)), key=answers.__getitem__)
+    tested = {by_class[i * len(answers) // count] for i in range(count)}
+    learned = [i for i in range(len(answers)) if i not in tested]
+    return replace(task, train=task.train.select(learned), test=task.train.select(sorted(tested)))
 
 
 def points(name: str) -> list[Point]:

@@ -3,11 +3,13 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict, fields
 from datetime import date
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 
 import labkit as lk
 from labkit import bench, sweeps
@@ -358,18 +360,41 @@ def asked(monkeypatch, colours):
     forget()
 
 
-def test_the_last_training_examples_are_held_out(sweep, asked, folder, colours, tiny_encoder, monkeypatch):
+def held_out_of(task, count, sweep, asked, tiny_encoder, monkeypatch):
+    """The task that is learned where so many examples of it are held out, and where none are."""
     asked(tiny_encoder)
     tasks = []
+    monkeypatch.setattr(bench, "load_task", lambda name, **sizes: task)
     monkeypatch.setattr(bench, "measured", lambda base, task, *settings: tasks.append(task) or {})
-    sweep(setting(0, method="head"), {**setting(0, method="head"), "held_out": 5})
+    sweep({**setting(0, method="head"), "held_out": count}, setting(0, method="head"))
     run_all()
-    whole, searched = tasks
+    return tasks
+
+
+@pytest.mark.parametrize("count", [1, 5, 7, 12, 23])
+def test_training_examples_are_held_out_and_no_others(count, sweep, asked, folder, colours, tiny_encoder, monkeypatch):
+    searched, whole = held_out_of(colours, count, sweep, asked, tiny_encoder, monkeypatch)
     assert whole is colours
-    for column in ("prompt", "completion"):
-        assert searched.train[column][:] + searched.test[column][:] == colours.train[column][:]
-    assert (len(searched.train), len(searched.test)) == (19, 5)
+    assert (len(searched.train), len(searched.test)) == (24 - count, count)
+    learned, tested, all_of_them = searched.train.to_list(), searched.test.to_list(), colours.train.to_list()
+    assert sorted(learned + tested, key=str) == sorted(all_of_them, key=str)
+    for rows in (learned, tested):
+        assert rows == [row for row in all_of_them if row in rows]  # in their old order
     assert searched.labels == colours.labels
+
+
+@pytest.mark.parametrize("order", ["sorted", "in turn", "rare last"])
+def test_each_class_has_its_share_of_what_is_held_out(order, sweep, asked, folder, tiny_encoder, monkeypatch):
+    classes = {
+        "sorted": ["a"] * 40 + ["b"] * 24 + ["c"] * 8,
+        "in turn": ["a", "b"] * 24 + ["c", "a"] * 8 + ["a"] * 8,
+        "rare last": ["a", "b"] * 24 + ["a"] * 16 + ["c"] * 8,
+    }[order]
+    rows = [{"prompt": f"{i}", "completion": f" {answer}"} for i, answer in enumerate(classes)]
+    task = lk.Task("abc", Dataset.from_list(rows), Dataset.from_list(rows[:1]), (" a", " b", " c"), "made here")
+    searched, _ = held_out_of(task, 18, sweep, asked, tiny_encoder, monkeypatch)
+    assert Counter(searched.test["completion"]) == {" a": 10, " b": 6, " c": 2}
+    assert Counter(searched.train["completion"]) == {" a": 30, " b": 18, " c": 6}
 
 
 def test_held_out_examples_are_what_a_row_counts(sweep, asked, folder, tiny_encoder):
