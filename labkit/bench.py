@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -60,12 +61,15 @@ class Point:
 
 
 def _without(task: Task, count: int) -> Task:
-    """Return the task with so many of its training examples, of each class its share, in place of its test set."""
+    """Return the task with the last of each class of its training examples, so many in all, for a test set."""
     answers = task.train["completion"][:]
-    by_class = sorted(range(len(answers)), key=answers.__getitem__)
-    tested = {by_class[i * len(answers) // count] for i in range(count)}
-    learned = [i for i in range(len(answers)) if i not in tested]
-    return replace(task, train=task.train.select(learned), test=task.train.select(sorted(tested)))
+    total, seen, places = Counter(answers), Counter(), []
+    for i, answer in enumerate(answers):
+        seen[answer] += 1
+        places.append((seen[answer] / total[answer], i))
+    order = [i for _, i in sorted(places)]
+    learned, tested = sorted(order[:-count]), sorted(order[-count:])
+    return replace(task, train=task.train.select(learned), test=task.train.select(tested))
 
 
 def points(name: str) -> list[Point]:

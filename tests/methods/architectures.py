@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from labkit.assets.models import Model
@@ -40,3 +41,14 @@ def small(name):
     kind = "encoder" if name in ENCODERS else "causal"
     auto = AutoModel if kind == "encoder" else AutoModelForCausalLM
     return Model(name, auto.from_config(config).eval(), None, kind, torch.float32)
+
+
+@torch.no_grad()
+def outputs(module, ids, **inputs):
+    return module.eval()(input_ids=ids, **inputs)[0]
+
+
+def backward(module, ids):
+    """The gradient of some loss that every position of the output takes part in."""
+    output = module.eval()(input_ids=ids)[0]
+    F.cross_entropy(output.flatten(0, 1), ids.flatten() % output.shape[-1], reduction="sum").backward()

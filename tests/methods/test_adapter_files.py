@@ -3,6 +3,7 @@ import json
 import peft
 import pytest
 import torch
+from architectures import outputs
 from moved import trained
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -21,11 +22,6 @@ METHODS = [
     LoRA(rank=4, variant="pissa", target_modules=("v_proj", "down_proj")),
 ]
 NAMES = ["lora", "lora q", "rslora", "dora", "pissa", "pissa v+down"]
-
-
-@torch.no_grad()
-def outputs(module, ids):
-    return module.eval()(input_ids=ids)[0]
 
 
 def rewrite(folder, change):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from architectures import KNOWN, UNKNOWN, small
+from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
 from torch.nn import functional as F
 
@@ -18,32 +18,6 @@ BACKENDS = ["labkit", "bitsandbytes"]
 PER_BLOCK = {"houlsby": 2, "pfeiffer": 1, "parallel": 1}
 FUNCTIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 QUICK = {"steps": 2, "batch_size": 4, "progress": False}
-
-
-@pytest.fixture(params=["llama", "bert"])
-def model(request):
-    return small(request.param)
-
-
-@pytest.fixture
-def causal():
-    return small("llama")
-
-
-@pytest.fixture
-def encoder():
-    return small("bert")
-
-
-@torch.no_grad()
-def outputs(module, ids):
-    return module.eval()(input_ids=ids)[0]
-
-
-def backward(module, ids):
-    """The gradient of some loss that every position of the output takes part in."""
-    output = module.eval()(input_ids=ids)[0]
-    F.cross_entropy(output.flatten(0, 1), ids.flatten() % output.shape[-1], reduction="sum").backward()
 
 
 def blocks(model):

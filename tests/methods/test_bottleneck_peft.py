@@ -5,7 +5,7 @@ import warnings
 import peft
 import pytest
 import torch
-from architectures import KNOWN, UNKNOWN, small
+from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
 from safetensors.torch import load_file
 from torch import nn
@@ -21,32 +21,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 PLACEMENTS = ["houlsby", "pfeiffer", "parallel"]
 BACKENDS = ["labkit", "bitsandbytes"]
 EACH = 2 * 4 * 32 + 32 + 4  # numbers of an adapter of size 4
-
-
-@pytest.fixture(params=["llama", "bert"])
-def model(request):
-    return small(request.param)
-
-
-@pytest.fixture
-def causal():
-    return small("llama")
-
-
-@pytest.fixture
-def encoder():
-    return small("bert")
-
-
-@torch.no_grad()
-def outputs(module, ids, **inputs):
-    return module.eval()(input_ids=ids, **inputs)[0]
-
-
-def backward(module, ids):
-    """The gradient of some loss that every position of the output takes part in."""
-    output = module.eval()(input_ids=ids)[0]
-    F.cross_entropy(output.flatten(0, 1), ids.flatten() % output.shape[-1], reduction="sum").backward()
 
 
 def config(model, **settings):

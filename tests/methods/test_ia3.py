@@ -3,10 +3,9 @@ import copy
 import peft
 import pytest
 import torch
-from architectures import KNOWN, UNKNOWN, small
+from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
 from torch import nn
-from torch.nn import functional as F
 
 import labkit as lk
 from labkit.assets.models import Model
@@ -24,30 +23,8 @@ PEFT_NAMES = {
 }
 
 
-@pytest.fixture(params=["llama", "bert"])
-def model(request):
-    return small(request.param)
-
-
-@pytest.fixture
-def causal():
-    return small("llama")
-
-
-@pytest.fixture
-def encoder():
-    return small("bert")
-
-
-@torch.no_grad()
-def outputs(module, ids):
-    return module.eval()(input_ids=ids)[0]
-
-
 def gradients(module, ids):
-    """The gradient of some loss that every position of the output takes part in."""
-    output = module.eval()(input_ids=ids)[0]
-    F.cross_entropy(output.flatten(0, 1), ids.flatten() % output.shape[-1], reduction="sum").backward()
+    backward(module, ids)
     return {name: p.grad.flatten() for name, p in module.named_parameters() if p.requires_grad}
 
 
