@@ -29,7 +29,7 @@ check: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(BIN)/labkit fetch --all
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2
 
 notebooks: $(VENV)/.test
 	$(BIN)/labkit fetch --all

@@ -31,11 +31,12 @@ SHOWDOWN = {
 GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # a half power of ten apart
 SEARCHED = {
     "full": GRID[:4],
-    **dict.fromkeys(("LoRA r=4", "LoRA r=16", "DoRA r=16", "QLoRA r=16", "Houlsby", "Pfeiffer"), GRID[2:7]),
+    **dict.fromkeys(("LoRA r=4", "LoRA r=16", "DoRA r=16", "QLoRA r=16"), GRID[2:7]),
     "LoRA r=64": GRID[1:7],
+    **dict.fromkeys(("Houlsby", "Pfeiffer"), GRID[2:8]),
     **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), GRID[3:]),
 }
-# On the larger model: the encoder's best rate and its neighbours below, and further where the best was at an end.
+# On the larger model: around the encoder's best rate or below, and further where the best was at an end.
 SEARCHED_SMOLLM2 = {
     "full": GRID[:3],
     "LoRA r=4": GRID[2:6],
@@ -53,11 +54,11 @@ RATES = {
         "full": 1e-4,
         "LoRA r=4": 3e-3,
         "LoRA r=16": 1e-3,
-        "LoRA r=64": 3e-4,
+        "LoRA r=64": 1e-3,
         "DoRA r=16": 1e-3,
-        "QLoRA r=16": 1e-3,
-        "Houlsby": 1e-2,
-        "Pfeiffer": 1e-2,
+        "QLoRA r=16": 3e-3,
+        "Houlsby": 3e-3,
+        "Pfeiffer": 3e-2,
         "IA3": 3e-2,
         "prefix": 1e-1,
         "prompt": 1e-1,

@@ -122,10 +122,10 @@ def _stream(ax: Axes, centres: dict[str, tuple[float, float]]) -> None:
         ax.text(STREAM, returns - 0.05, "+", ha="center", va="center", fontsize=8)
 
 
-def _box(ax: Axes, centre: tuple[float, float], text: str, trained: bool, width: float = 1.2) -> None:
+def _box(ax: Axes, centre: tuple[float, float], text: str, trained: bool, width: float = 1.4) -> None:
     face, ink = (TRAINED, "white") if trained else (FROZEN, "black")
     _patch(ax, centre, (width, 0.9), face, "round,pad=0,rounding_size=0.12")
-    ax.text(centre[0], centre[1] - 0.03, text, ha="center", va="center", fontsize=9, color=ink, zorder=3)
+    ax.text(centre[0], centre[1] - 0.03, text, ha="center", va="center", fontsize=8, color=ink, zorder=3)
 
 
 def _patch(ax: Axes, centre: tuple[float, float], size: tuple[float, float], face: str, shape: str) -> None:
@@ -151,7 +151,7 @@ def _adapter(ax: Axes, adapter: nn.Module, centre: tuple[float, float]) -> None:
         ax.text(x, y - 0.04, "×", ha="center", va="center", fontsize=9, color="white", zorder=5)
         ax.text(x + 0.45, y, count, ha="left", va="center", fontsize=8)
     else:
-        _patch(ax, (x + 0.85, y), (0.5, 0.9), TRAINED, "square,pad=0")
+        _patch(ax, (x + 0.92, y), (0.42, 0.9), TRAINED, "square,pad=0")
         ax.text(x + 0.3, y - 0.8, count, ha="center", va="center", fontsize=7, zorder=5).set_bbox(
             {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         )

@@ -11,7 +11,8 @@ import pytest
 import labkit as lk
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+# JupyterLab keeps copies of its own, in a hidden folder.
+NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if path.parent.name != ".ipynb_checkpoints")
 LESSONS = [path for path in NOTEBOOKS if path.parent.name == "notebooks"]
 MACHINE_PATHS = re.compile(r"(/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\Users)")
 
