@@ -13,7 +13,7 @@ from labkit.assets.models import Model
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Several processes that each take all cores wait for each other.
-torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
+torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(scope="session")

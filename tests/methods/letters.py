@@ -66,3 +66,9 @@ def after_words(ids, mask):
     """The texts and their mask behind the words."""
     words = torch.tensor([[ord(letter) for letter in TEXT]]).expand(len(ids), -1)
     return torch.cat([words, ids], dim=1), torch.cat([torch.ones_like(words).bool(), mask], dim=1)
+
+
+def table_of(tuned):
+    """What is trained, a row for each virtual token."""
+    (numbers,) = tuned.trainable().values()
+    return numbers.flatten(1)
