@@ -111,14 +111,18 @@ def _plan(options: argparse.Namespace) -> int:
 def _plan_all(options: argparse.Namespace, settings: dict) -> int:
     import json
 
+    from labkit.assets.blueprints import BLUEPRINTS
     from labkit.methods.registry import METHODS
     from labkit.planning import plan
+    from labkit.planning.configs import find_config
     from labkit.planning.sizes import readable
 
+    # A hub that does not answer is waited for once, and not once for each method.
+    model = options.model if options.model in BLUEPRINTS else find_config(options.model)[1]
     plans, refused = {}, {}
     for method in METHODS:
         try:
-            plans[method] = plan(options.model, method, **settings)
+            plans[method] = plan(model, method, **settings)
         except LabkitError as problem:  # a method may not suit the model or the settings; the others do
             refused[method] = problem
     if not plans:

@@ -282,6 +282,22 @@ def test_a_plan_for_a_folder_is_simulated(folder, capsys):
     assert all(plan["model"] == folder.name and plan["simulated"] for plan in plans.values())
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_a_configuration_is_asked_for_once_and_not_for_each_method(planned, folder, capsys, monkeypatch, found):
+    asked = []
+
+    def from_pretrained(name, **settings):
+        asked.append(name)
+        if not found:
+            raise OSError("The hub does not answer.")
+        return LlamaConfig.from_pretrained(folder)
+
+    monkeypatch.setattr("labkit.planning.configs.AutoConfig.from_pretrained", from_pretrained)
+    assert cli.main(["plan", "somebody/something", "--length", "16"]) == (0 if found else 1)
+    assert asked == ["somebody/something"]
+    assert "The hub does not answer." in capsys.readouterr().err or found
+
+
 def test_a_plan_says_why_methods_are_not_possible(folder, capsys):
     assert cli.main(["plan", str(folder), "--length", "16", "--checkpointing"]) == 0
     head, prefix = capsys.readouterr().out.splitlines()[-2:]

@@ -43,6 +43,11 @@ def test_a_configuration_is_taken_as_it_is():
     assert find_config(config) == ("qwen3", config)
 
 
+def test_a_configuration_has_the_name_of_the_folder_that_it_was_read_from(folder):
+    config = AutoConfig.from_pretrained(folder(small().to_dict()))
+    assert find_config(config) == ("mine", config)
+
+
 def test_an_asset_is_looked_up_in_the_cache(minilm):
     found, config = find_config("minilm")
     assert found.startswith("minilm")
