@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 import labkit as lk
 from labkit.display.pareto import front
@@ -157,12 +158,16 @@ def test_what_has_no_cost_is_not_on_the_front():
     assert dark == ["IA3"]
 
 
-def test_names_of_points_close_together_do_not_cover_one_another():
-    rows = pd.DataFrame(
-        {"name": ["one", "another", "third"], "cost": [10.0, 10.1, 10.2], "accuracy": [0.5, 0.501, 0.502]}
-    )
-    ax = lk.plot_pareto(rows, "cost", "name", xlabel="cost")
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("count", [3, 10])
+def test_names_of_points_close_together_do_not_cover_one_another(count, log):
+    near = [
+        {"name": f"method {i}", "cost": 10 + i / 10, "accuracy": 0.5 + i % 3 / 1000 + i / 5000} for i in range(count)
+    ]
+    rows = pd.DataFrame([{"name": "far", "cost": 1.0, "accuracy": 0.1}, *near])
+    _, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    ax = lk.plot_pareto(rows, "cost", "name", xlabel="cost", log=log, ax=axes[1])
     ax.figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in ax.texts]
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines that lead to them
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
     plt.close(ax.figure)
