@@ -107,10 +107,11 @@ def bench(name: str, folder: Path | None = None, part: tuple[int, int] = (1, 1))
 
 
 def _store(path: Path, name: str, todo: list[Point], *new: dict) -> list[dict]:
-    """Add new rows to the file, leave out those of an older sweep, and return all."""
+    """Add new rows to the file, leave out those of an older sweep, and return all in the sweep's order."""
     with cache.locked(f"results-{name}"):  # another process may have added a row since
         stored = _rows(path)
-        rows = [row for row in stored if _point(row) in todo] + list(new)
+        rows = [row for row in [*stored, *new] if _point(row) in todo]
+        rows.sort(key=lambda row: todo.index(_point(row)))
         if rows != stored:
             cache.write_text(path, json.dumps({"command": f"labkit bench {name}", "rows": rows}, indent=1) + "\n")
     return rows
