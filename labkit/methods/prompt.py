@@ -12,6 +12,8 @@ from labkit.assets.models import Model
 from labkit.methods.registry import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
 
+IGNORED = -100  # the label that transformers leave out of a loss
+
 
 class Prompt(VirtualTokens):
     """Vectors of virtual tokens, shape (virtual tokens, hidden size) (Lester et al., 2021, arXiv:2104.08691)."""
@@ -31,6 +33,8 @@ class Prompt(VirtualTokens):
             inputs["position_ids"] = torch.cat([own, positions], dim=1)
         if (types := inputs.get("token_type_ids")) is not None:
             inputs["token_type_ids"] = torch.cat([types.new_zeros(len(types), self.count), types], dim=1)
+        if (labels := inputs.get("labels")) is not None:
+            inputs["labels"] = torch.cat([labels.new_full((len(labels), self.count), IGNORED), labels], dim=1)
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Leave out what the network said at the virtual tokens."""

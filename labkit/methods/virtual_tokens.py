@@ -46,7 +46,9 @@ class VirtualTokens(Adapter):
     def before(self, module: nn.Module, args: tuple, inputs: dict) -> tuple[tuple, dict]:
         """Return the network's inputs with the tokens before the text."""
         inputs = inputs | ({"input_ids": args[0]} if args else {})
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        if ids is None:
+            raise LabkitError("A model with virtual tokens reads ids, and got none.", "Pass input_ids.")
         cache = inputs.get("past_key_values")
         length = ids.shape[1]
         if self.count + length > self.context:

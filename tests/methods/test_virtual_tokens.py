@@ -273,6 +273,14 @@ def test_the_loss_is_that_of_the_outputs_of_all_tokens(method, causal, ids):
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_loss_by_transformers_is_that_of_peft(method, causal, ids):
+    tuned = trained(causal, method)
+    twin, _ = peft_twin(method, causal, tuned)
+    labels = ids.where(ids % 5 > 0, -100)
+    ours, theirs = (module(input_ids=ids, labels=labels).loss.item() for module in (tuned.module, twin))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
 # Stored in fewer bits
 
 
@@ -369,6 +377,11 @@ def test_a_text_may_fill_the_rest_of_what_the_model_can_read_and_no_more(method,
     ) as caught:
         outputs(module, torch.full((1, room + 1), 7))
     assert f"max_length={room}," in caught.value.remedy
+
+
+def test_vectors_in_place_of_ids_are_refused(method, causal):
+    with pytest.raises(lk.LabkitError, match=r"reads ids, and got none.*\n.*input_ids"):
+        method.apply(causal).module(inputs_embeds=torch.zeros(1, 3, 32))
 
 
 def test_a_run_on_longer_texts_says_how_long_they_may_be(tuning, tiny, colours):
