@@ -83,7 +83,7 @@ BUDGETS = {
     ("minilm", "triage"): MINILM | {"batch_size": 8},
     ("smollm2-135m", "triage"): SMOLLM2 | {"batch_size": 8},
     ("minilm", "licenses"): MINILM | {"batch_size": 8, "task": "licenses"},
-    # A license is 130 tokens, a finding 15: the larger model is tested on fewer.
+    # A license is four times as long as a finding: the larger model is tested on fewer.
     ("smollm2-135m", "licenses"): SMOLLM2 | {"batch_size": 8, "task": "licenses", "test": 150},
 }
 
