@@ -36,7 +36,7 @@ SEARCHED = {
     **dict.fromkeys(("Houlsby", "Pfeiffer"), GRID[2:8]),
     **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), GRID[3:]),
 }
-# On the larger model: around the encoder's best rate or below, and further where the best was at an end.
+# On the larger model: around the encoder's best rate, and further where the best was at an end.
 SEARCHED_SMOLLM2 = {
     "full": GRID[:3],
     "LoRA r=4": GRID[2:6],
@@ -44,7 +44,8 @@ SEARCHED_SMOLLM2 = {
     "LoRA r=64": GRID[:4],
     "DoRA r=16": GRID[1:6],
     "QLoRA r=16": GRID[1:5],
-    **dict.fromkeys(("Houlsby", "Pfeiffer"), GRID[2:6]),
+    "Houlsby": GRID[2:6],
+    "Pfeiffer": GRID[2:7],
     "IA3": GRID[4:8],
     **dict.fromkeys(("prefix", "prompt"), GRID[5:8]),
 }
