@@ -7,12 +7,11 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from labkit.assets.models import Model
 from labkit.methods.registry import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
-
-IGNORED = -100  # the label that transformers leave out of a loss
 
 
 class Prompt(VirtualTokens):
@@ -32,9 +31,9 @@ class Prompt(VirtualTokens):
             own = torch.arange(self.count, device=ids.device).expand(len(positions), -1)
             inputs["position_ids"] = torch.cat([own, positions], dim=1)
         if (types := inputs.get("token_type_ids")) is not None:
-            inputs["token_type_ids"] = torch.cat([types.new_zeros(len(types), self.count), types], dim=1)
+            inputs["token_type_ids"] = F.pad(types, (self.count, 0))
         if (labels := inputs.get("labels")) is not None:
-            inputs["labels"] = torch.cat([labels.new_full((len(labels), self.count), IGNORED), labels], dim=1)
+            inputs["labels"] = F.pad(labels, (self.count, 0), value=-100)  # which cross_entropy leaves out
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Leave out what the network said at the virtual tokens."""
