@@ -1,7 +1,7 @@
 # make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
 # make lock  renews binder/requirements.txt        make bench prints the comparisons of speed and memory
 #
-# PYTHON=python3.12      another interpreter (3.10 or newer)
+# PYTHON=python3.12      another interpreter (3.11 or newer)
 # TORCH_INDEX=ADDRESS    where pip gets torch, such as the CPU-only index named on pytorch.org
 
 PYTHON ?= python3
@@ -12,7 +12,8 @@ TORCH := $(shell grep -m1 '^torch==' $(LOCK))
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint $(LOCK)
 # Jupyter refuses to run as root, who is the only user in many containers, unless told so.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
-NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x
+NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x \
+	-p tests.notebooks.peak
 
 .PHONY: lab test check unit notebooks lock bench clean
 
@@ -42,12 +43,14 @@ bench: $(VENV)/.bench
 
 lock: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--upgrade --no-header --no-annotate --quiet | grep -vE '^(nvidia|cuda|triton)' > $(LOCK).new
 	mv $(LOCK).new $(LOCK)
 
 # torch goes first and alone, so that a CPU build can be chosen before anything else asks for torch.
 $(VENV)/.torch: $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "The course needs Python 3.11 or newer: make PYTHON=python3.12 names another one."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	touch $@

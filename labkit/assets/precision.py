@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from labkit.errors import LabkitError, unknown
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+VARIABLE = "LABKIT_PRECISION"
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -27,8 +30,17 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the named type; ``"auto"`` is the fastest type that the device computes without emulation.
 
     That is bfloat16 on CPUs with AVX512-BF16 or AMX and on GPUs since Ampere, float16 on older GPUs
-    such as the T4 (trained with loss scaling), and float32 elsewhere.
+    such as the T4 (trained with loss scaling), and float32 elsewhere. The environment variable
+    ``LABKIT_PRECISION`` names what ``"auto"`` is instead: with ``float32`` a new processor computes as an old
+    one does.
+
+    Raises:
+        LabkitError: there is no such precision, or the device cannot train in it.
     """
+    if name == "auto":
+        name = os.environ.get(VARIABLE, "").strip().lower() or "auto"
+        if name not in PRECISIONS and name != "auto":
+            raise unknown("precision", name, ["auto", *PRECISIONS], f" The environment variable {VARIABLE} names it.")
     if name != "auto":
         if name not in PRECISIONS:
             raise unknown("precision", name, ["auto", *PRECISIONS])

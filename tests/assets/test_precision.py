@@ -7,6 +7,12 @@ from labkit.errors import LabkitError
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
+    """The environment that the suite runs in decides nothing here."""
+    monkeypatch.delenv("LABKIT_PRECISION", raising=False)
+
+
 @pytest.mark.parametrize(("available", "expected"), [(True, "cuda"), (False, "cpu")])
 def test_the_gpu_is_taken_where_there_is_one(monkeypatch, available, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
@@ -59,3 +65,15 @@ def test_an_unknown_precision_is_answered_with_the_nearest():
     with pytest.raises(LabkitError, match="bf16") as caught:
         precision.pick_precision("bf16", CPU)
     assert caught.value.remedy == "Did you mean 'bfloat16'? Valid names: auto, bfloat16, float16, float32."
+
+
+def test_the_environment_says_what_auto_is(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    for value, expected in {"float32": "float32", " BFloat16 ": "bfloat16", "auto": "bfloat16", "": "bfloat16"}.items():
+        monkeypatch.setenv("LABKIT_PRECISION", value)
+        assert precision.pick_precision("auto", CPU) == getattr(torch, expected), value
+        assert precision.pick_precision("bfloat16", CPU) == torch.bfloat16, "a named precision comes first"
+    for wrong, word in {"fp32": "LABKIT_PRECISION", "float16": "CPU"}.items():
+        monkeypatch.setenv("LABKIT_PRECISION", wrong)
+        with pytest.raises(LabkitError, match=word):
+            precision.pick_precision("auto", CPU)
