@@ -7,7 +7,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -186,7 +186,7 @@ def _task(name: str, train: int, test: int) -> Task:
 def _circumstances(model: Model) -> dict:
     packages = ("torch", "transformers", "finetune-labkit")
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": processor(model.device),
         "threads": torch.get_num_threads(),
         "precision": str(model.precision).removeprefix("torch."),

@@ -1,4 +1,4 @@
-"""Report how long each notebook took and how much memory its kernel held: ``pytest --nbval -p tests.notebooks.peak``."""
+"""Report each notebook's time and the memory that its kernel held: ``pytest --nbval -p tests.notebooks.peak``."""
 
 import threading
 import time
