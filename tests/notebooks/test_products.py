@@ -1,0 +1,109 @@
+"""Nothing that a notebook does multiplies in bfloat16 on a processor that has no such arithmetic.
+
+There such a product takes a hundred times as long as one in float32.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+from products import Products16
+from test_contract import NOTEBOOKS, calls
+
+import labkit as lk
+from labkit.methods.registry import METHODS
+
+# What notebooks call and what multiplies nothing: it draws, lists, compares or describes.
+IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "bootstrap_interval", "doctor"}
+IDLE |= {"general_english", "is_tie", "load_task", "methods", "paired_bootstrap", "plan", "relative_error"}
+IDLE |= {"results", "spread", "load_model", "Model", "Every"}
+# Each of these only calls what is run below.
+COMPOSED = {"repeat", "Ledger"}
+METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
+METHOD_CLASSES |= {"HeadOnly"}
+
+
+def called_in_notebooks() -> set[str]:
+    """Return the names x of all ``lk.x(…)`` in the notebooks."""
+    found = {name.partition(".") for path in NOTEBOOKS for name, _ in calls(path)}
+    return {name for owner, _, name in found if owner == "lk"}
+
+
+@pytest.fixture
+def models(llama, smollm, minilm, tiny_encoder, tmp_path, monkeypatch, one_thread):
+    """A causal model and an encoder, stored in bfloat16 as the course's are, loaded as on an old processor."""
+    monkeypatch.setenv("LABKIT_PRECISION", "float32")
+    modules = {"causal": (llama(len(smollm.tokenizer)), smollm), "encoder": (tiny_encoder.module, minilm)}
+    loaded = {}
+    for kind, (module, real) in modules.items():
+        module.to(torch.bfloat16).save_pretrained(tmp_path / kind)
+        real.tokenizer.save_pretrained(tmp_path / kind)
+        loaded[kind] = lk.load_model(str(tmp_path / kind))
+    return loaded
+
+
+def test_the_counter_counts():
+    x, half = torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bfloat16)
+    with Products16() as seen:
+        x @ x
+        torch.nn.functional.linear(x, x)
+        assert seen.counts == {}
+        half @ half
+        torch.nn.functional.linear(half, half)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.matmul(x, x)
+        torch.empty(2, 2, device="meta", dtype=torch.bfloat16) @ torch.empty(2, 2, device="meta", dtype=torch.bfloat16)
+    assert sum(seen.counts.values()) == 3
+
+
+def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_path):
+    causal, encoder = models["causal"], models["encoder"]
+    text = "The sky in the north is"
+    sizes = {"steps": 2, "batch_size": 4}
+    settings = sizes | {"progress": False}
+    ran = {}
+
+    def count(name, call):
+        with Products16() as seen:
+            result = call()
+        ran[name] = seen.counts
+        return result
+
+    for name in METHODS:
+        for model in (encoder,) if name == "head" else (causal, encoder):
+            run = count(f"finetune {name} {model.kind}", partial(lk.finetune, model, colours, name, **settings))
+            count(f"evaluate {name} {model.kind}", partial(lk.evaluate, run.model, colours))
+            count(f"latency_ratio {name}", partial(lk.latency_ratio, model, run.model, text, repeats=1))
+            count(f"predict_memory {name}", partial(lk.predict_memory, model, colours, name, **sizes))
+            if name in ("lora", "ia3"):
+                count(f"merge {name}", partial(lk.merge, run.model))
+            if name == "qlora":
+                merged = count("merge qlora", partial(lk.merge, run.model, dequantize=True))
+                count("evaluate merged", partial(lk.evaluate, merged, colours))
+            if model is causal:
+                count(f"generate {name}", partial(run.model.generate, text, 3))
+        run.save(tmp_path / name)
+        count(f"load_run {name}", partial(lk.load_run, tmp_path / name))
+    for variant in ("dora", "pissa"):
+        count(f"LoRA {variant}", partial(lk.finetune, causal, colours, lk.LoRA(variant=variant), **settings))
+    count("QLoRA labkit", partial(lk.finetune, causal, colours, lk.QLoRA(backend="labkit"), **settings))
+    saving = settings | {"gradient_checkpointing": True}
+    count("checkpointing", partial(lk.finetune, causal, colours, "qlora", **saving))
+    count("replay", partial(lk.finetune, causal, colours, "full", **settings, replay=[text] * 4, replay_every=2))
+    four = count("quantize_model", partial(lk.quantize_model, causal))
+    count("evaluate in 4 bits", partial(lk.evaluate, four, colours))
+    for name in ("text_loss", "perplexity"):
+        count(name, partial(getattr(lk, name), causal, [text]))
+    count("knowledge", partial(lk.knowledge, causal))
+    count("forgetting", partial(lk.forgetting, causal, four, [text]))
+    weight = causal.module.model.layers[0].mlp.up_proj.weight
+    count("quantize", lambda: lk.quantize(weight, "nf4", 64, double=True).dequantize())
+    count("quantize_absmax", partial(lk.quantize_absmax, weight))
+    count("QuantizationExplorer", partial(lk.QuantizationExplorer, causal))
+    layer = lk.LoRALinear(torch.nn.Linear(8, 8), rank=2, scale=1.0)
+    count("LoRALinear", partial(layer, torch.ones(1, 8)))
+
+    assert not {name: counts for name, counts in ran.items() if counts}
+    covered = {word for name in ran for word in name.split()} | IDLE | COMPOSED | METHOD_CLASSES
+    missing = {name for name in called_in_notebooks() - covered if not name.startswith("plot_")}
+    assert not missing, "notebooks call what is not counted here"
