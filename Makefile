@@ -1,5 +1,6 @@
 # make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
 # make lock  renews binder/requirements.txt        make bench prints the comparisons of speed and memory
+# make install-cells  writes the cell that installs the course into every notebook (see pyproject.toml, project.urls)
 #
 # PYTHON=python3.12      another interpreter (3.11 or newer)
 # TORCH_INDEX=ADDRESS    where pip gets torch, such as the CPU-only index named on pytorch.org
@@ -15,7 +16,7 @@ ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x \
 	-p tests.notebooks.peak
 
-.PHONY: lab test check unit notebooks lock bench clean
+.PHONY: lab test check unit notebooks install-cells lock bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/labkit fetch
@@ -35,6 +36,9 @@ unit: $(VENV)/.test
 notebooks: $(VENV)/.test
 	$(BIN)/labkit fetch --all
 	$(NBVAL) notebooks
+
+install-cells: $(VENV)/.test
+	$(BIN)/python tools/install_cell.py
 
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/train_speed.py

@@ -1,0 +1,117 @@
+"""Write the install cell of every notebook: `make install-cells`, after `[project.urls]` in pyproject.toml changed.
+
+The course is on no package index, so no cell may install it by name: whoever registered that name would run code on
+learners' machines. A cell installs the folder that its notebook lies in. Outside of that folder it installs one
+commit of the repository, or, while pyproject.toml names no repository, says that the course has to be cloned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^try:\n    import labkit as lk\nexcept ImportError.*?\n    import labkit as lk$", re.M | re.S)
+OPENING = """\
+try:
+    import labkit as lk
+except ImportError as problem:  # install it from the course's folder, which holds this notebook
+    from pathlib import Path
+
+    here = Path.cwd()
+    files = [file for folder in (here, *here.parents) for file in folder.glob("pyproject.toml")]
+    files += here.glob("*/pyproject.toml")  # on Colab, the clone lies below
+    course = [file.parent for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
+"""
+LOCAL_ONLY = """\
+    if not course:
+        message = "This notebook isn't inside the course's folder; clone the course with git and open it there."
+        raise ImportError(message) from problem
+    %pip install --quiet "{course[0]}"
+    import labkit as lk"""
+WITH_ADDRESS = """\
+    course += ["git+ADDRESS@COMMIT"]
+    %pip install --quiet "{course[0]}"
+    import labkit as lk"""
+
+
+def install_cell(address: str = "", commit: str = "") -> str:
+    """Return the code that opens a notebook; without an address it installs from the notebook's own folder alone.
+
+    Both go into a line that IPython and a shell read, so nothing but a plain address and a full hash may enter.
+    """
+    if not address:
+        return OPENING + LOCAL_ONLY
+    if not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+", address, re.ASCII):
+        raise SystemExit(f"The repository's address in pyproject.toml must be a plain https://… one, not {address!r}.")
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise SystemExit(f"The commit must be a full hash of 40 hexadecimal digits, not {commit!r}.")
+    return OPENING + WITH_ADDRESS.replace("ADDRESS", address).replace("COMMIT", commit)
+
+
+def repository(root: Path = ROOT) -> str:
+    """Return the repository's address from ``[project.urls]``; empty where there is none."""
+    urls = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    return urls.get("Repository", "")
+
+
+def lessons(root: Path = ROOT) -> list[Path]:
+    """Return the notebooks that begin with an install cell."""
+    return sorted((root / "notebooks").glob("*.ipynb"))
+
+
+def rewritten(path: Path, cell: str) -> str:
+    """Return a notebook's text with ``cell`` in place of its install code, all else the same to the byte."""
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    if nbformat.writes(notebook) + "\n" != text:
+        raise SystemExit(f"{path} isn't written as Jupyter writes notebooks: save it in JupyterLab first.")
+    first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
+    if first is None or len(BLOCK.findall(first.source)) != 1:
+        raise SystemExit(f"The first code cell of {path} has no `try: import labkit as lk … except ImportError`.")
+    first.source = BLOCK.sub(lambda _: cell, first.source)
+    return nbformat.writes(notebook) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file at once: a reader, or a crash, finds the old text or the new one."""
+    descriptor, new = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(new, path.stat().st_mode)
+        os.replace(new, path)
+    except BaseException:
+        Path(new).unlink()
+        raise
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
+    """Rewrite the install cells of all notebooks, or of none."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--commit", help="what to install outside of a clone (default: the commit checked out here)")
+    options = parser.parse_args(arguments)
+    address, commit = repository(root), options.commit
+    if address and commit is None:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True)
+        commit = asked.stdout.strip()
+    cell = install_cell(address, commit or "")
+    for path, text in [(path, rewritten(path, cell)) for path in lessons(root)]:
+        write(path, text)
+        print(path.relative_to(root))
+
+
+if __name__ == "__main__":
+    main()
