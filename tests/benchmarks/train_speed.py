@@ -23,14 +23,13 @@ import sys
 import tempfile
 import time
 import warnings
+from importlib.metadata import version
 
 import peft
 import torch
 import transformers
-import trl
 from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, TrainerCallback, TrainingArguments
-from trl import SFTConfig, SFTTrainer
 
 import labkit as lk
 from labkit.experiment import prepare
@@ -139,6 +138,8 @@ def hf_trainer(task, steps, *, same_order, bf16=True):
 
 
 def trl_trainer(task, steps, **settings):
+    from trl import SFTConfig, SFTTrainer  # here, as gpu.py uses the rest of this file where there is no TRL
+
     lm, module = tuned_module(task)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +195,7 @@ def main() -> int:
     print(
         f"\n{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
-    print(f"transformers {transformers.__version__}, trl {trl.__version__}\n")
+    print(f"transformers {transformers.__version__}, trl {version('trl')}\n")
     for name, speed in medians.items():
         print(f"{name:<24} {speed:6.0f} useful tokens/s   labkit is {medians['labkit'] / speed:.2f} times as fast")
     # AdamW's first updates follow the sign of a gradient, also where it is all rounding: from the third step
