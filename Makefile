@@ -1,6 +1,10 @@
 # make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
 # make lock  renews binder/requirements.txt        make bench prints the comparisons of speed and memory
 # make install-cells  writes the cell that installs the course into every notebook (see pyproject.toml, project.urls)
+# make gpu   measures on a CUDA card, in six minutes, what only a card can show: data/results/gpu-CARD.json
+# make gpu-dry runs the same program on the CPU with tiny shapes
+#
+# make gpu builds no .venv: it runs with PYTHON, whose torch knows the card, and which needs what labkit imports.
 #
 # PYTHON=python3.12      another interpreter (3.11 or newer)
 # TORCH_INDEX=ADDRESS    where pip gets torch, such as the CPU-only index named on pytorch.org
@@ -16,7 +20,7 @@ ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x \
 	-p tests.notebooks.peak
 
-.PHONY: lab test check unit notebooks install-cells lock bench clean
+.PHONY: lab test check unit notebooks install-cells lock bench gpu gpu-dry clean
 
 lab: $(VENV)/.lab
 	$(BIN)/labkit fetch
@@ -44,6 +48,12 @@ bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/train_speed.py
 	$(BIN)/python tests/benchmarks/quant_speed.py
 	$(BIN)/python tests/benchmarks/memory_error.py
+
+gpu:
+	$(PYTHON) tests/benchmarks/gpu.py
+
+gpu-dry: $(VENV)/.test
+	$(BIN)/python tests/benchmarks/gpu.py --dry
 
 lock: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet uv

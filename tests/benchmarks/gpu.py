@@ -37,8 +37,8 @@ sys.path.insert(0, str(ROOT))  # the checkout's labkit, which need not be instal
 try:
     import torch
     from gpu_equality import paged_adamw, qlora, quantizer
-    from gpu_memory import memory_error, qlora_65b, submit_65b
-    from gpu_models import Bench, Inline, Skipped, release
+    from gpu_memory import ledger, memory_error, qlora_65b, submit_65b
+    from gpu_models import Bench, Inline, Skipped, hide_cards, release
     from gpu_speed import training_speed
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
@@ -56,6 +56,8 @@ def cuda_tests(bench: Bench, found: dict, folder: Path = ROOT / "tests") -> None
     if not _version("pytest"):
         raise Skipped("pytest is not installed")
     marked = [path for path in sorted(folder.rglob("test_*.py")) if "mark.cuda" in path.read_text(encoding="utf-8")]
+    if not marked:
+        raise Skipped(f"no test in {folder} is marked")
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", f"--junitxml={report}"]
@@ -85,10 +87,11 @@ def cuda_tests(bench: Bench, found: dict, folder: Path = ROOT / "tests") -> None
 SECTIONS: dict[str, tuple[Callable[[Bench, dict], None], int]] = {
     "tests": (cuda_tests, 40),
     "quantizer": (quantizer, 20),
+    "paged": (paged_adamw, 15),
+    "qlora": (qlora, 25),
+    "ledger": (ledger, 25),
     "huge": (qlora_65b, 130),
     "memory": (memory_error, 110),
-    "qlora": (qlora, 25),
-    "paged": (paged_adamw, 15),
     "speed": (training_speed, 60),
 }
 
@@ -111,13 +114,21 @@ def run_sections(bench: Bench, record: dict, names: list[str], seconds: float) -
         except Skipped as reason:
             entry |= {"status": "skipped", "why": str(reason)}
         except Exception as problem:
-            *_, at = traceback.extract_tb(problem.__traceback__)
-            error = traceback.format_exception_only(problem)[-1].strip()
-            entry |= {"status": "failed", "error": error, "at": f"{Path(at.filename).name}:{at.lineno}"}
+            entry |= _failure(problem)
+        try:
+            release(bench.device)
+        except Exception as problem:  # a card that has failed once fails at everything: that is to be recorded, too
+            entry |= _failure(problem) if entry["status"] != "failed" else {}
         entry["seconds"] = round(time.monotonic() - began, 1)
         bench.save()
-        release(bench.device)
         print(f"{name:<11}{entry['status']:<9}{entry['seconds']:>6.1f} s  {_line(entry)}", flush=True)
+
+
+def _failure(problem: Exception) -> dict:
+    """Return the last line of an error and where it came from."""
+    *_, at = traceback.extract_tb(problem.__traceback__)
+    error = traceback.format_exception_only(problem)[-1].strip()
+    return {"status": "failed", "error": error, "at": f"{Path(at.filename).name}:{at.lineno}"}
 
 
 def _line(entry: dict) -> str:
@@ -229,18 +240,22 @@ def main(arguments: list[str] | None = None) -> int:
             print("There is no CUDA card here that torch can use. --dry runs on the CPU.", file=sys.stderr)
             return 2
     driver, others = (None, None) if options.dry else nvidia_smi()
-    device = torch.device("cpu" if options.dry else "cuda")
+    device = torch.device("cpu" if options.dry else "cuda:0")
     record = {"version": VERSION, "dry": options.dry, **circumstances(device, driver), "sections": {}}
     path = options.out
     if path is None and not options.dry:
         path = ROOT / "data" / "results" / f"gpu-{slug(record['card']['name'])}.json"
-    workers = 0 if options.dry else max(1, min(6, (os.cpu_count() or 1) // 2))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) if workers else Inline()
+    pool = Inline()
+    if not options.dry:
+        workers = max(1, min(6, (os.cpu_count() or 1) // 2))
+        # Forked processes could not go on with a card that is in use.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), hide_cards)
     bench = Bench(device, options.dry, pool, save=writer(record, path), others=others)
-    with pool:
+    try:
         if "huge" in options.only and not options.dry:
             bench.predictions_65b = submit_65b(bench)  # which take a minute: meanwhile the card has other work
         run_sections(bench, record, [name for name in SECTIONS if name in options.only], options.seconds)
+    finally:
         pool.shutdown(wait=False, cancel_futures=True)
     print(table(record))
     if path:

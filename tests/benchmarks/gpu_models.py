@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -173,6 +174,11 @@ def _fill_4bit(layer: Linear4bit, name: str, buffer: torch.Tensor) -> None:
         buffer.fill_(absmax / 2)
     else:
         buffer.uniform_(absmax / 2, 3 * absmax / 2)
+
+
+def hide_cards() -> None:
+    """Keep a process that predicts from taking memory of the card for a context."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def predict(step: Step) -> dict:

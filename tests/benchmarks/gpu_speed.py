@@ -10,11 +10,13 @@ import contextlib
 import importlib.util
 import io
 import logging
+import os
 import random
 import statistics
 import tempfile
 import time
 import warnings
+from unittest import mock
 
 import torch
 from gpu_models import Bench, Skipped, config_of, random_model, release, wait
@@ -161,11 +163,12 @@ def _speed(ends: list[tuple[int, float]]) -> float:
 
 @contextlib.contextmanager
 def _quiet():
-    """Keep the rivals' progress and advice off the screen."""
+    """Keep the rivals' progress and advice off the screen, and their settings to themselves."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # They also leave settings for Accelerate in the environment, which the next contender would read.
+        with mock.patch.dict(os.environ), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

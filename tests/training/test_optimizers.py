@@ -65,6 +65,7 @@ def test_a_paged_optimizer_has_no_checkpoints(tiny, colours, tmp_path):
     assert not (tmp_path / "points").exists()
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a paged optimizer needs a CUDA GPU")
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_a_paged_optimizer_makes_the_same_steps_on_a_gpu(decay):
