@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-
-import torch
 
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
@@ -17,14 +16,19 @@ from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.planning import predicted, require_fit, step_of
+from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe, named_folder
+from labkit.training.accelerator import own_accelerate
 from labkit.training.batching import Example, Schedule, encode, encode_text
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import Trainer, TrainingDivergedError
+from labkit.training.loop import Trainer
+from labkit.training.processes import Processes, count_processes
 
 
+@as_by_default()
+@own_accelerate()
 def finetune(
     model: Model,
     task: Task,
@@ -59,12 +63,17 @@ def finetune(
     Raises:
         LabkitError: bad settings, nothing to learn, too little memory, or a checkpoint of another run.
         TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
+
+    Whatever else ends the run early, a press of the stop button included, goes on to the caller as well, and the
+    run so far is in its ``run``: in a notebook, ``sys.last_value.run``. Its model is whole and ready for use, with
+    the weights after the last step of its history, or after the next where the stop came at that very moment.
+    Threads that train, evaluate or plan take turns.
     """
     method = get_method(method)
     config = _config(method, settings)
     examples, rehearsal = _examples(model, task, replay, config)
     if not force:
-        for batch in Schedule(examples, rehearsal, config).largest_batches(-1):
+        for batch in _largest_batches(examples, rehearsal, config, -1):
             require_fit(model, step_of(model, method, config, batch, len(task.labels)), inplace=inplace)
     base = describe(model)
     saved = None
@@ -80,11 +89,12 @@ def finetune(
     tuned = prepare(model, task, method, config.seed, inplace=inplace)
     trainer = Trainer(tuned, examples, config, rehearsal)
     run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
-    bar = [Progress(config.steps)] if progress else []
+    shown = progress and trainer.processes.rank == 0
     try:
-        trainer.run([*callbacks, *bar], saved)
-    except TrainingDivergedError as stop:
-        stop.run = run
+        with closing(Progress(config.steps)) if shown else nullcontext() as bar:
+            trainer.run([*callbacks, *([bar] if bar else [])], saved)
+    except BaseException as stop:
+        stop.run = run  # what was learned so far is not lost
         raise
     finally:
         run.history, run.memory = trainer.history, trainer.memory
@@ -104,7 +114,7 @@ def predict_memory(
     """
     method = get_method(method)
     config = _config(method, settings)
-    batches = Schedule(*_examples(model, task, replay, config), config).largest_batches()
+    batches = _largest_batches(*_examples(model, task, replay, config), config)
     steps = [step_of(model, method, config, batch, len(task.labels)) for batch in batches]
     return max((predicted(step).on(model.device) for step in steps), key=lambda report: report.peak)
 
@@ -121,19 +131,31 @@ def _examples(
             f"{model.name} is an encoder: it learns classes, not text.",
             "Use a task with labels and no replay, or a causal model.",
         )
+    if not len(task.train):
+        raise LabkitError(f"{task.name} has no training examples.", "Take a task with at least one, or train=1 or more.")
     examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
-    return examples, encode_text(model, replay, config.max_length) if replay else []
+    rehearsal = encode_text(model, replay, config.max_length) if replay else []
+    if replay and not rehearsal:
+        raise LabkitError("None of the texts in replay has two tokens.", "Pass longer ones, or no replay.")
+    return examples, rehearsal
+
+
+def _largest_batches(
+    examples: list[Example], rehearsal: list[Example], config: TrainingConfig, start: int = 0
+) -> list[Sequence[Example]]:
+    """Return the batches of which one takes most memory, each as large as a process's share of it."""
+    mine = Processes(count_processes())
+    return [mine.share_of(batch) for batch in Schedule(examples, rehearsal, config).largest_batches(start)]
 
 
 def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:
     """Return ``model`` with the method's parameters in place; new ones depend on ``seed`` alone."""
-    head = None
-    if model.kind == "encoder":
-        head = head_for(model, task.labels)
-    torch.manual_seed(seed)
-    tuned = method.apply(model, inplace=inplace)
-    if head is not None:
-        tuned.head = (tuned.head or head).requires_grad_(True)
+    with own_random_numbers(model.device):
+        head = head_for(model, task.labels) if model.kind == "encoder" else None
+        seed_all(seed, model.device)
+        tuned = method.apply(model, inplace=inplace)
+        if head is not None:
+            tuned.head = (tuned.head or head).requires_grad_(True)
     return tuned
 
 

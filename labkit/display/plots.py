@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from labkit.errors import unknown
+from labkit.errors import LabkitError, unknown
 from labkit.memory import KINDS
 
 if TYPE_CHECKING:
@@ -114,7 +114,16 @@ def plot_curves(
 
 
 def plot_timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
-    """Draw the memory of one step as it passes: forward, loss, backward, update (in MB, 10⁶ bytes)."""
+    """Draw the memory of one step as it passes: forward, loss, backward, update (in MB, 10⁶ bytes).
+
+    Raises:
+        LabkitError: the report has no timeline, as those of saved runs and of plans.
+    """
+    if not report.timeline:
+        raise LabkitError(
+            "This report holds the peak of a step and not its course: saved runs and plans keep no timeline.",
+            "Draw the memory of a run that finetune has just returned, or use lk.plot_memory.",
+        )
     ax = ax or plt.subplots(figsize=(7.5, 3.6), layout="constrained")[1]
     last = max(1, len(report.timeline) - 1)
     xs = [100 * i / last for i in range(len(report.timeline))]

@@ -22,7 +22,9 @@ except ImportError:  # parts of torch that may change: Trainer then measures not
 
 def can_record() -> bool:
     """Say whether this torch has what ``Recorder`` needs, and no other profiler is running."""
-    return _enable_profiler is not None and not torch.autograd._profiler_enabled()
+    # The first flag is of this thread alone; the second, of torch.profiler in any.
+    running = torch.autograd._profiler_enabled() or torch.autograd.profiler._is_profiler_enabled
+    return _enable_profiler is not None and not running
 
 
 class Recorder:
@@ -43,6 +45,11 @@ class Recorder:
             activities.add(ProfilerActivity.CUDA)
         _prepare_profiler(config, activities)
         _enable_profiler(config, activities, {RecordScope.USER_SCOPE})
+
+    def end(self) -> None:
+        """End where ``stop`` was not reached."""
+        if torch.autograd._profiler_enabled():
+            _disable_profiler()
 
     def mark(self, event: Event) -> None:
         """Put an event of our own between the allocations."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import psutil
 import torch
 from torch import nn
 
-from labkit.memory.allocator import Recorder
+from labkit.errors import LabkitError
+from labkit.memory.allocator import Recorder, can_record
 from labkit.memory.booking import Books, Event
 from labkit.memory.report import MemoryReport
 from labkit.memory.watch import Watched
+from labkit.process import alone
 
 
 class Ledger:
@@ -23,6 +27,9 @@ class Ledger:
         module: the network.
         optimizer: the optimizer that the step calls.
         head: a head outside the network, as an encoder's classifier is.
+
+    Raises:
+        LabkitError: on entering, where another profiler is running.
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None = None):
@@ -34,23 +41,32 @@ class Ledger:
         self._report: MemoryReport | None = None
 
     def __enter__(self) -> Ledger:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        self._process = psutil.Process()
-        self._held = self._watched.held()
-        self._hooks = self._watched.hook(self._mark)
-        self._recorder.start()
+        with ExitStack() as stack:
+            stack.enter_context(alone())
+            if not can_record():
+                raise LabkitError(
+                    "A ledger needs torch's profiler to itself, and it is in use.",
+                    "End the other ledger or profile first; a process can have one at a time.",
+                )
+            if self._device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self._device)
+            self._process = psutil.Process()
+            self._held = self._watched.held()
+            for hook in self._watched.hook(self._mark):
+                stack.callback(hook.remove)
+            stack.callback(self._recorder.end)
+            self._recorder.start()
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *problem) -> None:
-        self._look()
-        events = self._recorder.stop()
-        for hook in self._hooks:
-            hook.remove()
+        with self._open:
+            self._look()
+            events = self._recorder.stop()
         self._books = Books(self._held, events, self._watched.states())
         if self._device.type == "cuda":
             self._peak = torch.cuda.max_memory_allocated(self._device)
-        del self._watched, self._held, self._hooks  # the ledger may outlive the model
+        del self._watched, self._held, self._open  # the ledger may outlive the model
 
     @property
     def report(self) -> MemoryReport | None:

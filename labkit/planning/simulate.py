@@ -8,12 +8,15 @@ from itertools import pairwise
 import torch
 
 from labkit.memory.booking import Books
-from labkit.memory.hollow import Hollow
+from labkit.memory.hollow import CPU, Hollow
 from labkit.memory.report import KINDS, MemoryReport
 from labkit.planning.sizes import allocated, reserved
 from labkit.planning.skeleton import adapt, blocks_of, skeleton
 from labkit.planning.step import Prediction, Step
+from labkit.process import as_by_default, own_random_numbers
+from labkit.training.accelerator import own_accelerate
 from labkit.training.loop import Trainer
+from labkit.training.processes import Processes
 
 FEW = 3  # blocks from which all others are extrapolated
 
@@ -49,20 +52,22 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Books, tuple[str, .
 
     With ``layers``, the model has so many blocks. The books' report has modules, a timeline and phases.
     """
-    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method, step.quantization)
-    hollow = Hollow()
-    hollow.fill(model.module, *([model.head] if model.head else []))
-    with torch.random.fork_rng(devices=[]), hollow:
-        # A second pass of an accumulation holds what the third does: the gradients of those before.
-        short = {"steps": 1, "batch_size": len(step.examples), "accumulation": min(step.training.accumulation, 2)}
-        trainer = Trainer(model, step.examples, replace(step.training, **short, optimizer="adamw"))
-        for parameter in trainer.parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        trainer.adamw.step()
-        trainer.adamw.zero_grad(set_to_none=True)
-        blocks = blocks_of(model.module, model.module.config.num_hidden_layers)
-        with hollow.booking(model.module, trainer.adamw, model.head, blocks) as done:
-            trainer.step(0)
+    with as_by_default(), own_random_numbers(CPU), own_accelerate():
+        model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method, step.quantization)
+        hollow = Hollow()
+        hollow.fill(model.module, *([model.head] if model.head else []))
+        with hollow:
+            # A second pass of an accumulation holds what the third does: the gradients of those before.
+            short = {"steps": 1, "batch_size": len(step.examples), "accumulation": min(step.training.accumulation, 2)}
+            config = replace(step.training, **short, optimizer="adamw")
+            trainer = Trainer(model, step.examples, config, processes=Processes())
+            for parameter in trainer.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+            trainer.adamw.step()
+            trainer.adamw.zero_grad(set_to_none=True)
+            blocks = blocks_of(model.module, model.module.config.num_hidden_layers)
+            with hollow.booking(model.module, trainer.adamw, model.head, blocks) as done:
+                trainer.step(0)
     return done[0], blocks
 
 

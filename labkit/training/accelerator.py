@@ -1,16 +1,49 @@
-"""Accelerate, set up for one run."""
+"""Accelerate, set up for one run: the run's settings count, not those that the environment happens to hold."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import GradientAccumulationPlugin
 
 from labkit.assets.models import Model
+from labkit.errors import LabkitError
+from labkit.training.processes import LAUNCHER
+
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "tensor or context parallelism",
+    "ACCELERATE_USE_TP": "tensor parallelism",
+    "ACCELERATE_USE_SAGEMAKER": "SageMaker's own launcher",
+}
+OFF = {"", "0", "n", "no", "f", "false", "off"}
 
 
 def make_accelerator(model: Model) -> Accelerator:
-    """Return an Accelerator for the model's device and precision."""
+    """Return an Accelerator for the model's device and precision.
+
+    Accelerate reads settings from variables that begin with ``ACCELERATE_``: gradient accumulation, compilation,
+    a device, a framework. They would change the gradient without a word, so that none counts here. What several
+    processes do together is in ``processes.py``.
+
+    Raises:
+        LabkitError: the environment asks for what labkit doesn't support, such as DeepSpeed or FSDP.
+    """
+    for name, what in UNSUPPORTED.items():
+        if _is_on(name):
+            raise LabkitError(f"{name} asks for {what}, which labkit doesn't support.", f"Unset {name}.")
+    if model.device.type != "cpu" and _is_on("ACCELERATE_USE_CPU"):
+        raise LabkitError(
+            f"ACCELERATE_USE_CPU asks for the CPU, and {model.name} is on {model.device}.",
+            'Unset it, or load the model with device="cpu".',
+        )
     short = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[model.precision]
     # Accelerate allows one precision and one device a process, we one a run.
     known = AcceleratorState._shared_state
@@ -18,4 +51,39 @@ def make_accelerator(model: Model) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
     elif known and known.get("_mixed_precision") != short:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=short, cpu=model.device.type == "cpu", device_placement=False)
+    with _unset([name for name in os.environ if name.startswith("ACCELERATE_") or name in LAUNCHER]):
+        return Accelerator(
+            mixed_precision=short,
+            cpu=model.device.type == "cpu",
+            device_placement=False,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            dynamo_backend="no",
+        )
+
+
+@contextmanager
+def own_accelerate() -> Iterator[None]:
+    """Let Accelerate start anew inside the block; afterwards, its state in this process is what it was."""
+    states = [each._shared_state for each in (AcceleratorState, PartialState, GradientState)]
+    kept = [dict(state) for state in states]
+    for state in states:
+        state.clear()
+    try:
+        yield
+    finally:
+        for state, before in zip(states, kept, strict=True):
+            state.clear()
+            state.update(before)
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() not in OFF
+
+
+@contextmanager
+def _unset(names: Iterable[str]) -> Iterator[None]:
+    taken = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)

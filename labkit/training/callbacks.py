@@ -54,4 +54,8 @@ class Progress:
         self.bar.update(record["step"] - self.bar.n)  # a resumed run starts further on
         self.bar.set_postfix(loss=f"{record['loss']:.3f}")
         if last:
-            self.bar.close()
+            self.close()
+
+    def close(self) -> None:
+        """Leave the bar where it stands."""
+        self.bar.close()

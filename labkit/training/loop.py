@@ -12,6 +12,7 @@ from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory import Ledger, MemoryReport
 from labkit.memory.allocator import can_record
+from labkit.process import own_random_numbers, seed_all
 from labkit.quant.bnb import guard
 from labkit.training.accelerator import make_accelerator
 from labkit.training.batching import Batch, Example, Schedule, collate
@@ -20,6 +21,7 @@ from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.objectives import classification_loss, completion_loss
 from labkit.training.optimizers import make_optimizer
+from labkit.training.processes import Processes, meet_the_others
 
 
 class TrainingDivergedError(LabkitError):
@@ -37,6 +39,7 @@ class Trainer:
         examples: what to learn.
         config: how.
         replay: plain text to be trained on at every ``config.replay_every``-th step.
+        processes: who shares the work; the processes that a launcher has started where none is given.
     """
 
     def __init__(
@@ -45,30 +48,39 @@ class Trainer:
         examples: Sequence[Example],
         config: TrainingConfig,
         replay: Sequence[Example] = (),
+        processes: Processes | None = None,
     ):
         self.model, self.config = model, config
         self.accelerator = make_accelerator(model)
+        self.processes = processes or meet_the_others(model.device)
         self.named = model.trainable()
         self.parameters = list(self.named.values())
         guard(model.module)
         self.adamw = make_optimizer(self.parameters, config)
         self.optimizer = self.accelerator.prepare_optimizer(self.adamw)
-        self._use_cache = getattr(model.module.config, "use_cache", False)
-        self._checkpointing(config.gradient_checkpointing)
-        if self.accelerator.num_processes > 1:
-            model.module = self.accelerator.prepare_model(model.module)
         self.objective = completion_loss if model.kind == "causal" else classification_loss
         self.history: list[dict] = []
         self.memory: MemoryReport | None = None
         self.schedule = Schedule(examples, replay, config)
+        if config.gradient_checkpointing:
+            self._checkpointing(True)
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint where there is one.
 
+        However the run ends, the model is ready for use afterwards, and the caller's random numbers go on.
+
         Raises:
             TrainingDivergedError: a loss or gradient was not finite; the weights are the last good ones.
         """
+        try:
+            self._run(callbacks, checkpoints)
+        finally:
+            self.close()
+
+    def _run(self, callbacks: Sequence[Callback], checkpoints: Checkpoints | None) -> None:
         start = 0
+        self.optimizer.zero_grad(set_to_none=True)  # gradients that the caller left would count as ours
         if checkpoints:
             start, self.history, scaler = checkpoints.load(self.named, self.adamw)
             if self.accelerator.scaler and scaler:
@@ -77,74 +89,80 @@ class Trainer:
         measured = {min(start + 1, self.config.steps - 1), *self.schedule.largest(start)} if can_record() else ()
         for step in range(start, self.config.steps):
             began = time.perf_counter()
-            if step in measured:
-                with Ledger(self.model.module, self.adamw, self.model.head) as ledger:
-                    record = self.step(step, checkpoints)
-                if self.memory is None or ledger.report.peak > self.memory.peak:
-                    self.memory = ledger.report
-            else:
-                record = self.step(step, checkpoints)
+            with own_random_numbers(self.model.device):
+                record = self._measured(step, checkpoints) if step in measured else self.step(step, checkpoints)
             record["seconds"] = time.perf_counter() - began
             self.history.append(record)
             last = step + 1 == self.config.steps
             for callback in callbacks:
                 last = bool(callback(self.model, record, last)) or last
+            last = self.processes.any(last)
             if checkpoints and (last or (step + 1) % self.config.checkpoint_every == 0):
                 self._save(checkpoints, step + 1)
             if last:
                 break
-        self.model.module = self.accelerator.unwrap_model(self.model.module)
-        self._checkpointing(False)
+
+    def close(self) -> None:
+        """Leave the model as one uses it: without gradients and checkpointing, in evaluation mode."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.config.gradient_checkpointing:
+            self._checkpointing(False)
         self.model.module.eval()
+
+    def _measured(self, step: int, checkpoints: Checkpoints | None) -> dict:
+        with Ledger(self.model.module, self.adamw, self.model.head) as ledger:
+            record = self.step(step, checkpoints)
+        if self.memory is None or ledger.report.peak > self.memory.peak:
+            self.memory = ledger.report
+        return record
 
     def step(self, step: int, checkpoints: Checkpoints | None = None) -> dict:
         """Make the given step of the run, counted from 0, and return its record."""
         self.model.module.train()
-        torch.manual_seed(self.config.seed * 1_000_003 + step)  # dropout, the same after a resume
+        seed_all(self.config.seed * 1_000_003 + step, self.model.device)  # dropout, the same after a resume
         rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
         batches, share = self._batches(step)
         total = 0.0
         for batch in batches:
-            with self.accelerator.autocast():
+            with self.model.autocast():
                 loss, _ = self.objective(self.model, batch)
                 loss = loss * share  # a mean over the step's tokens, whichever batch they are in
-            if not torch.isfinite(loss):
-                self._diverged(step, f"the loss is {loss.item()}", checkpoints)
+            found = self.processes.total(loss)
+            if not torch.isfinite(found):
+                self._diverged(step, f"the loss is {found.item()}", checkpoints)
             self.accelerator.backward(loss)
-            total += loss.item()
+            total += found.item()
+        self.processes.add_up(self.parameters)
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if not math.isfinite(norm) and not self.accelerator.scaler:  # float16's scaler skips such steps
             self._diverged(step, f"the gradient's norm is {norm}", checkpoints)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(batch.tokens for batch in batches)
+        tokens = sum(len(example.tokens) for batch in self.schedule.batches(step) for example in batch)
         return {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
 
     def _checkpointing(self, on: bool) -> None:
         module = self.model.module
-        if on and not getattr(module, "supports_gradient_checkpointing", False):
+        if not getattr(module, "supports_gradient_checkpointing", False):
             raise LabkitError(f"{self.model.name} has no gradient checkpointing.", "Set gradient_checkpointing=False.")
         # transformers renamed gradient checkpointing to activation checkpointing in 5.x.
         kind = "activation" if hasattr(module, "activation_checkpointing_enable") else "gradient"
         if on:
-            module.config.use_cache = False  # of no use in training; transformers would say so in a warning
+            self._use_cache = getattr(module.config, "use_cache", None)
             getattr(module, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-        elif getattr(module, f"is_{kind}_checkpointing", False):
-            module.config.use_cache = self._use_cache
+        else:
             getattr(module, f"{kind}_checkpointing_disable")()
+        if self._use_cache is not None:  # of no use in training; transformers would say so in a warning
+            module.config.use_cache = False if on else self._use_cache
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
         """Return this process's batches of a step, and the weight of one learned token."""
         batches = self.schedule.batches(step)
         learned = sum(max(example.learned, 1) for batch in batches for example in batch)
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
         pad = self.model.tokenizer.pad_token_id
-        return [collate(batch[rank::world], pad, self.model.device) for batch in batches], world / learned
+        return [collate(self.processes.share_of(batch), pad, self.model.device) for batch in batches], 1 / learned
 
     def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        self._checkpointing(False)
-        self.model.module.eval()
         kept = step
         if checkpoints:
             # The weights themselves may have overflowed in the step before: a checkpoint is sure to be good.
@@ -156,6 +174,6 @@ class Trainer:
         )
 
     def _save(self, checkpoints: Checkpoints, done: int) -> None:
-        if self.accelerator.is_main_process:
+        if self.processes.rank == 0:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
             checkpoints.save(done, self.named, self.adamw, self.history, scaler)
