@@ -132,7 +132,7 @@ def _examples(
             "Use a task with labels and no replay, or a causal model.",
         )
     if not len(task.train):
-        raise LabkitError(f"{task.name} has no training examples.", "Take a task with at least one, or train=1 or more.")
+        raise LabkitError(f"{task.name} has no training examples.", "Take a task that has some.")
     examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
     rehearsal = encode_text(model, replay, config.max_length) if replay else []
     if replay and not rehearsal:

@@ -12,6 +12,7 @@ from labkit.display.plots import plot_history
 from labkit.errors import LabkitError, unknown
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
+from labkit.process import own_random_numbers
 from labkit.quant.layers import Quantization
 from labkit.training.config import TrainingConfig
 from labkit.training.head import load_head, save_head
@@ -115,7 +116,8 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
             "Leave `base` out to load the right one, or pass force=True to try it all the same.",
         )
     method = get_method(record["method"])
-    model = load_head(method.load(base, folder), folder)
+    with own_random_numbers(base.device):
+        model = load_head(method.load(base, folder), folder)
     memory = MemoryReport(**record["memory"]) if record["memory"] else None
     config = TrainingConfig(**record["config"])
     labels = tuple(record["labels"])

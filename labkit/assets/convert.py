@@ -11,19 +11,22 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging
 
+from labkit.process import alone
+
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence the bars and remarks of transformers inside the block."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    """Silence the bars and remarks of transformers inside the block; one thread at a time, for they are everybody's."""
+    with alone():
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
 
 
 def gguf_to_safetensors(gguf: Path, folder: Path) -> None:

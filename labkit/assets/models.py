@@ -20,6 +20,7 @@ from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.assets.precision import pick_device, pick_precision
 from labkit.errors import LabkitError, unknown
+from labkit.process import in_evaluation
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
 
@@ -79,6 +80,7 @@ class Model:
         """Compute matrix products in ``precision`` inside the block; norms and losses stay in float32."""
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
+    @in_evaluation
     @torch.no_grad()
     def generate(self, prompt: str, max_new_tokens: int = 20) -> str:
         """Continue a prompt with the likeliest token each time, and return what was added."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from labkit.assets.context import longest_of
 from labkit.assets.models import Model
@@ -16,23 +17,27 @@ from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.methods.adapter import adapters_of
 from labkit.methods.virtual_tokens import VirtualTokens
+from labkit.process import in_evaluation
 from labkit.training.batching import Example, collate, encode
 from labkit.training.objectives import logits_at, sentence_vectors
 
 ZERO_SHOT_SCALE = 20.0  # cosine similarities lie close together; this spreads them before the softmax
 
 
+@in_evaluation
 def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     """Ask for each test example which of the task's labels the model finds likeliest.
 
     Raises:
-        LabkitError: the task has no fixed labels; measure ``perplexity`` instead.
+        LabkitError: the task has no test examples, or no fixed labels; measure ``perplexity`` instead.
     """
     if not task.labels:
         raise LabkitError(
             f"{task.name} has free completions and no labels to choose among.",
             "Use lk.perplexity(model, task), which works for any text.",
         )
+    if not len(task.test):
+        raise LabkitError(f"{task.name} has no test examples.", "Take a task that has some.")
     scores = label_probabilities(model, task.test["prompt"], task.labels, batch_size=batch_size)
     predicted = [task.labels[i] for i in scores.argmax(dim=1).tolist()]
     truth = list(task.test["completion"])
@@ -46,6 +51,7 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, names)
 
 
+@in_evaluation
 @torch.no_grad()
 def label_probabilities(
     model: Model, prompts: Sequence[str], labels: Sequence[str], *, batch_size: int = 32
@@ -103,13 +109,14 @@ def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
     return head
 
 
+@in_evaluation
 @torch.no_grad()
 def zero_shot_head(model: Model, labels: Sequence[str]) -> nn.Linear:
     """Return a head whose rows are the labels' own vectors: a classifier before any training."""
     batch = collate(encode(model, labels, labels, 512), model.tokenizer.pad_token_id, model.device)
     with model.autocast():
         vectors = sentence_vectors(model, batch).float()
-    head = nn.Linear(vectors.shape[1], len(labels), device=model.device)
+    head = skip_init(nn.Linear, vectors.shape[1], len(labels), device=model.device)
     head.weight.copy_(ZERO_SHOT_SCALE * vectors)
     head.bias.zero_()
     return head

@@ -9,10 +9,12 @@ import torch
 
 from labkit.assets.models import Model
 from labkit.evaluation.labels import room_of
+from labkit.process import in_evaluation
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import logits_at, sentence_vectors
 
 
+@in_evaluation
 @torch.no_grad()
 def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) -> float:
     """Return how many times as long ``tuned`` takes to read one text as ``base``, at batch size 1.

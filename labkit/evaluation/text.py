@@ -14,10 +14,12 @@ from labkit.assets.tasks import Task
 from labkit.errors import LabkitError
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.sorting import parts, restore
+from labkit.process import in_evaluation
 from labkit.training.batching import Example, collate, encode, encode_text
 from labkit.training.objectives import completion_loss
 
 
+@in_evaluation
 @torch.no_grad()
 def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
     """Return the mean loss in nats a token, over texts or over the completions of a task's test set."""
@@ -42,12 +44,14 @@ def perplexity(model: Model, data: Task | Sequence[str], *, batch_size: int = 16
     return math.exp(text_loss(model, data, batch_size=batch_size))
 
 
+@in_evaluation
 def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) -> Forgetting:
     """Measure how much a model's loss on general English rose; see ``labkit.assets.english`` for the text."""
     texts = general_english() if texts is None else texts
     return Forgetting(text_loss(before, texts), text_loss(after, texts))
 
 
+@in_evaluation
 def knowledge(model: Model) -> Evaluation:
     """Ask the 60 general-knowledge questions; the likeliest of the four choices is the model's answer.
 

@@ -11,10 +11,12 @@ from labkit.assets.english import general_english
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.evaluation.sorting import parts, restore
+from labkit.process import in_evaluation
 from labkit.training.batching import collate, encode_text
 from labkit.training.objectives import sentence_vectors
 
 
+@in_evaluation
 @torch.no_grad()
 def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
     """Return the cosine similarity of each pair of texts, shape (n·(n−1)/2,)."""

@@ -95,7 +95,7 @@ class Hollow(TorchDispatchMode):
         held = watched.held()
         self._live = dict.fromkeys(held)
         self._events = events = []
-        hooks = watched.hook(events.append, blocks)
+        hooks = list(watched.hook(events.append, blocks))
         done: list[Books] = []
         try:
             yield done

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 from torch.utils._pytree import tree_iter
+from torch.utils.hooks import RemovableHandle
 
 from labkit.memory.booking import Event, Held
 from labkit.quant.bnb import is_bnb, quantized_tensors
@@ -73,39 +74,36 @@ class Watched:
                 if isinstance(tensor, torch.Tensor):
                     yield tensor, self._parameters.get(parameter, "")
 
-    def hook(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> list:
-        """Have ``mark`` called with an event for each turn of the step; return the handles of the hooks.
+    def hook(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> Iterator[RemovableHandle]:
+        """Have ``mark`` called with an event for each turn of the step; yield the handle of each hook when it is set.
 
         Args:
             mark: what to call.
             blocks: modules whose forward and backward passes are to be told as well.
         """
-        handles = [self.optimizer.register_step_pre_hook(lambda *_: mark(Event("phase", name="update")))]
+        yield self.optimizer.register_step_pre_hook(lambda *_: mark(Event("phase", name="update")))
         for path, module in self.modules.items():
             enter, leave = Event("enter", name=path), Event("exit", name=path)
-            handles.append(module.register_forward_pre_hook(lambda *_, e=enter: mark(e)))
+            yield module.register_forward_pre_hook(lambda *_, e=enter: mark(e))
             # Recomputation under gradient checkpointing leaves a module by an exception as soon as it has enough.
-            handles.append(module.register_forward_hook(lambda *_, e=leave: mark(e), always_call=True))
+            yield module.register_forward_hook(lambda *_, e=leave: mark(e), always_call=True)
         for parameter, path in self._parameters.items():
             if parameter.requires_grad:
-                handles.append(
-                    parameter.register_post_accumulate_grad_hook(
-                        lambda p, path=path: mark(Event("gradient", self.address(p.grad), name=path))
-                    )
+                yield parameter.register_post_accumulate_grad_hook(
+                    lambda p, path=path: mark(Event("gradient", self.address(p.grad), name=path))
                 )
         for path in blocks:
             ahead, back = Event("block", name=f"forward {path}"), Event("block", name=f"backward {path}")
-            handles.append(self.modules[path].register_forward_pre_hook(lambda *_, e=ahead: mark(e)))
-            handles.append(self.modules[path].register_forward_hook(_on_gradient(mark, back)))
+            yield self.modules[path].register_forward_pre_hook(lambda *_, e=ahead: mark(e))
+            yield self.modules[path].register_forward_hook(_on_gradient(mark, back))
         forward, loss, backward = (Event("phase", name=name) for name in ("forward", "loss", "backward"))
-        handles.append(self.modules[""].register_forward_pre_hook(lambda *_: mark(forward)))
+        yield self.modules[""].register_forward_pre_hook(lambda *_: mark(forward))
         if self.head is not None:
-            handles.append(self.head.register_forward_pre_hook(lambda *_: mark(loss)))
-            handles.append(self.head.register_forward_pre_hook(_on_gradient(mark, backward)))
+            yield self.head.register_forward_pre_hook(lambda *_: mark(loss))
+            yield self.head.register_forward_pre_hook(_on_gradient(mark, backward))
         else:
-            handles.append(self.modules[""].register_forward_hook(lambda *_: mark(loss)))
-            handles.append(self.modules[""].register_forward_hook(_on_gradient(mark, backward)))
-        return handles
+            yield self.modules[""].register_forward_hook(lambda *_: mark(loss))
+            yield self.modules[""].register_forward_hook(_on_gradient(mark, backward))
 
 
 def _on_gradient(mark: Callable[[Event], None], event: Event) -> Callable:

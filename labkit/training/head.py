@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import skip_init
 
 from labkit.assets.models import Model
 
@@ -23,6 +24,6 @@ def load_head(model: Model, folder: Path) -> Model:
     if (folder / FILE).is_file():
         tensors = load_file(folder / FILE)
         classes, width = tensors["weight"].shape
-        model.head = nn.Linear(width, classes, device=model.device)
+        model.head = skip_init(nn.Linear, width, classes, device=model.device)
         model.head.load_state_dict(tensors)
     return model

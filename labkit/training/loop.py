@@ -22,6 +22,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.objectives import classification_loss, completion_loss
 from labkit.training.optimizers import make_optimizer
 from labkit.training.processes import Processes, meet_the_others
+from labkit.training.recomputation import Recomputation
 
 
 class TrainingDivergedError(LabkitError):
@@ -62,8 +63,7 @@ class Trainer:
         self.history: list[dict] = []
         self.memory: MemoryReport | None = None
         self.schedule = Schedule(examples, replay, config)
-        if config.gradient_checkpointing:
-            self._checkpointing(True)
+        self.recomputation = Recomputation(model) if config.gradient_checkpointing else None
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint where there is one.
@@ -105,8 +105,8 @@ class Trainer:
     def close(self) -> None:
         """Leave the model as one uses it: without gradients and checkpointing, in evaluation mode."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.config.gradient_checkpointing:
-            self._checkpointing(False)
+        if self.recomputation:
+            self.recomputation.end()
         self.model.module.eval()
 
     def _measured(self, step: int, checkpoints: Checkpoints | None) -> dict:
@@ -140,20 +140,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(example.tokens) for batch in self.schedule.batches(step) for example in batch)
         return {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
-
-    def _checkpointing(self, on: bool) -> None:
-        module = self.model.module
-        if not getattr(module, "supports_gradient_checkpointing", False):
-            raise LabkitError(f"{self.model.name} has no gradient checkpointing.", "Set gradient_checkpointing=False.")
-        # transformers renamed gradient checkpointing to activation checkpointing in 5.x.
-        kind = "activation" if hasattr(module, "activation_checkpointing_enable") else "gradient"
-        if on:
-            self._use_cache = getattr(module.config, "use_cache", None)
-            getattr(module, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-        else:
-            getattr(module, f"{kind}_checkpointing_disable")()
-        if self._use_cache is not None:  # of no use in training; transformers would say so in a warning
-            module.config.use_cache = False if on else self._use_cache
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
         """Return this process's batches of a step, and the weight of one learned token."""

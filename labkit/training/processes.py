@@ -31,7 +31,7 @@ class Processes:
 
     count: int = 1
     rank: int = 0
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     def share_of(self, batch: Sequence[Example]) -> Sequence[Example]:
         """Return this process's part of a batch.
@@ -96,7 +96,7 @@ def meet_the_others(device: torch.device) -> Processes:
         store.set_timeout(distributed.constants.default_pg_timeout)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
-    return Processes(count, distributed.get_rank() if count > 1 else 0, device)
+    return Processes(count, distributed.get_rank() if count > 1 else 0, str(device))
 
 
 def _number(name: str) -> int:
@@ -111,5 +111,5 @@ def _nobody(count: int, what: str) -> LabkitError:
     known = [f"{name}={os.environ[name]}" for name in LAUNCHER if os.environ.get(name)]
     return LabkitError(
         f"This is one of {count} processes, as {', '.join(known)} says, {what}.",
-        "Start all of them with `accelerate launch` or `torchrun`; to train in this process alone, unset these variables.",
+        "Start all of them with `accelerate launch` or `torchrun`; to train in this process alone, unset these.",
     )
