@@ -6,7 +6,7 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 
 import numpy as np
@@ -37,7 +37,9 @@ def alone() -> Iterator[None]:
 @contextmanager
 def as_by_default() -> Iterator[None]:
     """Compute as a new process would inside the block: with gradients, in float32; one thread at a time."""
-    with alone(), torch.inference_mode(False), torch.enable_grad():
+    with alone(), torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:

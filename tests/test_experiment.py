@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import peft
 import pytest
@@ -513,3 +513,26 @@ def test_an_unknown_architecture_is_not_predicted(tiny, colours):
     tiny.module.config.model_type = "gpt2"
     with pytest.raises(lk.LabkitError, match="no model type called 'gpt2'"):
         lk.predict_memory(tiny, colours)
+
+
+def test_an_empty_task_is_refused_at_once(tiny, tiny_encoder, colours):
+    nothing = replace(colours, train=colours.train.select([]), test=colours.test.select([]))
+    for model in (tiny, tiny_encoder):
+        for call in (lk.finetune, lk.predict_memory):
+            with pytest.raises(lk.LabkitError, match="your dataset has no training examples"):
+                call(model, nothing)
+        with pytest.raises(lk.LabkitError, match="your dataset has no test examples"):
+            lk.evaluate(model, nothing)
+    with pytest.raises(lk.LabkitError, match="texts in replay has two tokens"):
+        lk.finetune(tiny, colours, replay=[""], **QUICK)
+
+
+def test_what_was_learned_before_an_error_is_not_lost(tiny, colours):
+    def fail(model, record, last):
+        if record["step"] == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as stopped:
+        lk.finetune(tiny, colours, callbacks=[fail], **QUICK)
+    assert [row["step"] for row in stopped.value.run.history] == [1, 2]
+    assert lk.evaluate(stopped.value.run.model, colours).total == 12

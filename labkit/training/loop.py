@@ -14,7 +14,7 @@ from labkit.memory import Ledger, MemoryReport
 from labkit.memory.allocator import can_record
 from labkit.process import own_random_numbers, seed_all
 from labkit.quant.bnb import guard
-from labkit.training.accelerator import make_accelerator
+from labkit.training.accelerator import accelerate
 from labkit.training.batching import Batch, Example, Schedule, collate
 from labkit.training.callbacks import Callback
 from labkit.training.checkpoints import Checkpoints
@@ -52,13 +52,12 @@ class Trainer:
         processes: Processes | None = None,
     ):
         self.model, self.config = model, config
-        self.accelerator = make_accelerator(model)
         self.processes = processes or meet_the_others(model.device)
         self.named = model.trainable()
         self.parameters = list(self.named.values())
         guard(model.module)
         self.adamw = make_optimizer(self.parameters, config)
-        self.optimizer = self.accelerator.prepare_optimizer(self.adamw)
+        self.accelerator, self.optimizer = accelerate(model, self.adamw)
         self.objective = completion_loss if model.kind == "causal" else classification_loss
         self.history: list[dict] = []
         self.memory: MemoryReport | None = None

@@ -144,6 +144,11 @@ def test_curves_differ_by_more_than_their_grey():
     assert all(len(set(to_rgb(line.get_color()))) == 1 for line in ax.lines)
 
 
+def test_a_report_without_a_timeline_is_not_drawn():
+    with pytest.raises(LabkitError, match=r"holds the peak of a step.*saved runs and plans keep no timeline"):
+        plot_timeline(MemoryReport(frozen=5))
+
+
 def test_a_timeline_stacks_the_kinds_of_memory():
     ax = plot_timeline(REPORTS["QLoRA"])
     assert [area.get_label() for area in ax.collections] == list(KINDS)

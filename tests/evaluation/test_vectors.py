@@ -96,12 +96,6 @@ def test_drift_is_measured_on_general_english(tiny_encoder, reseeded, monkeypatc
     assert lk.drift(tiny_encoder, reseeded) == lk.drift(tiny_encoder, reseeded, TEXTS)
 
 
-def test_measuring_leaves_the_model_in_evaluation_mode(tiny_encoder):
-    tiny_encoder.module.train()
-    lk.drift(tiny_encoder, tiny_encoder, TEXTS)
-    assert not tiny_encoder.module.training
-
-
 def test_a_causal_model_has_no_drift(tiny):
     with pytest.raises(lk.LabkitError, match=r"tiny gives no sentence vectors.*\n.*lk.forgetting"):
         lk.drift(tiny, tiny, TEXTS)

@@ -42,8 +42,13 @@ def make(kind):
 
 
 def make_task():
-    pairs = [("the sky is", "blue"), ("grass is", "green"), ("the the snow is", "white"), ("coal is", "black")]
-    return lk.load_task(Dataset.from_list([{"prompt": p, "completion": c} for p, c in pairs * 8]), train=20, test=8)
+    pairs = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
+    rows = [
+        {"prompt": " ".join([*["the"] * (i % 5), thing, *["is"] * (i // 5)]), "completion": colour}
+        for i in range(10)
+        for thing, colour in pairs.items()
+    ]
+    return lk.load_task(Dataset.from_list(rows), train=20, test=8)
 
 
 RUNS = {
@@ -64,8 +69,9 @@ def train(folder, who, stops):
         return stops and record["step"] == 3
 
     for number, (kind, method, settings) in enumerate(RUNS.values()):
-        settings = {"steps": 4, "learning_rate": 1e-2, "callbacks": [look], "progress": False} | settings
-        run = lk.finetune(make(kind), task, method, **settings)
+        run = lk.finetune(
+            make(kind), task, method, steps=4, learning_rate=1e-2, callbacks=[look], progress=False, **settings
+        )
         tensors = {name: p.detach().clone() for name, p in run.model.module.named_parameters()}
         if run.model.head:
             tensors |= {f"head.{name}": p.detach().clone() for name, p in run.model.head.named_parameters()}
@@ -93,16 +99,15 @@ def test_two_processes_make_the_steps_of_one(tmp_path, one_thread):
     train(tmp_path, "alone", stops=True)
     for number, name in enumerate(RUNS):
         alone, *both = (load_file(tmp_path / f"{number} {who}.safetensors") for who in ("alone", 0, 1))
-        start = dict(make(RUNS[name][0]).module.named_parameters())
         assert alone["history.step"].tolist() == [1, 2, 3]
-        assert any(
-            not torch.equal(tensor, start[key]) for key, tensor in alone.items() if key in start
-        ) or "lora" in str(RUNS[name])
+        assert alone["history.grad_norm"].min() > 1e-3
         for each in both:
             assert each.keys() == alone.keys()
             for key, tensor in each.items():
-                assert torch.allclose(tensor, alone[key], rtol=1e-5, atol=1e-6), (name, key)
                 assert torch.equal(tensor, both[0][key]), (name, key)
+                # Softmax cancels the bias of a key: its gradient is rounding alone, which AdamW makes a step of.
+                if not key.endswith("key.bias"):
+                    assert torch.allclose(tensor, alone[key], rtol=1e-5, atol=1e-6), (name, key)
 
 
 def test_shares_are_the_whole_batch_and_none_is_empty():
@@ -138,7 +143,7 @@ def test_a_world_without_processes_is_told_and_not_waited_for(tiny, colours, mon
     for rank in ("0", "1"):  # the one that the others come to, and one that comes to nobody
         monkeypatch.setenv("RANK", rank)
         with pytest.raises(
-            lk.LabkitError, match=r"WORLD_SIZE=2, RANK=0 says.*didn't meet within 1 seconds\.\n.*torchrun"
+            lk.LabkitError, match=r"WORLD_SIZE=2, RANK=., LOCAL_RANK=0 says.*didn't meet within 1 seconds\.\n.*torchrun"
         ):
             lk.finetune(tiny, colours, steps=1, progress=False)
     for name in everything:
