@@ -13,6 +13,7 @@ from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.methods.registry import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
+from labkit.process import in_evaluation
 
 ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache; a causal model's always do
 
@@ -79,6 +80,7 @@ class PrefixTuning(VirtualTokenMethod):
 
     name: ClassVar[str] = "prefix"
 
+    @in_evaluation
     @torch.no_grad()
     def make(self, model: Model, context: int) -> Prefix:
         """Return a prefix; with words, it is what the model itself has in its cache after them."""
@@ -91,11 +93,9 @@ class PrefixTuning(VirtualTokenMethod):
         prefix = Prefix(self.virtual_tokens, context, config, model.device)
         ids = self.words(model)
         if ids is not None:
-            cache, training = DynamicCache(), model.module.training
-            model.module.eval()
+            cache = DynamicCache()
             with model.autocast():
                 model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
-            model.module.train(training)
             states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
             prefix.states.copy_(torch.stack(states).permute(2, 0, 1, 3))
         return prefix
