@@ -109,7 +109,7 @@ def _settle_spaces(rows: list[dict], faults: Faults) -> None:
     for row in rows:
         if row["label"] in usual and row["label"] != usual[row["label"]][0]:
             most, count = usual[row["label"]]
-            what = f"after its prompt, the label {row['label']!r} differs from {most!r} ({count:,} rows)"
+            what = f"after its prompt, the label {row['label']!r} differs from {most!r} ({count:,}×)"
             fix = "Strip labels and end all prompts alike: row['completion'].strip(), row['prompt'].rstrip()."
             faults.add(row["number"], f"{what} only by white space or characters that can't be seen", fix)
 
@@ -118,7 +118,7 @@ def _differ_by_case(rows: list[dict]) -> list[str]:
     counts = Counter(row["label"] for row in rows)
     alike = defaultdict(list)
     for label in sorted(counts):
-        alike[label.casefold()].append(f"{label.strip()!r} ({counts[label]:,} rows)")
+        alike[label.casefold()].append(f"{label.strip()!r} ({counts[label]:,}×)")
     return [
         f"the labels {' and '.join(group)} differ only by upper and lower case and count as {len(group)}; "
         "if they mean the same, write them alike: row['completion'].lower()"

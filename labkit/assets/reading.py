@@ -11,7 +11,7 @@ from labkit.assets.encodings import decode
 from labkit.assets.faults import Faults
 from labkit.errors import LabkitError
 
-QUOTE_FIX = 'Put quotes around a whole text or not at all, and double those inside it: "He said ""yes""."'
+QUOTE_FIX = 'Put quotes around a whole text or not at all; inside it, write each twice: "a ""word""".'
 
 
 def read_rows(path: Path, faults: Faults, notes: list[str]) -> tuple[list[tuple[int, dict]], list[str]]:

@@ -102,7 +102,9 @@ def _on_labels(rows: list[dict], train_rows: list[dict], test_rows: list[dict], 
         answers[" ".join(row["prompt"].split())].add(row["label"])
     if unsure := sorted(prompt for prompt, labels in answers.items() if len(labels) > 1):
         labels = _listed(sorted(answers[unsure[0]]))
-        notes.append(f"{len(unsure):,} prompts come with several labels, such as {_short(unsure[0])} with {labels}")
+        notes.append(
+            f"prompts that come with several labels: {len(unsure):,}, such as {_short(unsure[0])} with {labels}"
+        )
     return notes
 
 

@@ -50,7 +50,7 @@ BAD_CSV = {
     "a \0,yes": "the prompt holds a NUL character",
     f'"{"word " * 40_000}",yes': "a text of more than 131,072 characters",
     f"{'word ' * 40_000},yes": "a text of more than 131,072 characters",
-    '"be" or not,yes': "a quote is closed in the middle of a text",
+    '"be" or not,yes': "a quote opens here and is closed in the middle of a text",
     '"a,yes': "a quote opens here and isn't closed; it swallows the lines up to 37",
 }
 
@@ -75,7 +75,7 @@ def test_all_faults_come_at_once(tmp_path):
     assert len(lines) == 21
     assert lines[-1] == "and 40 more"
     assert remedy == "Write it as text, in quotes. Fill it in or remove the example."
-    text = with_line(with_line(CSV, 5, '"unclosed,yes'), 20, "one cell").replace("fa is it", "")
+    text = with_line(with_line(CSV, 5, '"unclosed,yes').split("\n"), 20, "one cell").replace("fa is it", "")
     assert [line.split(": ")[0] for line in refused(tmp_path / "a.csv", text)[0]] == [
         "a.csv, line 5",
         "line 20",
@@ -139,10 +139,10 @@ def test_labels_that_look_the_same_are_named(tmp_path):
         line = f'{{"prompt": "x is it", "completion": "{label}"}}'
         (cause,), remedy = refused(tmp_path / "a.jsonl", with_line(JSONL, 7, line))
         assert cause.startswith("a.jsonl, line 7: after its prompt, the label ")
-        assert "differs from ' yes' (17 rows) only by white space" in cause
+        assert "differs from ' yes' (17×) only by white space" in cause
         assert ".strip()" in remedy
-    (tmp_path / "a.csv").write_text(with_line(CSV, 7, "x is it,Yes"), encoding="utf-8")
-    with pytest.warns(DataWarning, match=r"'Yes' \(1 rows\) and 'yes' \(17 rows\) differ only by upper and lower"):
+    (tmp_path / "a.csv").write_text(with_line(CSV, 8, "x is it,Yes"), encoding="utf-8")
+    with pytest.warns(DataWarning, match=r"'Yes' \(1×\) and 'yes' \(17×\) differ only by upper and lower"):
         assert lk.load_task(tmp_path / "a.csv", **COUNTS).labels == (" Yes", " no", " yes")
 
 

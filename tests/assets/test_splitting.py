@@ -161,7 +161,7 @@ def test_near_copies_are_reported_and_kept():
 def test_contradictions_are_reported():
     rows = labelled({"yes": 30, "no": 30})
     _, said = loaded([*rows, row(rows[0]["prompt"], "no")], train=40, test=15)
-    assert f"1 prompts come with several labels, such as '{rows[0]['prompt']}' with 'no', 'yes'" in said
+    assert f"prompts that come with several labels: 1, such as '{rows[0]['prompt']}' with 'no', 'yes'" in said
 
 
 def test_what_cannot_fill_two_sets_is_refused():
