@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 WORD = re.compile(r"[^\W\d_]+")
+NUMBER = re.compile(r"\d+")
+# A character of a script without spaces, a number or word, or a sign that changes a meaning (+, <, #).
+UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+TOKEN = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s.,;:!?\"'()…“”’]")
 
 
 def shingles(text: str, size: int = 2) -> frozenset[tuple[str, ...]]:
@@ -74,3 +78,35 @@ def _take_turns(rows, order, label, count, accept=lambda index: True, share=1.0)
             elif len(taken) < count:
                 taken.append(queues[name].pop())
     return taken
+
+
+def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> list[tuple[int, int]]:
+    """Return the training texts that are nearly copies of a test text, with the first such test text.
+
+    As in ``split``, texts are alike when they share at least ``limit`` of their runs of two words. Here
+    signs are words too, and texts with other numbers are never alike: "12 + 30" is neither "12 - 30" nor
+    "12 + 31". A run that more than a tenth of the texts hold, such as an instruction before each input, is
+    no likeness. Pairs of indices, in the order of ``train``.
+    """
+    sample = [_runs(text) for text in train[:2000] + test]
+    seen = Counter(run for runs in sample for run in runs)
+    often = max(10, len(sample) / 10)
+    common = {run for run, count in seen.items() if count > often or count == len(sample)}
+    sets = [_runs(text) - common for text in test]
+    numbers = [set(NUMBER.findall(text)) for text in test]
+    holders = defaultdict(list)
+    for rival, runs in enumerate(sets):
+        for run in runs:
+            holders[run].append(rival)
+    pairs = []
+    for index, text in enumerate(train):
+        mine, values = _runs(text) - common, set(NUMBER.findall(text))
+        rivals = sorted({rival for run in mine for rival in holders.get(run, ()) if numbers[rival] == values})
+        if alike := [rival for rival in rivals if similarity(mine, sets[rival]) >= limit]:
+            pairs.append((index, alike[0]))
+    return pairs
+
+
+def _runs(text: str) -> frozenset[tuple[str, ...]]:
+    words = TOKEN.findall(text.lower())
+    return frozenset(tuple(words[i : i + 2]) for i in range(max(1, len(words) - 1))) if words else frozenset()

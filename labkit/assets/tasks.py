@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import warnings
 from dataclasses import dataclass, field
 from functools import cache as memoize
 from pathlib import Path
@@ -14,11 +13,12 @@ from labkit.assets.fetch import ensure
 from labkit.assets.leakage import split
 from labkit.assets.licenses import license_rows
 from labkit.assets.manifest import get_asset
+from labkit.assets.own_data import COLUMNS, SUFFIXES, own_rows
+from labkit.assets.splitting import split_own
 from labkit.assets.triage import triage_rows
 from labkit.errors import LabkitError, unknown
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
-COLUMNS = ("prompt", "completion")
 
 
 @dataclass(frozen=True)
@@ -39,34 +39,49 @@ class Task:
     source: str
 
 
+class DataWarning(UserWarning):
+    """Data of one's own became a task, but not all of it as one might think."""
+
+
 def load_task(data: str | Path | Dataset, *, train: int = 1000, test: int = 300, seed: int = 0) -> Task:
     """Build a task, the same for the same arguments on every computer.
+
+    The course's own tasks draw their classes evenly, and no training text is a near copy of a test text.
+    Data of one's own are split at random, each label in proportion; only copies of test examples are left
+    out, and near copies are reported.
 
     Args:
         data: ``"triage"``, ``"licenses"``, a ``.jsonl`` or ``.csv`` file, or a ``datasets.Dataset``; the
             last three need the columns ``prompt`` and ``completion``.
-        train, test: how many examples of each, at most. Classes are drawn evenly, and no training text
-            is a near copy of a test text.
+        train, test: how many examples of each, at most.
         seed: which examples are drawn.
 
     Raises:
-        LabkitError: unknown task, missing or empty columns, no examples, or counts below 1.
+        LabkitError: unknown task, missing columns, examples that can't be used (up to twenty are named by
+            line), too few examples, or counts below 1.
+
+    Warns:
+        DataWarning: there is less data than was asked for, or something in it that may mislead.
     """
     if train < 1 or test < 1:
         raise LabkitError(f"train={train} and test={test} must both be at least 1.", "Ask for more examples.")
     if isinstance(data, str) and data in TEMPLATES:
         rows, source, name = _built_in(data), get_asset(_ASSET[data]).source, data
+        has_labels, notes = True, []
+        train_rows, test_rows = split(rows, train, min(test, len(rows) // 2), seed)
     else:
-        rows, name = _own_rows(data)
+        rows, name, has_labels, notes = own_rows(_source_of(data))
         source = name
-    train_rows, test_rows = split(rows, train, min(test, len(rows) // 2), seed)
+        train_rows, test_rows, more = split_own(rows, train, test, seed, has_labels=has_labels)
+        notes += more
     if not train_rows or not test_rows:
         raise LabkitError(
             f"{name} has {len(rows)} examples: too few, or too much alike, to fill a training and a test set.",
             "Bring more examples that differ.",
         )
-    answers = sorted({row["completion"] for row in rows})
-    labels = tuple(answers) if len(answers) <= max(2, min(50, len(rows) // 4)) else ()
+    if notes:
+        warnings.warn("\n  ".join([f"{name}:", *notes]), DataWarning, stacklevel=2)
+    labels = tuple(sorted({row["completion"] for row in rows})) if has_labels else ()
     return Task(name, _dataset(train_rows), _dataset(test_rows), labels, source)
 
 
@@ -85,68 +100,20 @@ def _built_in(name: str) -> list[dict]:
     return [{**row, "prompt": template.format(**row), "completion": f" {row['label']}"} for row in rows]
 
 
-def _own_rows(data: str | Path | Dataset) -> tuple[list[dict], str]:
+def _source_of(data: str | Path | Dataset) -> Path | Dataset:
     if isinstance(data, Dataset):
-        rows, name = data.to_list(), "your dataset"
-        columns = set(data.column_names)
-    elif not isinstance(data, (str, Path)):
+        return data
+    if not isinstance(data, (str, Path)):
         raise LabkitError(
             f"A task cannot be made of a {type(data).__name__}.",
             "Pass a name, a file, or a datasets.Dataset: Dataset.from_list(rows) makes one of a list of dicts.",
         )
-    else:
-        path = Path(data).expanduser()
-        readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
-        if path.suffix not in readers:
-            raise unknown("task", str(data), TEMPLATES, " A .jsonl or .csv file or a Dataset works too.")
-        if not path.is_file():
-            raise LabkitError(f"There is no file {path}.", "Check the path; it starts from the notebook's folder.")
-        try:
-            rows, name = readers[path.suffix](path), path.name
-        except UnicodeDecodeError as problem:
-            raise LabkitError(f"{path.name} is not UTF-8 text: {problem}.", "Save it again as UTF-8.") from problem
-        columns = set(rows[0]) if rows else set(COLUMNS)
-    if missing := [column for column in COLUMNS if column not in columns]:
-        raise LabkitError(
-            f"{name} lacks the column {' and '.join(missing)}; it has {', '.join(sorted(columns)) or 'none'}.",
-            "Rename your columns to prompt and completion.",
-        )
-    if not rows:
-        raise LabkitError(f"{name} is empty.", "Bring at least a few dozen examples.")
-    return [_checked(row, number, name) for number, row in enumerate(rows, 1)], name
-
-
-def _checked(row: dict, number: int, name: str) -> dict:
-    for column in COLUMNS:
-        if not isinstance(row.get(column), str) or not row[column].strip():
-            raise LabkitError(
-                f"Example {number} of {name} has no text in the column {column}: {row.get(column)!r}.",
-                "Fill it in or remove the example.",
-            )
-    prompt, completion = row["prompt"], row["completion"]
-    if not prompt[-1].isspace() and not completion[0].isspace():
-        completion = f" {completion}"  # "Answer:yes" would be tokens that no pretraining text has
-    return {"prompt": prompt, "completion": completion, "text": prompt, "label": completion}
-
-
-def _read_jsonl(path: Path) -> list[dict]:
-    rows = []
-    # Not splitlines(): a JSON string may hold a line separator such as U+2028 as it stands.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as problem:
-                raise LabkitError(
-                    f"Line {number} of {path.name} is not a JSON object: {line[:60]!r}.",
-                    'Write one object a line, such as {"prompt": "…", "completion": "…"}.',
-                ) from problem
-    return rows
-
-
-def _read_csv(path: Path) -> list[dict]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream, restkey="(beyond the last column)"))
+    path = Path(data).expanduser()
+    if path.suffix.lower() not in SUFFIXES:
+        raise unknown("task", str(data), TEMPLATES, " A .jsonl or .csv file or a Dataset works too.")
+    if not path.is_file():
+        raise LabkitError(f"There is no file {path}.", "Check the path; it starts from the notebook's folder.")
+    return path
 
 
 def _dataset(rows: list[dict]) -> Dataset:

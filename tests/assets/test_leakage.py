@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from labkit.assets.leakage import shingles, similarity, split
+from labkit.assets.leakage import near_copies, shingles, similarity, split
 
 
 def pairs_of(text: str) -> set[tuple[str, str]]:
@@ -109,3 +109,14 @@ def test_the_names_of_the_fields_may_be_others():
     train, test = split(rows, 4, 2, 0, text="body", label="kind")
     assert Counter(row["kind"] for row in test) == {True: 1, False: 1}
     assert Counter(row["kind"] for row in train) == {True: 2, False: 2}
+
+
+def test_near_copies_share_runs_of_words_but_no_template_and_no_other_numbers():
+    numbered = [f"What is the sum of {n * 37} and {n * 91}, please?" for n in range(1, 101)]
+    same = ["The quick brown fox jumps over the dog", "A < B holds for all pairs", "我今天想去图书馆看书"]
+    near = ["the QUICK brown fox jumps over the cat!", "A < B holds for all rows", "我今天想去图书馆借书"]
+    far = ["The quick brown hen hops over a wall", "A > B holds for no pairs", "他昨天在家里看电视"]
+    assert near_copies(near + numbered[:50], same + numbered[50:]) == [(0, 0), (1, 1), (2, 2)]
+    assert near_copies(far, same) == []
+    assert near_copies(["Add 12 + 30", "Add 12 - 31", "Add 12 + 31"], ["Add 12 + 31 "]) == [(2, 0)]
+    assert near_copies(["", "?!"], ["", "..."]) == []

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from datasets import Dataset
 
 import labkit as lk
 from labkit.assets.fetch import ensure
+from labkit.assets.tasks import DataWarning
 
 CLASSES = {"triage": 12, "licenses": 7}
 SUBJECTS = [
@@ -41,11 +43,18 @@ def word_pairs(prompt: str) -> set:
 # The tasks of the course
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_task_is_the_same_every_time(name):
-    first, second = (lk.load_task(name, train=100, test=40, seed=1) for _ in range(2))
-    assert first.train.to_list() == second.train.to_list()
-    assert first.test.to_list() == second.test.to_list()
+# SHA-256 of 60 training and 30 test rows of seed 3, as the notebooks' stored numbers were made from them.
+DRAWN = {
+    "triage": "47841f2b7f8b8abbadb36d28b5261e8929dc574c8d7d85240a922bc56e4c2e9f",
+    "licenses": "b1ad0e33bafd835ebba8b4f0825baf2cc8bfac8dac9546bae257edb2c1380f72",
+}
+
+
+def test_a_task_is_the_same_on_every_computer():
+    for name, expected in DRAWN.items():
+        task = lk.load_task(name, train=60, test=30, seed=3)
+        drawn = json.dumps([task.train.to_list(), task.test.to_list(), task.labels])
+        assert hashlib.sha256(drawn.encode()).hexdigest() == expected, name
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -126,22 +135,23 @@ FORMATS = {
     "jsonl with empty lines": lambda folder: as_jsonl(folder, end="\n\n"),
     "csv": as_csv,
     "csv with byte-order mark": lambda folder: as_csv(folder, encoding="utf-8-sig"),
+    "capital suffix": lambda folder: as_csv(folder).rename(folder / "MINE.CSV"),
     "path as a string": lambda folder: str(as_csv(folder)),
     "dataset": lambda folder: Dataset.from_list(ROWS),
     "more columns": lambda folder: Dataset.from_list([{**row, "note": 1} for row in ROWS]),
 }
 
 
-@pytest.mark.parametrize("build", FORMATS.values(), ids=FORMATS)
-def test_every_format_gives_the_same_task(tmp_path, build):
-    task = lk.load_task(build(tmp_path), train=8, test=4)
-    drawn = [{key: row[key] for key in ("prompt", "completion")} for row in [*task.train, *task.test]]
-    assert sorted(drawn, key=str) == sorted(ROWS, key=str)
-    assert task.labels == (" no", " yes")
-    assert len(task.test) == 4
+def test_every_format_gives_the_same_task(tmp_path):
+    for name, build in FORMATS.items():
+        task = lk.load_task(build(tmp_path), train=8, test=4)
+        drawn = [{key: row[key] for key in ("prompt", "completion")} for row in [*task.train, *task.test]]
+        assert sorted(drawn, key=str) == sorted(ROWS, key=str), name
+        assert task.labels == (" no", " yes")
+        assert len(task.test) == 4
 
 
-@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x1c"])
 def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path, separator):
     rows = [{**row, "prompt": row["prompt"].replace(" ", separator)} for row in ROWS]
     path = tmp_path / "mine.jsonl"
@@ -153,15 +163,17 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path, separato
     assert sorted(texts(task.train) + texts(task.test)) == sorted(row["prompt"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "completion", "expected"),
-    [("{}:", "yes", " yes"), ("{}: ", "yes", "yes"), ("{}:", " yes", " yes"), ("{}:", "\nyes", "\nyes")],
-)
-def test_a_space_comes_in_only_where_neither_side_has_one(prompt, completion, expected):
-    rows = [{"prompt": prompt.format(subject), "completion": completion} for subject in SUBJECTS]
-    task = lk.load_task(Dataset.from_list(rows), train=6, test=4)
-    assert set(task.train["completion"]) == set(task.test["completion"]) == {expected}
-    assert set(texts(task.train)) <= {row["prompt"] for row in rows}
+def test_a_space_comes_in_only_where_neither_side_has_one():
+    for end, completion, expected in (
+        (":", "yes", " yes"),
+        (": ", "yes", "yes"),
+        (":", " yes", " yes"),
+        (":", "\ny", "\ny"),
+    ):
+        rows = [{"prompt": f"{subject}{end}", "completion": completion} for subject in SUBJECTS]
+        task = lk.load_task(Dataset.from_list(rows), train=6, test=4)
+        assert set(task.train["completion"]) == set(task.test["completion"]) == {expected}
+        assert set(texts(task.train)) <= {row["prompt"] for row in rows}
 
 
 def test_free_text_has_no_labels():
@@ -170,17 +182,13 @@ def test_free_text_has_no_labels():
 
 
 def test_at_most_half_of_small_data_is_held_back():
-    task = lk.load_task(Dataset.from_list(ROWS))
-    assert len(task.test) <= 6
-    assert len(task.train) + len(task.test) == 12
+    with pytest.warns(DataWarning, match=r"asked for train=1,000 and test=300, got 6 and 6: there are 12 examples"):
+        task = lk.load_task(Dataset.from_list(ROWS))
+    assert (len(task.train), len(task.test)) == (6, 6)
 
 
 def without(column):
     return [{key: value for key, value in row.items() if key != column} for row in ROWS]
-
-
-def changed(**values):
-    return [*ROWS[:2], {**ROWS[2], **values}, *ROWS[3:]]
 
 
 def written(name: str, content: str | bytes):
@@ -202,32 +210,36 @@ PROBLEMS = {
     "empty csv": (written("a.csv", ""), "a.csv is empty"),
     "csv of a header": (written("a.csv", "prompt,completion\n"), "a.csv is empty"),
     "empty dataset": (lambda f: Dataset.from_dict({"prompt": [], "completion": []}), "your dataset is empty"),
-    "empty completion": (lambda f: as_jsonl(f, changed(completion="")), "Example 3 of mine.jsonl .* completion: ''"),
-    "blank prompt": (lambda f: as_csv(f, changed(prompt=" ")), "Example 3 of mine.csv .* prompt: ' '"),
-    "number for text": (lambda f: as_jsonl(f, changed(completion=7)), "Example 3 .* completion: 7"),
-    "null for text": (lambda f: as_jsonl(f, changed(completion=None)), "Example 3 .* completion: None"),
-    "short csv line": (written("a.csv", "prompt,completion\na\n"), "Example 1 .* completion: None"),
-    "bad JSON": (written("a.jsonl", f"{GOOD_LINE}\n\n{{oops\n"), "Line 3 of a.jsonl is not a JSON object: '{oops'"),
-    "JSON that is no object": (written("a.jsonl", f"{GOOD_LINE}\n7\n"), "Line 2 of a.jsonl is not a JSON object: '7'"),
-    "jsonl that is not UTF-8": (written("a.jsonl", b'{"prompt": "\xe9"}'), "a.jsonl is not UTF-8"),
-    "csv that is not UTF-8": (written("a.csv", b"prompt,completion\n\xe9,b\n"), "a.csv is not UTF-8"),
     "missing file": (lambda f: f / "none.jsonl", "There is no file .*none.jsonl"),
     "folder": (lambda f: (f / "a.csv").mkdir() or f / "a.csv", "There is no file .*a.csv"),
     "unknown suffix": (written("a.txt", GOOD_LINE), "no task called .*a.txt"),
     "unknown task": (lambda f: "triaje", "no task called 'triaje'"),
+    "row of a dataset": (
+        lambda f: Dataset.from_list([*ROWS, {"prompt": "a", "completion": None}]),
+        r"^your dataset, row 13 \(dataset\[12\]\): the completion is null$",
+    ),
+    "numbers in a dataset": (
+        lambda f: Dataset.from_dict({"prompt": ["a", "b"], "completion": [0, 1]}),
+        "row 1 .* of type int: 0\n  row 2 .* of type int: 1",
+    ),
+    "semicolons": (written("a.csv", "prompt;completion\na;b\n"), "lacks .*; it has prompt;completion"),
+    "one column twice": (written("a.csv", "prompt,completion,prompt\na,b,c\n"), "has a column twice"),
+    "quote in the header": (written("a.csv", '"prompt,completion\na,b\n'), "line 1: the header has a stray quote"),
     "list": (lambda f: ROWS, "cannot be made of a list"),
     "one example": (lambda f: as_jsonl(f, ROWS[:1]), "has 1 examples: too few"),
     "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), "has 20 examples: .* too much alike"),
 }
 
 
-@pytest.mark.parametrize(("build", "cause"), PROBLEMS.values(), ids=PROBLEMS)
-def test_unusable_data_is_explained(tmp_path, build, cause):
-    data = build(tmp_path)
-    with pytest.raises(lk.LabkitError) as caught:
-        lk.load_task(data)
-    assert re.search(cause, caught.value.cause)
-    assert caught.value.remedy.endswith(".")
+def test_unusable_data_is_explained(tmp_path):
+    for number, (name, (build, cause)) in enumerate(PROBLEMS.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        data = build(folder)
+        with pytest.raises(lk.LabkitError) as caught:
+            lk.load_task(data)
+        assert re.search(cause, caught.value.cause), name
+        assert caught.value.remedy.endswith(".")
 
 
 def test_an_unknown_task_is_answered_with_the_nearest():
