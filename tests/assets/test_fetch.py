@@ -187,6 +187,14 @@ def spoil_receipt_empty(folder):
     (folder / "receipt.json").write_text("{}")
 
 
+def spoil_receipt_of_nothing(folder):
+    (folder / "receipt.json").write_text('{"files": {}}')
+
+
+def spoil_receipt_shape(folder):
+    (folder / "receipt.json").write_text('{"files": ["a.txt"]}')
+
+
 @pytest.mark.parametrize(
     ("spoil", "remark"),
     [
@@ -196,6 +204,8 @@ def spoil_receipt_empty(folder):
         (spoil_receipt_missing, "the receipt is missing or unreadable"),
         (spoil_receipt_cut, "the receipt is missing or unreadable"),
         (spoil_receipt_empty, "the receipt is missing or unreadable"),
+        (spoil_receipt_of_nothing, "the receipt is missing or unreadable"),
+        (spoil_receipt_shape, "the receipt is missing or unreadable"),
     ],
 )
 def test_a_spoilt_asset_is_fetched_again(stock, home, capsys, spoil, remark):
@@ -208,6 +218,30 @@ def test_a_spoilt_asset_is_fetched_again(stock, home, capsys, spoil, remark):
     assert fetch.find_damage(folder) == ""
     assert (folder / "a.txt").read_text() == "first\n"
     assert assets_in(home) == [folder.name]
+
+
+def test_a_damaged_asset_is_not_replaced_where_it_holds_a_file_of_somebodys_own(stock):
+    stock()
+    folder = fetch.ensure("toy")
+    for spoil, name in [(spoil_truncate, "notes.txt"), (spoil_receipt_missing, "thesis.odt"), (str, "sub/a.txt")]:
+        spoil(folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        forget()
+        with pytest.raises(LabkitError, match=f"holds {name}, which labkit did not write"):
+            fetch.ensure("toy")
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+    assert fetch.ensure("toy") == folder
+
+
+def test_an_asset_that_a_killed_process_put_aside_is_found_again(stock, monkeypatch):
+    stock()
+    folder = fetch.ensure("toy")
+    folder.rename(folder.with_name(f".{folder.name}.labkit-old"))
+    forget()
+    monkeypatch.setattr(fetch, "_download", None)
+    assert fetch.ensure("toy") == folder
 
 
 def test_a_deleted_folder_is_fetched_again_in_the_same_process(stock):
@@ -442,7 +476,6 @@ def test_a_failed_conversion_leaves_no_asset(stock, home, monkeypatch, problem, 
 def test_a_conversion_is_part_of_the_receipt(stock, monkeypatch):
     def rewrite(gguf, folder):
         (folder / "a.safetensors").write_text(gguf.read_text().upper())
-        gguf.unlink()
 
     stock({"toy_data/data/a.gguf": "weights"}, members=["toy_data/data/*.gguf"], convert="gguf")
     monkeypatch.setattr(fetch.convert, "gguf_to_safetensors", rewrite)
