@@ -40,19 +40,16 @@ class Trained:
         """Raise a ``LabkitError`` where a file with what ``method`` trained would not bring ``model`` back."""
         named = _named(model)
         now = {name: tuple(p.shape) for name, p in named.items()}
-        lost = [name for name, shape in self.shapes.items() if now.get(name) != shape]
+        frozen = {name: _digest(p) for name, p in named.items() if name not in self.shapes}
         adapters = {path: type(layer).__name__ for path, layer in adapters_of(model).items()}
         fault = ""
-        if lost:
+        if lost := [name for name, shape in self.shapes.items() if now.get(name) != shape]:
             here = f"has the shape {now[lost[0]]} now" if lost[0] in now else "is gone"
             fault = f"it no longer holds what {method} trained: {lost[0]} {here}"
         elif adapters != self.adapters:
-            path = min(dict(adapters.items() ^ self.adapters.items()))
-            fault = f"its adapters are others now, at {path}"
-        elif other := [
-            name for name, digest in self.frozen.items() if name in named and _digest(named[name]) != digest
-        ]:
-            fault = f"{other[0]}, which {method} left as it was, has other values now"
+            fault = f"its adapters are others now, at {_first_change(adapters, self.adapters)}"
+        elif frozen != self.frozen:
+            fault = f"{_first_change(frozen, self.frozen)}, which {method} left as it was, has other values now"
         if fault:
             raise LabkitError(
                 f"The model of this run cannot be saved as a run: {fault}. Was it merged, or trained again?",
@@ -64,6 +61,10 @@ class Trained:
 def _named(model: Model) -> dict[str, torch.nn.Parameter]:
     head = {f"head.{name}": p for name, p in model.head.named_parameters()} if model.head is not None else {}
     return {**dict(model.module.named_parameters()), **head}
+
+
+def _first_change(here: dict, there: dict) -> str:
+    return min(dict(here.items() ^ there.items()))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,13 @@ PACKAGE = Path(folders.__file__).parents[1]
 
 
 def tree(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text(errors="replace") for path in files}
+
+
+def write_and_raise(folder: Path, problem: BaseException):
+    (folder / "new.txt").write_text("new")
+    raise problem
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +58,7 @@ def test_a_replaced_folder_keeps_nothing_of_the_old_one(old):
 def test_an_interrupted_block_leaves_the_old_folder_and_nothing_else(old):
     for interruption in (ValueError, KeyboardInterrupt):
         with pytest.raises(interruption), folders.new_folder(old, replace=True) as new:
-            (new / "new.txt").write_text("new")
-            raise interruption
+            write_and_raise(new, interruption())
         assert tree(old.parent) == {"thing/old.txt": "old"}
         assert os.listdir(old.parent) == ["thing"]
 
@@ -79,11 +85,9 @@ def test_what_must_stay_stays(old, tmp_path):
 
 
 def test_what_comes_into_the_place_meanwhile_stays(tmp_path):
-    with pytest.raises(LabkitError, match="exists already"), folders.new_folder(tmp_path / "thing") as new:
-        (new / "new.txt").write_text("new")
-        (tmp_path / "thing").mkdir()
-        (tmp_path / "thing" / "other.txt").write_text("another process")
-    assert tree(tmp_path / "thing") == {"other.txt": "another process"}
+    with pytest.raises(LabkitError, match="exists already"), folders.new_folder(tmp_path / "thing"):
+        shutil.copytree(PACKAGE / "quant", tmp_path / "thing")  # as another process might
+    assert tree(tmp_path / "thing").keys() == tree(PACKAGE / "quant").keys()
 
 
 def test_the_old_folder_comes_back_when_a_rename_fails(old, monkeypatch):
