@@ -111,7 +111,8 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
     """
     folder = _place(name, "runs")
     path = folder / records.FILE
-    folders.recover(folder.parent)
+    if not path.is_file():
+        folders.recover(folder.parent)
     if not path.is_file():
         if folder.is_dir() and folder.name and any(folder.glob("*.safetensors")):
             raise records.damaged(path, "it is missing")

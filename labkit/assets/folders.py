@@ -44,8 +44,9 @@ def new_folder(
         recover(final.parent)
         _require_free(final, replace, check)
         for leftover in leftovers(final.parent, ".+"):
-            if time.time() - leftover.stat().st_mtime > DAY:  # nobody writes one folder for so long
-                shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process may have finished it
+                if time.time() - leftover.stat().st_mtime > DAY:  # nobody writes one folder for so long
+                    shutil.rmtree(leftover, ignore_errors=True)
         temporary = _temporary(final)
         try:
             yield temporary
@@ -59,7 +60,10 @@ def new_folder(
 
 
 def recover(parent: Path) -> None:
-    """Give folders in ``parent`` their names back that a killed process had put aside; readers call it first."""
+    """Give folders in ``parent`` their names back that a killed process had put aside.
+
+    Readers call it where a folder is missing. If another process is just about to replace it, this waits.
+    """
     for aside in parent.glob(f".*{OLD}"):
         final = parent.resolve() / aside.name[1 : -len(OLD)]
         if aside.is_dir() and not os.path.lexists(final):

@@ -26,7 +26,9 @@ def as_path(name: str | Path) -> Path:
     try:
         path = Path(name).expanduser()
     except (TypeError, RuntimeError) as problem:
-        raise LabkitError(f"{name!r} names no folder: {problem}.", "Give a name or a path.") from problem
+        raise LabkitError(
+            f"{name!r} names no folder: {str(problem).rstrip('.')}.", "Give a name or a path."
+        ) from problem
     if "\0" in str(path):
         raise LabkitError(f"{name!r} has a character with the number 0.", "Leave it out.")
     return path

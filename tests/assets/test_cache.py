@@ -1,3 +1,4 @@
+import ast
 import errno
 import hashlib
 import os
@@ -78,6 +79,22 @@ def test_a_written_text_can_be_read_by_others(note, umask):
     finally:
         os.umask(before)
     assert note.stat().st_mode & 0o044 == 0o044
+
+
+def test_every_text_file_names_its_encoding():
+    """Without one, Windows takes that of the country, which has no 4 → 8 and no ü of the others."""
+    package = Path(cache.__file__).parents[1]
+    nameless = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.rpartition(".")[2] not in ("open", "read_text", "write_text"):
+                continue
+            binary = any("b" in str(getattr(argument, "value", "")) for argument in node.args)
+            ours = called in ("os.open", "bundle.open", "cache.write_text", "write_text")  # no text, or UTF-8 by itself
+            if not (binary or ours or any(keyword.arg == "encoding" for keyword in node.keywords)):
+                nameless.append(f"{path.name}:{node.lineno} {called}")
+    assert not nameless
 
 
 def test_a_text_is_written_through_a_link(note, tmp_path):
