@@ -6,21 +6,8 @@ from labkit.assets import names
 from labkit.errors import LabkitError
 
 NOT_NAMES = [
-    "",
-    " ",
-    ".",
-    "..",
-    "...",
-    "/",
-    "~",
-    "./",
-    Path(),
-    Path("/"),
-    Path(".."),
-    "a/..",
-    "a/../..",
-    "../a",
-    "a/../b",
+    *("", " ", ".", "..", "...", "/", "~", "./", "a/..", "a/../..", "../a", "a/../b"),
+    *(Path(), Path("/"), Path("..")),
 ]
 NOT_EVERYWHERE = [
     *("CON", "con", "nul.txt", "Com1", "LPT9.tar.gz", "aux", "CONOUT$", "x/prn"),
@@ -29,16 +16,8 @@ NOT_EVERYWHERE = [
 ]
 NO_TEXT = ["a\0b", "half \ud800", None, 3, b"a", "~nobody-is-called-so/a"]
 GOOD = [
-    "first-try",
-    "Läufe von heute",
-    "v1.2",
-    "a" * 200,
-    "x/y/z",
-    "./three",
-    "/tmp/ü b/c",
-    "console",
-    "com10",
-    "日本語",
+    *("first-try", "Läufe von heute", "日本語", "v1.2", "a" * 200, "console", "com10"),
+    *("x/y/z", "./three", "/tmp/ü b/c"),
 ]
 
 
