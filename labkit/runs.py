@@ -126,7 +126,7 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
         labels, history = tuple(record["labels"]), [dict(row) for row in record["history"]]
         trained, quantization = dict(record["base"]), record["base"].get("quantization")
         stored = Quantization(**quantization) if quantization else None
-        original = trained["name"]
+        original, _ = str(trained["name"]), trained["fingerprint"]
     except (KeyError, TypeError, ValueError, AttributeError, LabkitError) as problem:
         reason = getattr(problem, "cause", f"{type(problem).__name__}: {problem}").rstrip(".")
         raise records.damaged(path, f"it is damaged ({reason})") from problem

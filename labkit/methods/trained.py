@@ -12,6 +12,7 @@ from labkit.errors import LabkitError
 from labkit.methods.adapter import adapters_of
 
 SAMPLE = 64  # numbers of each frozen weight: a merge or another training changes nearly all of them
+WRAPPER = "module."  # what DistributedDataParallel puts before each name
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,17 @@ class Trained:
     @classmethod
     def of(cls, model: Model) -> Trained:
         """Return what ``model`` trains and what it leaves as it is."""
-        shapes = {name: tuple(p.shape) for name, p in model.trainable().items()}
-        frozen = {name: _digest(p) for name, p in _named(model).items() if name not in shapes}
-        adapters = {path: type(layer).__name__ for path, layer in adapters_of(model).items()}
-        return cls(shapes, adapters, frozen)
+        named = _named(model)
+        shapes = {name: tuple(p.shape) for name, p in named.items() if p.requires_grad}
+        frozen = {name: _digest(p) for name, p in named.items() if name not in shapes}
+        return cls(shapes, _adapters(model), frozen)
 
     def require_in(self, model: Model, method: str) -> None:
         """Raise a ``LabkitError`` where a file with what ``method`` trained would not bring ``model`` back."""
         named = _named(model)
         now = {name: tuple(p.shape) for name, p in named.items()}
         frozen = {name: _digest(p) for name, p in named.items() if name not in self.shapes}
-        adapters = {path: type(layer).__name__ for path, layer in adapters_of(model).items()}
+        adapters = _adapters(model)
         fault = ""
         if lost := [name for name, shape in self.shapes.items() if now.get(name) != shape]:
             here = f"has the shape {now[lost[0]]} now" if lost[0] in now else "is gone"
@@ -59,8 +60,14 @@ class Trained:
 
 
 def _named(model: Model) -> dict[str, torch.nn.Parameter]:
-    head = {f"head.{name}": p for name, p in model.head.named_parameters()} if model.head is not None else {}
-    return {**dict(model.module.named_parameters()), **head}
+    """Return all parameters by name, as they are called without the wrapper that several processes need."""
+    head = model.head.named_parameters() if model.head is not None else ()
+    named = {name.removeprefix(WRAPPER): p for name, p in model.module.named_parameters()}
+    return named | {f"head.{name.removeprefix(WRAPPER)}": p for name, p in head}
+
+
+def _adapters(model: Model) -> dict[str, str]:
+    return {path.removeprefix(WRAPPER): type(layer).__name__ for path, layer in adapters_of(model).items()}
 
 
 def _first_change(here: dict, there: dict) -> str:
