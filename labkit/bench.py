@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from labkit.assets import cache
+from labkit.assets import cache, records
 from labkit.assets.english import general_english
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
@@ -113,7 +113,8 @@ def _store(path: Path, name: str, todo: list[Point], *new: dict) -> list[dict]:
         rows = [row for row in [*stored, *new] if _point(row) in todo]
         rows.sort(key=lambda row: todo.index(_point(row)))
         if rows != stored:
-            cache.write_text(path, json.dumps({"command": f"labkit bench {name}", "rows": rows}, indent=1) + "\n")
+            content = records.stamped("results", {"command": f"labkit bench {name}", "rows": rows})
+            cache.write_text(path, json.dumps(content, indent=1) + "\n")
     return rows
 
 
@@ -128,8 +129,8 @@ def results(name: str) -> pd.DataFrame:
     """
     folder = cache.course_data() / "results"
     path = folder / f"{name}.json"
-    if not path.is_file():
-        raise unknown("result", name, [p.stem for p in folder.glob("*.json")], f" `labkit bench {name}` may make it.")
+    if path not in (stored := list(folder.glob("*.json"))):
+        raise unknown("result", name, [p.stem for p in stored], f" `labkit bench {name}` may make it.")
     labels = {json.dumps(_settings(method)): label for label, method in SHOWDOWN.items()}
     rows = []
     for row in _rows(path):
@@ -160,10 +161,10 @@ def _rows(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        if all(row["model"] for row in rows):
-            return rows
-    except (ValueError, KeyError, TypeError):
+        record = records.read_json(path, "results", ["command", "rows"])
+        if record["command"].startswith("labkit bench ") and all(row["model"] for row in record["rows"]):
+            return record["rows"]
+    except (records.DamagedError, KeyError, TypeError, AttributeError):
         pass
     raise LabkitError(f"{path} holds no results of `labkit bench`.", "Restore it, or remove it and run again.")
 
@@ -200,5 +201,5 @@ def processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -236,6 +236,29 @@ def test_a_damaged_file_is_named_and_left_alone(sweep, ran, folder, content, rea
     assert ran == []
 
 
+def test_results_without_a_version_are_read_and_newer_ones_refused(sweep, ran, folder):
+    run_all()
+    path = folder / "tiny.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert (content["format"], content["version"]) == ("labkit results", 1)
+    old = {"command": content["command"], "rows": content["rows"]}
+    path.write_text(json.dumps(old), encoding="utf-8")
+    before = path.read_bytes()
+    assert run_all() == []
+    assert len(lk.results("tiny")) == 4
+    assert path.read_bytes() == before
+    newer = json.dumps(content | {"version": 2, "rows": content["rows"][:1]})
+    path.write_text(newer, encoding="utf-8")
+    for reader in (run_all, lambda: lk.results("tiny")):
+        with pytest.raises(lk.LabkitError, match="newer labkit"):
+            reader()
+    for foreign in ({"rows": old["rows"]}, old | {"command": "make tea"}, content | {"format": "labkit run"}):
+        path.write_text(json.dumps(foreign), encoding="utf-8")
+        with pytest.raises(lk.LabkitError, match="holds no results"):
+            run_all()
+        assert json.loads(path.read_text(encoding="utf-8")) == foreign
+
+
 @pytest.mark.parametrize("name", sweeps.SWEEPS)
 def test_points_equal_their_json_round_trip(name):
     for point in bench.points(name):

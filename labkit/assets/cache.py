@@ -56,7 +56,7 @@ def writing_to(folder: Path) -> Iterator[Path]:
                 f"The disk is full: {folder} has {free:.0f} MB left. Nothing was half-written.",
                 "Free some space, or set LABKIT_HOME to a folder on a larger disk.",
             ) from problem
-        if code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
             raise LabkitError(
                 f"No files can be written in {folder} ({problem.strerror}).",
                 "Set LABKIT_HOME to a folder of your own that you may write to.",
@@ -69,57 +69,43 @@ def nearest_existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
 
 
-@contextmanager
-def new_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``final`` in one step when the block ends well.
-
-    Whoever looks sees the old folder or the complete new one, also if the process is killed.
-    With ``replace=False`` an existing ``final`` is an error.
-    """
-    with writing_to(final.parent):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-        try:
-            yield temporary
-            if final.exists():
-                if not replace:
-                    raise LabkitError(
-                        f"{final} exists already.",
-                        "Choose another name, or pass overwrite=True to replace it.",
-                    )
-                # A folder cannot be renamed onto a full one: the old one steps aside first.
-                aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
-                try:
-                    os.replace(final, aside / final.name)
-                    os.replace(temporary, final)
-                except OSError:
-                    if (aside / final.name).exists():
-                        os.replace(aside / final.name, final)
-                    aside.rmdir()
-                    raise
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                os.replace(temporary, final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and move it into place, so that it is never half there."""
+    path = path.resolve()  # a link stays, and the file that it leads to is written
     with writing_to(path.parent):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(name, 0o644)  # temporary files are private at first
             os.replace(name, path)
+            sync(path.parent)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows writes names down by itself
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as problem:
+        if problem.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network drives cannot
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold a lock file, so that two processes do not fill the same part of the cache at once."""
-    with writing_to(home() / "locks") as folder, FileLock(folder / f"{name}.lock"):
+    with writing_to(home() / "locks") as folder:
+        lock = FileLock(folder / f"{name}.lock").acquire()
+    with lock:  # outside writing_to, which would take what happens inside for a fault of the lock's folder
         yield
 
 

@@ -30,13 +30,12 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
-    """Write config, tokenizer and weights (bfloat16) of ``gguf`` into ``folder``, then delete ``gguf``.
+    """Write config, tokenizer and weights (bfloat16) of ``gguf`` into ``folder``.
 
     The weights come out of 4-bit blocks: bfloat16 here means dequantized, not the original precision.
     """
     with quiet_transformers():
         _convert(gguf, folder)
-    gguf.unlink()
 
 
 def _convert(gguf: Path, folder: Path) -> None:

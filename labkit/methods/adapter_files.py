@@ -5,38 +5,50 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from labkit.assets.cache import write_text
 from labkit.assets.models import Model
+from labkit.assets.records import read_tensors
 from labkit.errors import LabkitError
 from labkit.methods.adapter import Adapter, adapters_of
 
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT wraps a model twice, and its names tell
 
 
 def save(config: dict, model: Model, folder: Path) -> None:
-    """Write what was trained in every adapter, and what PEFT needs to put them on ``model``'s base."""
+    """Write what was trained in every adapter, and what PEFT needs to put them on ``model``'s base.
+
+    Raises:
+        LabkitError: the model has no adapter.
+    """
     tensors = {
         f"{_prefix(path, adapter)}{key}": value.detach().cpu().contiguous()
         for path, adapter in adapters_of(model).items()
         for key, value in adapter.factors().items()
     }
-    save_file(tensors, folder / "adapter_model.safetensors")
+    if not tensors:
+        raise LabkitError(
+            f"{model.name} has no adapter to save: it was merged, or never had one.",
+            "Save the model that was trained, before it is merged.",
+        )
+    save_file(tensors, folder / WEIGHTS)
     every = {
         "base_model_name_or_path": model.name,
         "task_type": "CAUSAL_LM" if model.kind == "causal" else "FEATURE_EXTRACTION",
         "inference_mode": True,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config | every, indent=1))
+    write_text(folder / "adapter_config.json", json.dumps(config | every, indent=1) + "\n")
 
 
 def load(model: Model, folder: Path) -> None:
     """Put what was saved into ``model``, which has adapters already.
 
     Raises:
-        LabkitError: the saved adapter is for other layers or sizes than the model's.
+        LabkitError: the file is missing or damaged, or the adapter is for other layers or sizes than the model's.
     """
-    tensors = load_file(folder / "adapter_model.safetensors", device=str(model.device))
+    tensors = read_tensors(folder / WEIGHTS, model.device)
     for path, adapter in adapters_of(model).items():
         expected = adapter.factors()
         prefix = _prefix(path, adapter)

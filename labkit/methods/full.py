@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from labkit.assets.models import Model
+from labkit.assets.records import damaged
+from labkit.errors import LabkitError
 from labkit.methods.adapter import require_no_adapter
 from labkit.methods.registry import Method, register
+
+WEIGHTS = "model.safetensors"
 
 
 @register
@@ -37,10 +42,26 @@ class FullFineTuning(Method):
 
     def save(self, model: Model, folder: Path) -> None:
         """Write all weights to ``model.safetensors``; weights that are tied are written once."""
-        save_model(model.module, str(folder / "model.safetensors"))
+        require_no_adapter(model)
+        model.require_floats()
+        save_model(model.module, str(folder / WEIGHTS))
 
     def load(self, base: Model, folder: Path) -> Model:
-        """Return a copy of ``base`` that holds the saved weights."""
+        """Return a copy of ``base`` that holds the saved weights.
+
+        Raises:
+            LabkitError: the file is missing or damaged, or holds the weights of another model.
+        """
+        require_no_adapter(base)
         tuned = base.copy(share_weights=False)
-        load_model(tuned.module, str(folder / "model.safetensors"))
+        path = folder / WEIGHTS
+        try:
+            load_model(tuned.module, str(path))
+        except (OSError, SafetensorError) as problem:
+            raise damaged(path, str(problem)) from problem
+        except RuntimeError as problem:
+            raise LabkitError(
+                f"{path} does not fit {base.name}: {str(problem).splitlines()[-1].strip()}",
+                "Load it onto the model that it was trained from.",
+            ) from problem
         return tuned

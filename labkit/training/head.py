@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
-from torch.nn.utils import skip_init
 
+from labkit.assets import records
 from labkit.assets.models import Model
 
 FILE = "head.safetensors"
@@ -19,11 +19,27 @@ def save_head(model: Model, folder: Path) -> None:
         save_file({name: p.detach().contiguous() for name, p in model.head.state_dict().items()}, folder / FILE)
 
 
-def load_head(model: Model, folder: Path) -> Model:
-    """Put the saved head, where there is one, on the model and return the model."""
-    if (folder / FILE).is_file():
-        tensors = load_file(folder / FILE)
-        classes, width = tensors["weight"].shape
-        model.head = skip_init(nn.Linear, width, classes, device=model.device)
-        model.head.load_state_dict(tensors)
+def load_head(model: Model, folder: Path, classes: int = 0) -> Model:
+    """Put the saved head, where there is one, on the model and return the model.
+
+    Args:
+        model: what the head belongs on.
+        folder: where it was saved.
+        classes: how many it must have; 0 where there need be no head.
+
+    Raises:
+        LabkitError: the head is missing or damaged, or is for other classes or another model.
+    """
+    path = folder / FILE
+    if not classes and not path.is_file():
+        return model
+    tensors = records.read_tensors(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    count = classes or len(tensors.get("bias", ()))
+    expected = {"weight": (count, model.module.config.hidden_size), "bias": (count,)}
+    if shapes != expected:
+        raise records.damaged(path, f"a head of {expected} was expected, and it holds {shapes}")
+    head = nn.Linear(*reversed(expected["weight"]), device="meta")
+    head.load_state_dict({name: tensor.to(model.device) for name, tensor in tensors.items()}, assign=True)
+    model.head = head
     return model

@@ -1,3 +1,4 @@
+import ast
 import errno
 import hashlib
 import os
@@ -7,6 +8,7 @@ import pytest
 from safetensors import SafetensorError
 
 from labkit.assets import cache
+from labkit.assets.folders import new_folder
 from labkit.errors import LabkitError
 
 
@@ -19,63 +21,6 @@ def write_and_raise(folder: Path, problem: BaseException):
     raise problem
 
 
-@pytest.fixture
-def old(tmp_path):
-    folder = tmp_path / "thing"
-    folder.mkdir()
-    (folder / "old.txt").write_text("old")
-    return folder
-
-
-def test_a_new_folder_appears_only_when_the_block_ends(tmp_path):
-    final = tmp_path / "deep" / "thing"
-    with cache.new_folder(final) as new:
-        (new / "file.txt").write_text("hello")
-        assert not final.exists()
-    assert tree(tmp_path) == {"deep/thing/file.txt": "hello"}
-    assert os.listdir(final.parent) == ["thing"]
-
-
-def test_a_replaced_folder_keeps_nothing_of_the_old_one(old):
-    with cache.new_folder(old, replace=True) as new:
-        (new / "new.txt").write_text("new")
-        assert tree(old) == {"old.txt": "old"}
-    assert tree(old) == {"new.txt": "new"}
-    assert os.listdir(old.parent) == ["thing"]
-
-
-@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
-def test_an_interrupted_block_leaves_the_old_folder_and_nothing_else(old, interruption):
-    with pytest.raises(interruption), cache.new_folder(old, replace=True) as new:
-        write_and_raise(new, interruption())
-    assert tree(old.parent) == {"thing/old.txt": "old"}
-    assert os.listdir(old.parent) == ["thing"]
-
-
-def test_an_existing_folder_is_not_replaced_unasked(old):
-    with pytest.raises(LabkitError, match="exists already") as caught, cache.new_folder(old) as new:
-        (new / "new.txt").write_text("new")
-    assert "overwrite=True" in caught.value.remedy
-    assert tree(old.parent) == {"thing/old.txt": "old"}
-
-
-@pytest.mark.parametrize("failing", [1, 2])
-def test_the_old_folder_comes_back_when_a_rename_fails(old, monkeypatch, failing):
-    calls, rename = [], os.replace
-
-    def flaky(source, target):
-        calls.append(target)
-        if len(calls) == failing:
-            raise OSError(errno.EIO, "the disk hiccups")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "replace", flaky)
-    with pytest.raises(OSError, match="hiccups"), cache.new_folder(old, replace=True) as new:
-        (new / "new.txt").write_text("new")
-    assert tree(old.parent) == {"thing/old.txt": "old"}
-    assert os.listdir(old.parent) == ["thing"]
-
-
 @pytest.mark.parametrize(
     "problem",
     [
@@ -83,8 +28,9 @@ def test_the_old_folder_comes_back_when_a_rename_fails(old, monkeypatch, failing
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
 )
-def test_a_full_disk_is_explained_and_nothing_is_half_written(tmp_path, problem):
-    with pytest.raises(LabkitError, match="disk is full") as caught, cache.new_folder(tmp_path / "thing") as new:
+def test_a_full_disk_is_explained_and_nothing_is_half_written(tmp_path, monkeypatch, problem):
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
+    with pytest.raises(LabkitError, match="disk is full") as caught, new_folder(tmp_path / "thing") as new:
         write_and_raise(new, problem)
     assert "LABKIT_HOME" in caught.value.remedy
     assert os.listdir(tmp_path) == []
@@ -133,6 +79,35 @@ def test_a_written_text_can_be_read_by_others(note, umask):
     finally:
         os.umask(before)
     assert note.stat().st_mode & 0o044 == 0o044
+
+
+def test_every_text_file_names_its_encoding():
+    """Without one, Windows takes that of the country, which has no 4 → 8 and no ü of the others."""
+    package = Path(cache.__file__).parents[1]
+    nameless = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.rpartition(".")[2] not in ("open", "read_text", "write_text"):
+                continue
+            binary = any("b" in str(getattr(argument, "value", "")) for argument in node.args)
+            ours = called in ("os.open", "bundle.open", "cache.write_text", "write_text")  # no text, or UTF-8 by itself
+            if not (binary or ours or any(keyword.arg == "encoding" for keyword in node.keywords)):
+                nameless.append(f"{path.name}:{node.lineno} {called}")
+    assert not nameless
+
+
+def test_a_text_is_written_through_a_link(note, tmp_path):
+    (tmp_path / "link.json").symlink_to(note)
+    cache.write_text(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert note.read_text() == "new"
+
+
+def test_a_fault_inside_a_lock_is_not_the_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    with pytest.raises(PermissionError), cache.locked("mine"):
+        raise PermissionError(errno.EACCES, "somewhere else")
 
 
 def test_whoever_looks_sees_the_old_text_until_the_new_one_is_whole(note, monkeypatch):

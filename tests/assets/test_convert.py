@@ -64,8 +64,10 @@ def converted(packed, tmp_path_factory):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    gguf_to_safetensors(folder / "tiny.gguf", folder)
-    return folder
+    made = tmp_path_factory.mktemp("converted")
+    gguf_to_safetensors(folder / "tiny.gguf", made)
+    assert os.listdir(folder) == ["tiny.gguf"]  # whose it is decides what becomes of it
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -210,6 +210,36 @@ def test_a_spoilt_asset_is_fetched_again(stock, home, capsys, spoil, remark):
     assert assets_in(home) == [folder.name]
 
 
+def test_a_receipt_that_names_no_files_is_none(tmp_path):
+    for text in ('{"files": {}}', '{"files": ["a.txt"]}', '{"files": {"a.txt": 3}}', "[]", "\xff"):
+        (tmp_path / "receipt.json").write_text(text, encoding="latin-1")
+        assert fetch.find_damage(tmp_path) == "the receipt is missing or unreadable"
+
+
+def test_a_damaged_asset_is_not_replaced_where_it_holds_a_file_of_somebodys_own(stock):
+    stock()
+    folder = fetch.ensure("toy")
+    for spoil, name in [(spoil_truncate, "notes.txt"), (spoil_receipt_missing, "thesis.odt"), (str, "sub/a.txt")]:
+        spoil(folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        forget()
+        with pytest.raises(LabkitError, match=f"holds {name}, which labkit did not write"):
+            fetch.ensure("toy")
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+    assert fetch.ensure("toy") == folder
+
+
+def test_an_asset_that_a_killed_process_put_aside_is_found_again(stock, monkeypatch):
+    stock()
+    folder = fetch.ensure("toy")
+    folder.rename(folder.with_name(f".{folder.name}.labkit-old"))
+    forget()
+    monkeypatch.setattr(fetch, "_download", None)
+    assert fetch.ensure("toy") == folder
+
+
 def test_a_deleted_folder_is_fetched_again_in_the_same_process(stock):
     stock()
     folder = fetch.ensure("toy")
@@ -442,7 +472,6 @@ def test_a_failed_conversion_leaves_no_asset(stock, home, monkeypatch, problem, 
 def test_a_conversion_is_part_of_the_receipt(stock, monkeypatch):
     def rewrite(gguf, folder):
         (folder / "a.safetensors").write_text(gguf.read_text().upper())
-        gguf.unlink()
 
     stock({"toy_data/data/a.gguf": "weights"}, members=["toy_data/data/*.gguf"], convert="gguf")
     monkeypatch.setattr(fetch.convert, "gguf_to_safetensors", rewrite)

@@ -30,8 +30,10 @@ from transformers import AutoModelForCausalLM
 
 import labkit as lk
 from labkit.assets.blueprints import blueprint_config
+from labkit.assets.cache import write_text
 from labkit.assets.models import store_linear_weights
 from labkit.assets.precision import PRECISIONS
+from labkit.assets.records import stamped
 from labkit.bench import processor
 from labkit.experiment import prepare
 from labkit.methods import Method
@@ -171,9 +173,7 @@ def main() -> None:
         name = processor(torch.device(options.device))
         made = {"date": time.strftime("%Y-%m-%d"), "processor": name, "threads": torch.get_num_threads()}
         made |= {"versions": {package: version(package) for package in packages}, "rows": rows}
-        partial = options.out.with_suffix(".part")
-        partial.write_text(json.dumps(made, indent=1) + "\n")
-        partial.replace(options.out)
+        write_text(options.out, json.dumps(stamped("memory error", made), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,7 +113,7 @@ def test_without_a_checkpoint_resume_starts_at_the_beginning(tiny, colours, tmp_
 
 def test_without_resume_old_checkpoints_are_removed(tiny, colours, tmp_path):
     lk.finetune(tiny, colours, "full", checkpoints=tmp_path, **SETTINGS)
-    (tmp_path / ".step-000004-x").mkdir()
+    (tmp_path / ".step-000004.abcdefgh.labkit-new").mkdir()
     with pytest.raises(CutError):
         lk.finetune(tiny, colours, "lora", checkpoints=tmp_path, callbacks=[cut_after(1)], **SETTINGS)
     assert list(tmp_path.iterdir()) == []
@@ -135,26 +137,28 @@ def test_only_the_newest_checkpoint_is_kept_in_safetensors_and_json(tiny, colour
 def test_a_plain_name_is_kept_under_the_home_folder(tiny, colours, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     lk.finetune(tiny, colours, "lora", checkpoints="mine", **SETTINGS)
-    assert files(tmp_path) == [f"checkpoints/mine/step-000006/{name}" for name in ("run.json", "state.safetensors")]
+    assert files(tmp_path / "checkpoints") == [f"mine/step-000006/{name}" for name in ("run.json", "state.safetensors")]
 
 
 def test_leftovers_of_killed_runs_do_not_confuse(tiny, colours, tmp_path):
     whole = lk.finetune(tiny, colours, "lora", **SETTINGS)
     with pytest.raises(CutError):
         lk.finetune(tiny, colours, "lora", checkpoints=tmp_path, callbacks=[cut_after(3)], **SETTINGS)
-    half = tmp_path / ".step-000004-abc"
+    half = tmp_path / ".step-000004.abcdefgh.labkit-new"
     half.mkdir()
     (half / "state.safetensors").write_bytes(b"half")
     empty = tmp_path / "step-000005"
     empty.mkdir()
     (empty / "state.safetensors").write_bytes(b"half")
     (tmp_path / "step-notes.txt").write_text("mine")
+    (tmp_path / ".step-notes").mkdir()
 
     resumed = lk.finetune(tiny, colours, "lora", checkpoints=tmp_path, resume=True, **SETTINGS)
 
     assert equal(weights(resumed.model), weights(whole.model))
     assert not half.exists()
     assert (tmp_path / "step-notes.txt").read_text() == "mine"
+    assert (tmp_path / ".step-notes").is_dir()
 
 
 def other_model(tiny, colours):
@@ -201,6 +205,147 @@ def test_a_failed_write_leaves_the_older_checkpoint(tiny, colours, tmp_path, mon
     assert files(tmp_path) == ["step-000002/run.json", "step-000002/state.safetensors"]
     resumed = lk.finetune(tiny, colours, "full", checkpoints=tmp_path, resume=True, **SETTINGS)
     assert equal(weights(resumed.model), weights(lk.finetune(tiny, colours, "full", **SETTINGS).model))
+
+
+def checkpoint(folder, done, value=1.0, identity=None):
+    """Write a checkpoint of a model that is one number."""
+    weight = torch.nn.Parameter(torch.tensor([value]))
+    optimizer = torch.optim.AdamW([weight])
+    points = module.Checkpoints(folder, identity or {})
+    points.save(done, {"w": weight}, optimizer, [{"step": done}], {})
+    return folder / f"step-{done:06d}"
+
+
+def newest(folder, identity=None):
+    """Return the step and the weight of the newest checkpoint."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    done, _, _ = module.Checkpoints(folder, identity or {}).load({"w": weight}, torch.optim.AdamW([weight]))
+    return done, weight.item()
+
+
+def two(folder):
+    """Write two checkpoints, which otherwise only a killed process leaves, and return the newer one."""
+    checkpoint(folder / "other", 2, value=2.0).rename(folder / "step-000002")
+    (folder / "other").rmdir()
+    return checkpoint(folder / "more", 10, value=10.0).rename(folder / "step-000010")
+
+
+def test_checkpoints_are_sorted_by_their_step_however_long(tmp_path):
+    for done in (999_998, 999_999, 1_000_000, 12_345_678):
+        checkpoint(tmp_path, done, value=float(done))
+        assert [path.name for path in tmp_path.iterdir()] == [f"step-{done:06d}"]
+    checkpoint(tmp_path / "other", 999_999).rename(tmp_path / "step-999999")
+    assert newest(tmp_path) == (12_345_678, 12_345_678)
+
+
+def test_what_changes_no_number_may_change_between_two_parts_of_a_run(tiny, colours, tmp_path):
+    method = METHODS["lora"]
+    whole = lk.finetune(tiny, colours, method, **SETTINGS)
+    with pytest.raises(CutError):
+        lk.finetune(tiny, colours, method, checkpoints=tmp_path, callbacks=[cut_after(3)], **SETTINGS)
+    moved = replace(tiny, name="moved")
+    other = {**SETTINGS, "checkpoint_every": 1, "max_length": 300, "gradient_checkpointing": True}
+    method = replace(method, learning_rate=0.5)  # a default, which the settings replace
+    resumed = lk.finetune(moved, colours, method, checkpoints=tmp_path, resume=True, **other)
+    assert equal(weights(resumed.model), weights(whole.model))
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+
+
+def test_a_checkpoint_without_a_version_is_read_and_a_newer_one_refused(tiny, colours, tmp_path):
+    whole = lk.finetune(tiny, colours, "lora", **SETTINGS)
+    with pytest.raises(CutError):
+        lk.finetune(tiny, colours, "lora", checkpoints=tmp_path, callbacks=[cut_after(3)], **SETTINGS)
+    path = tmp_path / "step-000002" / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["version"] == 1
+    path.write_text(json.dumps(record | {"version": 2}), encoding="utf-8")
+    with pytest.raises(lk.LabkitError, match=r"newer labkit: its format has version 2.*up to 1"):
+        lk.finetune(tiny, colours, "lora", checkpoints=tmp_path, resume=True, **SETTINGS)
+    old = {key: record[key] for key in ("done", "identity", "history", "scaler")}
+    path.write_text(json.dumps(old), encoding="utf-8")
+    resumed = lk.finetune(tiny, colours, "lora", checkpoints=tmp_path, resume=True, **SETTINGS)
+    assert equal(weights(resumed.model), weights(whole.model))
+
+
+def cut_file(name):
+    def cut(folder):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return cut
+
+
+def without_a_weight(folder):
+    module.save_file({"weight.other": torch.zeros(1)}, folder / "state.safetensors")
+
+
+def of_another_shape(folder):
+    module.save_file({"weight.w": torch.zeros(2)}, folder / "state.safetensors")
+
+
+def half_the_optimizer(folder):
+    module.save_file({"weight.w": torch.zeros(1), "exp_avg.w": torch.zeros(1)}, folder / "state.safetensors")
+
+
+DAMAGE = {
+    "run.json cannot be used: it is damaged": cut_file("run.json"),
+    "run.json cannot be used: it is missing": lambda folder: (folder / "run.json").unlink(),
+    "run.json cannot be used: it lacks history": lambda folder: (folder / "run.json").write_text(
+        '{"format": "labkit checkpoint", "done": 10, "identity": {}, "scaler": {}}'
+    ),
+    "state.safetensors cannot be used: it is damaged": cut_file("state.safetensors"),
+    "state.safetensors cannot be used: it is missing": lambda folder: (folder / "state.safetensors").unlink(),
+    "does not hold w as": without_a_weight,
+    "it does not hold w as": of_another_shape,
+    "not hold w as this run has it": half_the_optimizer,
+}
+
+
+def test_a_damaged_checkpoint_is_named_and_an_older_one_taken_where_there_is_one(tmp_path):
+    for number, (message, damage) in enumerate(DAMAGE.items()):
+        folder = tmp_path / str(number)
+        damage(two(folder))
+        with pytest.warns(UserWarning, match=f"{message}.*Going on from step-000002"):
+            assert newest(folder) == (2, 2.0)
+        shutil.rmtree(folder / "step-000002")
+        with pytest.raises(lk.LabkitError, match=message) as caught:
+            newest(folder)
+        assert "step-000010" in caught.value.cause
+        checkpoint(folder, 4)  # the run began again: the damaged one must not be found as the newest
+        assert newest(folder) == (4, 1.0)
+
+
+def foreign_record(path):
+    path.mkdir()
+    (path / "run.json").write_text('{"distance": "5 km"}')
+
+
+def foreign_file(path):
+    checkpoint(path.parent / "other", 10).rename(path)
+    (path.parent / "other").rmdir()
+    (path / "notes.txt").write_text("mine")
+
+
+def test_only_checkpoints_are_removed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "thesis.txt").write_text("mine")
+    kinds = [foreign_record, foreign_file, lambda path: path.write_text("mine")]
+    kinds += [lambda path: path.symlink_to(tmp_path / "elsewhere")]
+    for number, put in enumerate(kinds):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        put(folder / "step-000010")
+        before = files(folder)
+        points = module.Checkpoints(folder, {})
+        for call in (points.clear, lambda points=points: points.load({}, None)):
+            with pytest.raises(lk.LabkitError, match="step-000010"):
+                call()
+        checkpoint(folder, 12)
+        assert set(files(folder)) == {*before, "step-000012/run.json", "step-000012/state.safetensors"}
+        assert (folder / "step-000010").exists()
+    assert (tmp_path / "elsewhere" / "thesis.txt").read_text() == "mine"
+    with pytest.raises(lk.LabkitError, match="is a file"):
+        module.Checkpoints(tmp_path / "elsewhere" / "thesis.txt", {}).clear()
 
 
 # The rest kills real processes. One script does it for all cases: it imports labkit once and trains in
