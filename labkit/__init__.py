@@ -1,6 +1,7 @@
 """labkit: a small library to learn fine-tuning with. ``import labkit as lk``."""
 
 from labkit.assets.blueprints import BLUEPRINTS, blueprint
+from labkit.assets.context import TruncationWarning
 from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
@@ -84,6 +85,7 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "TrainingDivergedError",
+    "TruncationWarning",
     "blueprint",
     "bootstrap_interval",
     "check",

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from labkit.assets.context import warn
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
 from labkit.errors import LabkitError
@@ -70,7 +71,7 @@ def finetune(
     Threads that train, evaluate or plan take turns.
     """
     method = get_method(method)
-    config = _config(method, settings)
+    config = _config(model, method, settings)
     examples, rehearsal = _examples(model, task, replay, config)
     if not force:
         for batch in _largest_batches(examples, rehearsal, config, -1):
@@ -113,14 +114,20 @@ def predict_memory(
         LabkitError: bad settings, nothing to learn, or an architecture that cannot be planned for.
     """
     method = get_method(method)
-    config = _config(method, settings)
+    config = _config(model, method, settings)
     batches = _largest_batches(*_examples(model, task, replay, config), config)
     steps = [step_of(model, method, config, batch, len(task.labels)) for batch in batches]
     return max((predicted(step).on(model.device) for step in steps), key=lambda report: report.peak)
 
 
-def _config(method: Method, settings: dict) -> TrainingConfig:
-    return TrainingConfig.of(**{"learning_rate": method.learning_rate, **settings})
+def _config(model: Model, method: Method, settings: dict) -> TrainingConfig:
+    config = TrainingConfig.of(**{"learning_rate": method.learning_rate, **settings})
+    room = model.max_length - getattr(method, "virtual_tokens", 0)
+    if config.max_length <= room or room < 1:
+        return config
+    if "max_length" in settings:
+        warn(f"max_length={config.max_length} is more than {model.name} can read: it is trained on {room} tokens.")
+    return replace(config, max_length=room)
 
 
 def _examples(

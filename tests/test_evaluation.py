@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 
@@ -205,10 +206,32 @@ def test_the_loss_of_a_task_is_that_of_its_completions(tiny, colours):
     assert lk.text_loss(tiny, colours) == pytest.approx(total / count, rel=1e-5)
 
 
-def test_long_texts_are_cut(tiny):
-    long = "word " * 200
-    expected = reference_loss(tiny, tiny.tokenizer.decode(tiny.tokenizer(long)["input_ids"][:32]))[0]
-    assert lk.text_loss(tiny, [long], max_length=32) == pytest.approx(expected, rel=1e-5)
+def test_the_whole_of_a_long_text_counts(tiny):
+    words = "word " * 20 + "Rivers run into the sea. " * 8
+    assert lk.perplexity(tiny, [words], max_length=32) != lk.perplexity(tiny, [words + "Zebra"], max_length=32)
+    assert lk.text_loss(tiny, [words], max_length=10_000) == pytest.approx(reference_loss(tiny, words)[0], rel=1e-5)
+
+
+@torch.no_grad()
+def test_a_long_completion_is_measured_whole(tiny):
+    prompt, answer = "Say where rivers run:", " into the sea, and the sea is never full" * 5
+    rows = Dataset.from_list([{"prompt": prompt, "completion": answer}])
+    start = tiny.tokenizer(prompt)["input_ids"]
+    ids = [*start, *tiny.tokenizer(answer)["input_ids"], tiny.tokenizer.eos_token_id]
+    losses, done = [], len(start)
+    while done < len(ids):  # windows of 16 tokens, 8 of them new
+        end = min(len(ids), max(16, done + 8))
+        window = ids[max(0, end - 16) : end]
+        scores = tiny.module(torch.tensor([window])).logits[0].log_softmax(-1)
+        losses += [-scores[place - end + len(window) - 1, ids[place]] for place in range(done, end)]
+        done = end
+    assert len(losses) == len(ids) - len(start)
+    expected = torch.stack(losses).mean().item()
+    task = lk.Task("free", rows, rows, (), "")
+    assert lk.text_loss(tiny, task, max_length=16) == pytest.approx(expected, rel=1e-5)
+    long = lk.Task("long", rows, Dataset.from_list([{"prompt": prompt * 9, "completion": " yes"}]), (), "")
+    with pytest.warns(lk.TruncationWarning, match="The example was longer than 16 tokens and lost its beginning"):
+        lk.text_loss(tiny, long, max_length=16)
 
 
 def test_perplexity_is_e_to_the_loss(tiny):
@@ -248,6 +271,53 @@ def test_forgetting_is_the_rise_of_the_loss(tiny):
     assert result.before == pytest.approx(lk.text_loss(tiny, TEXTS))
     assert result.after == pytest.approx(math.log(len(tiny.tokenizer)), rel=1e-5)
     assert result.rise == result.after - result.before
+
+
+def test_labels_that_cannot_be_told_apart_are_said(tiny, tiny_encoder):
+    no_end = copy.deepcopy(tiny.tokenizer)
+    no_end.eos_token = None
+    assert lk.label_probabilities(tiny, PROMPTS, (" red", " red wine")).sum(dim=1) == pytest.approx([1] * len(PROMPTS))
+    for model, labels, word in (
+        (tiny, (" no", " yes", " yes"), "' yes' and ' yes' alike"),
+        (tiny_encoder, ("Yes", "no", " yes"), "'Yes' and ' yes' alike"),
+        (replace(tiny, tokenizer=no_end), (" red", " white", " red wine"), "' red' is the beginning of ' red wine'"),
+        (tiny, (" yes", ""), "A label is empty: ''"),
+        (tiny_encoder, ("yes", " \n"), r"A label is empty: ' \\n'"),
+        (tiny, (), "4 prompts and 0 labels"),
+    ):
+        with pytest.raises(lk.LabkitError, match=word):
+            lk.label_probabilities(model, PROMPTS, labels)
+    with pytest.raises(lk.LabkitError, match="0 prompts"):
+        lk.label_probabilities(tiny, [], (" a", " b"))
+    for size in (0, -1, 1.5, True):
+        with pytest.raises(lk.LabkitError, match="batch_size must be a whole number"):
+            lk.label_probabilities(tiny, PROMPTS, (" a", " b"), batch_size=size)
+
+
+def test_labels_that_differ_by_white_space_or_case_count_apart(tiny):
+    answers = [" yes", "yes", "\nyes", " Yes"]
+    rows = Dataset.from_list([{"prompt": "Is it?", "completion": answer} for answer in answers])
+    answer_with(tiny, tiny.tokenizer(" yes")["input_ids"][0])
+    result = lk.evaluate(tiny, lk.Task("spaces", rows, rows, tuple(answers), ""))
+    assert result.per_class == {" yes": (1, 1), "yes": (0, 1), "\nyes": (0, 1), " Yes": (0, 1)}
+    assert result.predictions == [" yes"] * 4
+    with pytest.raises(lk.LabkitError, match="empty has no test examples"):
+        lk.evaluate(tiny, lk.Task("empty", rows, rows.select([]), tuple(answers), ""))
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder"])
+def test_prompts_are_cut_to_what_the_model_can_read(tiny, tiny_encoder, kind):
+    model = tiny if kind == "causal" else tiny_encoder
+    long = [f"{'grass and ' * n} the colour of the {word} is" for n, word in ((300, "sky"), (2, "sea"), (300, "sea"))]
+    with pytest.warns(lk.TruncationWarning, match=r"^2 of 3 prompts were longer than \d+ tokens and lost") as said:
+        scores = lk.label_probabilities(model, long, LABELS)
+    assert [warning.filename for warning in said] == [__file__]
+    if kind == "causal":  # as the same cut by hand
+        room = 512 - max(len(tiny.tokenizer(label)["input_ids"]) + 1 for label in LABELS)
+        cut = [tiny.tokenizer.decode(tiny.tokenizer(text)["input_ids"][-room:]) for text in long]
+    else:
+        cut = [tiny_encoder.tokenizer.decode(tiny_encoder.tokenizer(text)["input_ids"][1:-1][:510]) for text in long]
+    assert torch.equal(lk.label_probabilities(model, cut, LABELS), scores)
 
 
 @torch.no_grad()

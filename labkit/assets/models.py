@@ -15,8 +15,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from labkit.assets import cache
+from labkit.assets.context import longest_of, unwrapped
 from labkit.assets.convert import quiet_transformers
 from labkit.assets.fetch import ensure
+from labkit.assets.generation import continue_text
 from labkit.assets.manifest import load_manifest
 from labkit.assets.precision import pick_device, pick_precision
 from labkit.errors import LabkitError, unknown
@@ -80,25 +82,31 @@ class Model:
         """Compute matrix products in ``precision`` inside the block; norms and losses stay in float32."""
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that the network can read at once, beside those that an adapter puts before it."""
+        module = unwrapped(self.module)
+        return longest_of(module.config) - getattr(getattr(module, "virtual_tokens", None), "count", 0)
+
     @in_evaluation
-    @torch.no_grad()
     def generate(self, prompt: str, max_new_tokens: int = 20) -> str:
-        """Continue a prompt with the likeliest token each time, and return what was added."""
+        """Continue a prompt with the likeliest token each time, and return what was added.
+
+        What the model's files say of sampling, penalties and the like is left aside. The text ends before a token
+        that ends texts to the tokenizer or to the model, or after ``max_new_tokens``. A prompt that leaves no room for
+        these loses its beginning, with a ``TruncationWarning``.
+
+        Raises:
+            LabkitError: the model is an encoder, there is nothing to start from, or no room for so many tokens.
+        """
         if self.kind != "causal":
             raise LabkitError(
                 f"{self.name} is an encoder: it reads text but cannot write any.",
                 "Use a causal model such as smollm2-135m.",
             )
-        self.module.eval()
-        inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
-        with self.autocast():
-            output = self.module.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
-        return self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise LabkitError(f"max_new_tokens must be a whole number from 1 up, not {max_new_tokens!r}.", "Try 20.")
+        return continue_text(self, prompt, max_new_tokens)
 
     def copy(self, *, share_weights: bool) -> Model:
         """Return a model with modules of its own; its weights are the same memory, or a float32 copy.

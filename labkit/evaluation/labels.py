@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from labkit.assets.context import longest_of
+from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
 from labkit.errors import LabkitError
 from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
-from labkit.methods.adapter import adapters_of
-from labkit.methods.virtual_tokens import VirtualTokens
 from labkit.process import in_evaluation
-from labkit.training.batching import Example, collate, encode
+from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors
 
 ZERO_SHOT_SCALE = 20.0  # cosine similarities lie close together; this spreads them before the softmax
@@ -29,7 +28,8 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     """Ask for each test example which of the task's labels the model finds likeliest.
 
     Raises:
-        LabkitError: the task has no test examples, or no fixed labels; measure ``perplexity`` instead.
+        LabkitError: the task has no fixed labels (measure ``perplexity`` instead), no test examples, or labels that
+            the model cannot tell apart.
     """
     if not task.labels:
         raise LabkitError(
@@ -42,13 +42,15 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     predicted = [task.labels[i] for i in scores.argmax(dim=1).tolist()]
     truth = list(task.test["completion"])
     hits = [p == t for p, t in zip(predicted, truth, strict=True)]
+    names = {label: label.strip() for label in task.labels}
+    if len(set(names.values())) < len(names):  # they differ by white space only
+        names = {label: label for label in names}
     per_class = {
-        label.strip(): (sum(h for h, t in zip(hits, truth, strict=True) if t == label), truth.count(label))
+        names[label]: (sum(h for h, t in zip(hits, truth, strict=True) if t == label), truth.count(label))
         for label in task.labels
         if label in truth
     }
-    names = [p.strip() for p in predicted]
-    return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, names)
+    return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, [names[p] for p in predicted])
 
 
 @in_evaluation
@@ -63,18 +65,29 @@ def label_probabilities(
     differ in their first token thus cost one forward pass. As in training, a label ends with the
     end-of-text token, which tells "red" from the beginning of "red wine". An encoder uses its trained
     head; without one, it compares the prompt's vector with the labels' (zero-shot).
+
+    A prompt that the model cannot read whole beside the longest label loses its beginning, and an encoder's loses its
+    end; a ``TruncationWarning`` says how many do.
+
+    Raises:
+        LabkitError: there are no prompts or no labels, or labels that the model cannot tell apart.
     """
     model.module.eval()
-    prompts = list(prompts)
+    rows = prompt_ids(model, prompts)
+    if not rows or not labels:
+        raise LabkitError(f"{len(rows)} prompts and {len(labels)} labels leave nothing to ask.", "Pass some of each.")
     if model.kind == "encoder":
+        if not model.head:
+            require_distinct(model, labels, prompt_ids(model, labels))
         head = head_for(model, labels)
-        examples = encode(model, prompts, prompts, min(512, room_of(model)))
-        rows = [F.softmax(_classes(model, head, part), dim=-1) for part in parts(examples, batch_size)]
-        return restore(torch.cat(rows), examples)
-    end = () if model.tokenizer.eos_token_id is None else (model.tokenizer.eos_token_id,)
-    tokens = [(*model.tokenizer(label, add_special_tokens=False)["input_ids"], *end) for label in labels]
-    starts = model.tokenizer(prompts)["input_ids"]
-    result = torch.ones(len(prompts), len(labels))
+        examples = [Example(ids, 0) for ids in fit(model, rows, model.max_length, "prompt")]
+        scores = [F.softmax(_classes(model, head, part), dim=-1) for part in parts(examples, batch_size)]
+        return restore(torch.cat(scores), examples)
+    ids_of_labels = completion_ids(model, labels)
+    require_distinct(model, labels, ids_of_labels)
+    tokens = [tuple(ids) for ids in ids_of_labels]
+    starts = fit(model, rows, model.max_length - max(map(len, tokens)), "prompt")
+    result = torch.ones(len(rows), len(labels))
     for stem in sorted({label[:n] for label in tokens for n in range(len(label))}):
         children = sorted({label[len(stem)] for label in tokens if label[: len(stem)] == stem and label != stem})
         if len(children) < 2:
@@ -88,10 +101,22 @@ def label_probabilities(
     return result
 
 
-def room_of(model: Model) -> int:
-    """Return how many tokens of a text a model can read beside those that its adapter puts before it."""
-    taken = sum(one.count for one in adapters_of(model).values() if isinstance(one, VirtualTokens))
-    return longest_of(model.module.config) - taken
+def require_distinct(model: Model, labels: Sequence[str], rows: Sequence[list[int]]) -> None:
+    """Raise a ``LabkitError`` where labels, of which ``rows`` are the token ids, cannot be told apart."""
+    if blank := [label for label in labels if not label.strip()]:
+        raise LabkitError(f"A label is empty: {blank[0]!r}.", "Name each class by a word.")
+    for i, j in permutations(range(len(rows)), 2):
+        if rows[i] == rows[j]:
+            raise LabkitError(
+                f"The tokenizer of {model.name} reads the labels {labels[i]!r} and {labels[j]!r} alike.",
+                "Choose labels that differ by more than case or white space.",
+            )
+        if rows[i] == rows[j][: len(rows[i])]:
+            raise LabkitError(
+                f"The label {labels[i]!r} is the beginning of {labels[j]!r}, and the tokenizer of {model.name} has no "
+                "token that ends it.",
+                "Choose labels of which none begins another, or set the tokenizer's eos_token.",
+            )
 
 
 def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
@@ -113,7 +138,7 @@ def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
 @torch.no_grad()
 def zero_shot_head(model: Model, labels: Sequence[str]) -> nn.Linear:
     """Return a head whose rows are the labels' own vectors: a classifier before any training."""
-    batch = collate(encode(model, labels, labels, 512), model.tokenizer.pad_token_id, model.device)
+    batch = collate(read(model, labels, what="label"), padding_id(model), model.device)
     with model.autocast():
         vectors = sentence_vectors(model, batch).float()
     head = skip_init(nn.Linear, vectors.shape[1], len(labels), device=model.device)
@@ -123,7 +148,7 @@ def zero_shot_head(model: Model, labels: Sequence[str]) -> nn.Linear:
 
 
 def _next_logits(model: Model, part: list[Example]) -> torch.Tensor:
-    batch = collate(part, model.tokenizer.pad_token_id, model.device)
+    batch = collate(part, padding_id(model), model.device)
     ends = batch.attention_mask.sum(dim=1) - 1
     columns, position = torch.unique(ends, return_inverse=True)
     with model.autocast():
@@ -132,6 +157,6 @@ def _next_logits(model: Model, part: list[Example]) -> torch.Tensor:
 
 
 def _classes(model: Model, head: nn.Linear, part: list[Example]) -> torch.Tensor:
-    batch = collate(part, model.tokenizer.pad_token_id, model.device)
+    batch = collate(part, padding_id(model), model.device)
     with model.autocast():
         return head(sentence_vectors(model, batch)).float().cpu()

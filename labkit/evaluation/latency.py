@@ -7,10 +7,11 @@ from statistics import median
 
 import torch
 
+from labkit.assets.encoding import padding_id
 from labkit.assets.models import Model
-from labkit.evaluation.labels import room_of
+from labkit.errors import LabkitError
 from labkit.process import in_evaluation
-from labkit.training.batching import Example, collate
+from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors
 
 
@@ -19,23 +20,30 @@ from labkit.training.objectives import logits_at, sentence_vectors
 def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) -> float:
     """Return how many times as long ``tuned`` takes to read one text as ``base``, at batch size 1.
 
-    A text of more than 512 tokens is cut. The two take turns, so that whatever else the computer does slows both;
-    medians leave out what disturbs one.
+    The two take turns, so that whatever else the computer does slows both; medians leave out what disturbs one. A text
+    that is longer than both can read is cut to what they can, with a ``TruncationWarning``.
+
+    Raises:
+        LabkitError: ``repeats`` is no count, or ``text`` no text.
     """
-    turns = [(_seconds(base, text), _seconds(tuned, text)) for _ in range(repeats + 3)]
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise LabkitError(f"repeats must be a whole number from 1 up, not {repeats!r}.", "Try 15.")
+    room = min(base.max_length, tuned.max_length)
+    (mine,) = read(base, [text], room)
+    (theirs,) = [mine] if tuned.tokenizer is base.tokenizer else read(tuned, [text], room)
+    turns = [(_seconds(base, mine), _seconds(tuned, theirs)) for _ in range(repeats + 3)]
     before, after = zip(*turns[3:], strict=True)  # the first ones fill caches
     return median(after) / median(before)
 
 
-def _seconds(model: Model, text: str) -> float:
+def _seconds(model: Model, text: Example) -> float:
     model.module.eval()
-    tokens = model.tokenizer(text, truncation=True, max_length=min(512, room_of(model)))["input_ids"]
-    batch = collate([Example(tokens, 0)], model.tokenizer.pad_token_id, model.device)
+    batch = collate([text], padding_id(model), model.device)
     began = time.perf_counter()
     with model.autocast():
         if model.kind == "encoder":
             result = sentence_vectors(model, batch)
         else:
-            result = logits_at(model, batch, torch.tensor([len(tokens) - 1], device=model.device))
+            result = logits_at(model, batch, torch.tensor([len(text.tokens) - 1], device=model.device))
     result.sum().item()  # a GPU works in the background: wait for the result
     return time.perf_counter() - began

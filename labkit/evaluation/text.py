@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
@@ -15,33 +16,52 @@ from labkit.errors import LabkitError
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
-from labkit.training.batching import Example, collate, encode, encode_text
+from labkit.training.batching import Example, collate, encode_text, windows
 from labkit.training.objectives import completion_loss
 
 
 @in_evaluation
 @torch.no_grad()
 def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
-    """Return the mean loss in nats a token, over texts or over the completions of a task's test set."""
+    """Return the mean loss in nats a token, over texts or over the completions of a task's test set.
+
+    The whole text counts, however long it is: each token but a text's first is predicted once, from at most
+    ``max_length`` tokens before it; see ``labkit.training.batching.windows``. Where that leaves out the beginning of a
+    task's prompts, a ``TruncationWarning`` says of how many.
+
+    Args:
+        model: a causal model.
+        data: texts, or a task.
+        batch_size: texts in a forward pass.
+        max_length: tokens that are read at once, at most as many as the model can.
+
+    Raises:
+        LabkitError: the model is an encoder, or there is no token to predict.
+    """
     _require_causal(model)
     model.module.eval()
     if isinstance(data, Task):
-        examples = encode(model, data.test["prompt"], data.test["completion"], max_length)
+        prompts, rest = prompt_ids(model, data.test["prompt"]), completion_ids(model, data.test["completion"])
+        whole = [start + ids for start, ids in zip(prompts, rest, strict=True)]
+        examples = windows(model, whole, [len(ids) for ids in rest], max_length)
     else:
         examples = encode_text(model, data, max_length)
     total, count = 0.0, 0
     for part in parts(examples, batch_size):
         with model.autocast():
-            loss, learned = completion_loss(model, collate(part, model.tokenizer.pad_token_id, model.device))
+            loss, learned = completion_loss(model, collate(part, padding_id(model), model.device))
         total, count = total + loss.item(), count + learned
     if not count:
         raise LabkitError("There is no text to measure the loss on.", "Pass at least one text of two tokens.")
     return total / count
 
 
-def perplexity(model: Model, data: Task | Sequence[str], *, batch_size: int = 16) -> float:
-    """Return e to the mean loss a token: among how many equally likely tokens the model hesitates."""
-    return math.exp(text_loss(model, data, batch_size=batch_size))
+def perplexity(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
+    """Return e to the mean loss a token: among how many equally likely tokens the model hesitates.
+
+    The arguments are those of ``text_loss``, and so are the errors.
+    """
+    return math.exp(text_loss(model, data, batch_size=batch_size, max_length=max_length))
 
 
 @in_evaluation
@@ -62,8 +82,9 @@ def knowledge(model: Model) -> Evaluation:
     questions = general_knowledge()
     prompts = [f"Question: {q['question']}\nAnswer:" for q in questions for _ in q["choices"]]
     choices = [f" {choice}" for q in questions for choice in q["choices"]]
-    encoded = encode(model, prompts, choices, 512)
-    examples = [Example(e.tokens[:-1], e.learned - 1) for e in encoded]
+    rest = completion_ids(model, choices, end=False)
+    starts = fit(model, prompt_ids(model, prompts), model.max_length - max(map(len, rest)), "question")
+    examples = [Example(start + ids, len(ids)) for start, ids in zip(starts, rest, strict=True)]
     losses = []
     model.module.eval()
     with torch.no_grad():
@@ -85,7 +106,7 @@ def _require_causal(model: Model) -> None:
 
 
 def _loss_each(model: Model, part: list[Example]) -> torch.Tensor:
-    batch = collate(part, model.tokenizer.pad_token_id, model.device)
+    batch = collate(part, padding_id(model), model.device)
     logits = model.module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits[
         :, :-1
     ]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from labkit.assets.encoding import padding_id
 from labkit.assets.english import general_english
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
-from labkit.training.batching import collate, encode_text
+from labkit.training.batching import collate, read
 from labkit.training.objectives import sentence_vectors
 
 
@@ -20,12 +21,12 @@ from labkit.training.objectives import sentence_vectors
 @torch.no_grad()
 def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
     """Return the cosine similarity of each pair of texts, shape (n·(n−1)/2,)."""
-    examples = encode_text(model, texts, 512)
+    examples = read(model, texts)
     model.module.eval()
     rows = []
     for part in parts(examples, 16):
         with model.autocast():
-            batch = collate(part, model.tokenizer.pad_token_id, model.device)
+            batch = collate(part, padding_id(model), model.device)
             rows.append(F.normalize(sentence_vectors(model, batch).float(), dim=1).cpu())
     vectors = restore(torch.cat(rows), examples)
     first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)

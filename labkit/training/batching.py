@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from labkit.assets.context import cut, say_cut
+from labkit.assets.encoding import completion_ids, fit, headings, prompt_ids
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.training.config import TrainingConfig
@@ -47,42 +49,96 @@ def encode(
 ) -> list[Example]:
     """Tokenize examples for completion-only training: the prompt is read, the completion is learned.
 
-    A causal model's completion ends with the end-of-text token, so that the model learns to stop. An
-    example that is too long loses the beginning of its prompt, never its completion.
+    A causal model's completion ends with the end-of-text token, so that the model learns to stop. An example longer
+    than ``max_length``, or than the model can read, loses the beginning of its prompt, never its completion; an
+    encoder's prompt loses its end. A ``TruncationWarning`` says how many do.
 
     Raises:
-        LabkitError: an example keeps no prompt token, so that nothing could be learned from it.
+        LabkitError: an example keeps no prompt token, so that nothing could be learned from it, or its completion is
+            none of an encoder's labels.
     """
-    tokenizer = model.tokenizer
+    most = min(max_length, model.max_length)
+    rows = prompt_ids(model, prompts)
     if model.kind == "encoder":
-        encoded = tokenizer(list(prompts), truncation=True, max_length=max_length)["input_ids"]
         number = {label: i for i, label in enumerate(labels)}
-        return [Example(ids, 0, number.get(c, -1)) for ids, c in zip(encoded, completions, strict=True)]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    start = tokenizer(list(prompts))["input_ids"]
-    rest = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
-    examples = []
-    for row, (prompt, completion) in enumerate(zip(start, rest, strict=True)):
-        learned = completion + end
-        room = max_length - len(learned)
-        if not completion or room < 1:
+        if odd := [completion for completion in completions if completion not in number]:
+            raise LabkitError(f"{odd[0]!r} is none of the labels {list(labels)}.", "An encoder learns labels only.")
+        rows = fit(model, rows, most, "prompt")
+        return [Example(ids, 0, number[c]) for ids, c in zip(rows, completions, strict=True)]
+    rest = completion_ids(model, completions)
+    for row, (ids, head) in enumerate(zip(rows, headings(model, rows), strict=True)):
+        whole, room = len(ids) + len(rest[row]), most - len(rest[row])
+        if not (completions[row] and rest[row]) or room < min(len(ids), head + 1):
+            longer = f"Set max_length to {whole} or shorten" if whole <= model.max_length else "Shorten"
             raise LabkitError(
-                f"Example {row + 1} has nothing to learn: its completion takes {len(learned)} tokens, and "
-                f"max_length={max_length} leaves {max(room, 0)} for the prompt.",
-                f"Set max_length to {len(learned) + len(prompt)} or shorten the completion.",
+                f"Example {row + 1} has nothing to learn: its completion takes {len(rest[row])} tokens, and "
+                f"max_length={most} leaves {max(room, 0)} for the prompt.",
+                f"{longer} the completion.",
             )
-        examples.append(Example(prompt[-room:] + learned, len(learned)))
-    return examples
+    rows = fit(model, rows, [most - len(learned) for learned in rest], "example", most)
+    return [Example(prompt + learned, len(learned)) for prompt, learned in zip(rows, rest, strict=True)]
 
 
 def encode_text(model: Model, texts: Sequence[str], max_length: int) -> list[Example]:
-    """Tokenize plain text, every token but the first of which is learned."""
-    ids = model.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    return [Example(tokens, len(tokens) - 1) for tokens in ids if len(tokens) > 1]
+    """Tokenize plain text, every token but each text's first of which is learned once.
+
+    A text longer than ``max_length``, or than the model can read, becomes several examples; see ``windows``. One of a
+    single token, which none precedes, becomes none.
+    """
+    rows = prompt_ids(model, texts)
+    return windows(model, rows, [len(ids) - 1 for ids in rows], max_length)
+
+
+def windows(model: Model, rows: list[list[int]], learned: Sequence[int], max_length: int) -> list[Example]:
+    """Return examples in which each of the last ids of every row is learned, or measured, once.
+
+    Text that is longer than ``max_length``, or than the model can read, is read through windows of that width, each
+    half a width further on (Press et al., 2021, arXiv:2012.15832; the perplexity page of transformers' documentation).
+    A window's new tokens are predicted from the whole of it, so from at least half a width, and the tokens that begin
+    every text stand at its front as well. Where even the first window leaves out the beginning of a row, a
+    ``TruncationWarning`` says of how many.
+
+    Args:
+        model: who is to read.
+        rows: ids of whole texts.
+        learned: how many of the last ids of each row are learned, at most all but the first.
+        max_length: the width of a window.
+
+    Raises:
+        LabkitError: a window is too narrow to predict anything in.
+    """
+    width = min(max_length, model.max_length)
+    examples, firsts = [], []
+    for ids, count, head in zip(rows, learned, headings(model, rows), strict=True):
+        stride, done = (width - head) // 2, len(ids) - count
+        if count and len(ids) > width and stride < 1:
+            raise LabkitError(
+                f"Windows of {width} tokens are too narrow to predict one token from others.",
+                f"Set max_length to {head + 2} or more.",
+            )
+        firsts.append(min(len(ids), max(width, done + stride)))
+        while done < len(ids):
+            end = min(len(ids), max(width, done + stride))
+            examples.append(Example(cut(ids[:end], width, head), end - done))
+            done = end
+    say_cut(firsts, [width] * len(firsts), "example", "beginning", width)
+    return examples
+
+
+def read(model: Model, texts: Sequence[str], max_length: int | None = None, what: str = "text") -> list[Example]:
+    """Tokenize texts that are read and not learned, cut to what the model can read or to ``max_length``."""
+    room = min(model.max_length, max_length or model.max_length)
+    return [Example(ids, 0) for ids in fit(model, prompt_ids(model, texts), room, what)]
 
 
 def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batch:
-    """Put examples into one rectangle, padded on the right."""
+    """Put examples into one rectangle, padded on the right.
+
+    Raises:
+        LabkitError: there is no example, or an empty one.
+    """
+    if not all(e.tokens for e in examples) or not examples:
+        raise LabkitError("A batch needs examples of at least one token each.", "Leave empty texts out.")
     shape = (len(examples), max(len(e.tokens) for e in examples))
     input_ids = torch.full(shape, pad)
     mask = torch.zeros(shape, dtype=torch.long)
@@ -104,7 +160,15 @@ def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: in
     A batch is as wide as its longest example. Sorting everything would remove the padding and the
     randomness with it; sorting within random groups of 20 batches removes most of the first only. No
     group reaches into the next epoch; examples that fill no batch are left for it.
+
+    Raises:
+        LabkitError: there is no example to fill a batch with, or a batch holds none.
     """
+    if not lengths or batch_size < 1:
+        raise LabkitError(
+            f"{len(lengths)} examples in batches of {batch_size} make no batch.",
+            "Pass at least one example, and a batch_size from 1 up.",
+        )
     rng = random.Random(seed)
     stream: list[int] = []
     plan: list[list[int]] = []

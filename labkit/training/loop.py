@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from labkit.assets.encoding import padding_id
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory import Ledger, MemoryReport
@@ -144,7 +145,7 @@ class Trainer:
         """Return this process's batches of a step, and the weight of one learned token."""
         batches = self.schedule.batches(step)
         learned = sum(max(example.learned, 1) for batch in batches for example in batch)
-        pad = self.model.tokenizer.pad_token_id
+        pad = padding_id(self.model)
         return [collate(self.processes.share_of(batch), pad, self.model.device) for batch in batches], 1 / learned
 
     def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:

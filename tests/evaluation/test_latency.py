@@ -117,5 +117,21 @@ def test_models_compute_in_their_precision(tiny):
     assert set(types) == {torch.bfloat16}
 
 
-def test_a_text_longer_than_the_model_can_read_is_cut(tiny_encoder):
-    assert lk.latency_ratio(tiny_encoder, tiny_encoder, "word " * 600, repeats=1) > 0
+def test_a_text_longer_than_both_can_read_is_cut_to_the_same(tiny_encoder):
+    tuned, seen = lk.PromptTuning(virtual_tokens=12).apply(tiny_encoder), []
+    for each in (tiny_encoder, tuned):
+        each.module.embeddings.word_embeddings.register_forward_hook(
+            lambda m, inputs, out: seen.append(inputs[0].shape)
+        )
+    with pytest.warns(lk.TruncationWarning, match="longer than 500 tokens and lost its end") as said:
+        assert lk.latency_ratio(tiny_encoder, tuned, "word " * 600, repeats=1) > 0
+    assert len(said) == 1
+    assert set(seen) == {(1, 500)}
+
+
+def test_what_cannot_be_timed_is_said(tiny):
+    for repeats in (0, -1, 1.5, True):
+        with pytest.raises(lk.LabkitError, match="repeats must be a whole number"):
+            lk.latency_ratio(tiny, tiny, TEXT, repeats=repeats)
+    with pytest.raises(lk.LabkitError, match="is no text"):
+        lk.latency_ratio(tiny, tiny, None)

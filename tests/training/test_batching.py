@@ -51,6 +51,7 @@ def test_collate_pads_on_the_right():
 
 
 @pytest.mark.parametrize("max_length", [8, 20, 40])
+@pytest.mark.filterwarnings("ignore::labkit.TruncationWarning")
 def test_a_long_example_loses_the_beginning_of_its_prompt_only(tiny, rows, max_length):
     whole, cut = encode(tiny, *rows, 512), encode(tiny, *rows, max_length)
     assert max(len(example.tokens) for example in whole) > max_length
@@ -59,6 +60,7 @@ def test_a_long_example_loses_the_beginning_of_its_prompt_only(tiny, rows, max_l
         assert after.learned == before.learned < len(after.tokens)
 
 
+@pytest.mark.filterwarnings("ignore::labkit.TruncationWarning")
 def test_a_completion_that_leaves_no_room_is_an_error_with_the_numbers(tiny):
     completion = " one two three four five"
     count = len(tiny.tokenizer(completion)["input_ids"]) + 1
@@ -78,16 +80,36 @@ def test_an_example_without_a_completion_is_an_error(tiny):
 
 def test_an_encoder_learns_the_number_of_the_class(tiny_encoder):
     labels = (" black", " white")
-    examples = encode(tiny_encoder, ["snow " * 50, "coal"], [" white", " black"], 16, labels)
+    with pytest.warns(lk.TruncationWarning, match="1 of 2 prompts was longer than 16 tokens and lost its end"):
+        examples = encode(tiny_encoder, ["snow " * 50, "coal"], [" white", " black"], 16, labels)
+    with pytest.raises(lk.LabkitError, match="' red' is none of the labels"):
+        encode(tiny_encoder, ["coal"], [" red"], 16, labels)
     assert [example.label for example in examples] == [1, 0]
     assert [len(example.tokens) for example in examples] == [16, 3]  # [CLS] coal [SEP]
 
 
 def test_plain_text_is_learned_but_for_its_first_token(tiny):
-    examples = encode_text(tiny, ["The cat sat on the mat.", "a"], 5)
-    assert len(examples) == 1  # one token has nothing before it to be predicted from
-    assert tiny.tokenizer.decode(examples[0].tokens) == "The cat sat on the"
-    assert examples[0].learned == 4
+    (example,) = encode_text(tiny, ["The cat sat on the mat.", "a"], 512)  # one token has nothing before it
+    assert tiny.tokenizer.decode(example.tokens) == "The cat sat on the mat."
+    assert example.learned == len(example.tokens) - 1
+    assert encode_text(tiny, ["a", "b"], 512) == []
+
+
+def test_long_text_is_learned_in_parts(tiny):
+    text = "The cat sat on the mat and it sat there."
+    parts = encode_text(tiny, [text], 5)
+    learned = [token for part in parts for token in part.tokens[-part.learned :]]
+    assert learned == tiny.tokenizer(text)["input_ids"][1:]
+    assert {len(part.tokens) for part in parts} == {5}
+
+
+def test_nothing_is_longer_than_the_model_can_read(llama, smollm, rows):
+    small = lk.Model(
+        "small", llama(len(smollm.tokenizer), max_position_embeddings=24), smollm.tokenizer, "causal", None
+    )
+    with pytest.warns(lk.TruncationWarning, match=r"of 12 examples were longer than 24 tokens"):
+        assert max(len(example.tokens) for example in encode(small, *rows, 512)) == 24
+    assert max(len(example.tokens) for example in encode_text(small, rows[0], 512)) == 24
 
 
 LENGTHS = random.Random(1).choices(range(5, 300), k=1000)
@@ -109,6 +131,12 @@ def test_no_example_gets_far_ahead_of_another(count, batch_size):
     assert len(plan) == 40
     assert {len(batch) for batch in plan} == {batch_size}
     assert max(shown.values()) - min(shown[i] for i in range(count)) <= 2
+
+
+def test_what_makes_no_batch_is_said():
+    for lengths, size in (([], 4), ([5, 5], 0), ([5], -1)):
+        with pytest.raises(lk.LabkitError, match="make no batch"):
+            plan_batches(lengths, size, 3, seed=0)
 
 
 def test_the_order_depends_on_the_seed_alone():
