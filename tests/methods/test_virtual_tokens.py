@@ -384,11 +384,10 @@ def test_vectors_in_place_of_ids_are_refused(method, causal):
         method.apply(causal).module(inputs_embeds=torch.zeros(1, 3, 32))
 
 
-def test_a_run_on_longer_texts_says_how_long_they_may_be(tuning, tiny, colours):
-    method = tuning(virtual_tokens=505)
-    with pytest.raises(lk.LabkitError, match=r"505 virtual tokens and a text of \d+ .*\n.*max_length=7,"):
-        lk.finetune(tiny, colours, method, **QUICK)
-    assert lk.finetune(tiny, colours, method, max_length=7, **(QUICK | {"steps": 1})).history
+def test_a_run_on_longer_texts_cuts_them_to_the_room_beside_the_tokens(tuning, tiny, colours):
+    with pytest.warns(lk.TruncationWarning, match="24 of 24 examples were longer than 7 tokens"):
+        run = lk.finetune(tiny, colours, tuning(virtual_tokens=505), **QUICK)
+    assert run.config.max_length == run.model.max_length == 7
 
 
 def test_merging_is_refused(method, causal):
