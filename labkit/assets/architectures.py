@@ -65,7 +65,7 @@ def kind_of(config: PretrainedConfig, name: str) -> str:
         tables += [auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES]
     known = {table.get(what) for table in tables}
     if other := [made for made in config.architectures or () if made not in known]:
-        raise _other_head(name, f"It was saved as {other[0]}", kind)
+        raise _other_head(name, f"it was saved as {other[0]}", kind)
     if stored := _quantized(config):
         raise LabkitError(
             f"{name} is quantized already ({stored}), and labkit trains on models whose weights are floats.",
@@ -86,7 +86,7 @@ def require_all_used(unexpected: set[str], kind: str, name: str) -> None:
     if kind == "encoder":
         unused = [key for key in unused if not PRETRAINING_HEAD.search(key)]
     if unused:
-        raise _other_head(name, f"Its files hold {len(unused)} weights that have no place in it ({unused[0]})", kind)
+        raise _other_head(name, f"its files hold {len(unused)} weights that have no place in one ({unused[0]})", kind)
 
 
 def _quantized(config: PretrainedConfig) -> str:
@@ -109,7 +109,7 @@ def _unsupported(name: str, what: str) -> LabkitError:
 def _other_head(name: str, what: str, kind: str) -> LabkitError:
     plain = "a language model that predicts the next token" if kind == "causal" else "an encoder without a classifier"
     return LabkitError(
-        f"{name} is more or something else than {plain}. {what}, and labkit would leave that part out.",
+        f"{name} is not {plain}: {what}, and labkit would leave a part of it out.",
         "Load the model that it was made from. labkit trains a classifier of its own on an encoder."
         if kind == "encoder"
         else "Load the language model that it was made from.",

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from labkit.errors import LabkitError
 from labkit.methods.lora import VARIANTS, LoRALinear
 from labkit.quant.matrix import turned
 
@@ -66,7 +67,13 @@ class PiSSALinear(LoRALinear):
     @torch.no_grad()
     def start(self) -> None:
         """Set the factors to the weight's largest singular vectors. Until then, the change is zero."""
-        U, S, Vh = torch.linalg.svd(self.frozen.float(), full_matrices=False)
+        weight = self.frozen.float()
+        if not weight.is_meta and not weight.isfinite().all():
+            raise LabkitError(
+                f"A weight of shape {tuple(weight.shape)} is not finite everywhere, and has no singular vectors.",
+                "Look where the weights came from: training may have diverged.",
+            )
+        U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
         root = (S[: self.rank] / self.scale).sqrt()
         self.lora_A.copy_(root[:, None] * Vh[: self.rank])
         self.lora_B.copy_(U[:, : self.rank] * root)

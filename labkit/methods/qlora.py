@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -101,6 +102,13 @@ class QLoRA(LoRA):
 
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
         """Return a 4-bit copy of ``model`` with adapters; ``inplace`` frees the larger weights."""
+        return super().apply(self._in_4_bits(model, inplace), inplace=inplace)
+
+    def load(self, base: Model, folder: Path) -> Model:
+        """Return a 4-bit copy of ``base`` with the saved adapter."""
+        return super().load(self._in_4_bits(base, False), folder)
+
+    def _in_4_bits(self, model: Model, inplace: bool) -> Model:
         if model.quantization and model.quantization != self.quantization:
             raise LabkitError(
                 f"{model.name} is stored as {model.quantization}, and this method asks for {self.quantization}.",
@@ -108,5 +116,4 @@ class QLoRA(LoRA):
             )
         require_no_adapter(model)
         self.find(model)  # a wrong name or rank is to be found before anything is changed
-        base = model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)
-        return super().apply(base, inplace=inplace)
+        return model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)
