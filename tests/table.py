@@ -23,14 +23,18 @@ ROWS = [(name, kind, {}) for kind, name in (architectures.CAUSAL | architectures
 ROWS[:0] = [
     ("Falcon (7B)", "falcon", {"new_decoder_architecture": False}),
     ("Falcon (40B, 180B)", "falcon", {"new_decoder_architecture": True}),
-    ("Falcon (RW)", "falcon", {"new_decoder_architecture": False, "multi_query": False, "alibi": True, "bias": True}),
+    (
+        "Falcon (RW)",
+        "falcon",
+        {"new_decoder_architecture": False, "multi_query": False, "num_kv_heads": 4, "alibi": True},
+    ),
 ]
 SMALL = {"qlora": {"block_size": 32}, "prefix": {"virtual_tokens": 4}, "prompt": {"virtual_tokens": 4}}
 COLUMNS = [
     *((name, METHODS[name](**SMALL.get(name, {}))) for name in METHODS),
     *((variant, lk.LoRA(variant=variant)) for variant in ("dora", "pissa")),
 ]
-WORDS = "Read the text and answer with label that fits it best . yes no".split()
+WORDS = ["Read", "the", "text", "and", "answer", "with", "label", "that", "fits", "it", "best", ".", "yes", "no"]
 REFUSED = {
     "t5": {},
     "bart": {},
@@ -118,7 +122,7 @@ def refusal(kind, settings):
     try:
         architectures.kind_of(AutoConfig.for_model(kind, **settings), "It")
     except lk.LabkitError as reason:
-        return reason.cause
+        return reason.cause.removeprefix("It is ")
     raise AssertionError(f"{kind} is not refused")
 
 
@@ -140,7 +144,7 @@ def page():
         "",
         *(f"- {mark[reason]} {reason}" for reason in reasons),
         "",
-        "Other models are refused when they are loaded. Some examples:",
+        "What labkit cannot do right, it refuses when it is loaded. For example, a model that is",
         "",
         *(f"- {refusal(kind, settings)}" for kind, settings in REFUSED.items()),
     ]

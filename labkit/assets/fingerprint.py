@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,11 +18,14 @@ def fingerprint(module: nn.Module) -> str:
     Values are rounded to bfloat16, so the same weights stored in another precision count as the same.
     """
     state = module.state_dict()
-    with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock to others
-        hashes = list(pool.map(_hash, state.values()))
     digest = hashlib.sha256()
-    for (name, tensor), values in zip(state.items(), hashes, strict=True):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode() + values)
+    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing leaves Python's lock to others
+        hashes = {}
+        for tensor in state.values():
+            if _place(tensor) not in hashes:  # tied weights are hashed once
+                hashes[_place(tensor)] = pool.submit(_hash, tensor)
+        for name, tensor in state.items():
+            digest.update(f"{name}{tuple(tensor.shape)}".encode() + hashes[_place(tensor)].result())
     return digest.hexdigest()[:16]
 
 
@@ -30,7 +34,7 @@ def fingerprint_of_samples(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor.flatten()[:SAMPLE]))
+        digest.update(_rounded(tensor.flatten()[:SAMPLE]))
     return digest.hexdigest()[:16]
 
 
@@ -42,7 +46,7 @@ def state_of(module: nn.Module) -> tuple | None:
     """
     try:
         return tuple(
-            (name, tensor.data_ptr(), tensor._version, tensor.dtype, _bytes(_spread(tensor)))
+            (name, _place(tensor), tensor._version, _rounded(_spread(tensor)).tobytes())
             for name, tensor in module.state_dict().items()
         )
     except RuntimeError:  # tensors made in inference mode count nothing
@@ -53,9 +57,13 @@ def _spread(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.flatten()[:: max(1, tensor.numel() // SAMPLE)]
 
 
+def _place(tensor: torch.Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
 def _hash(tensor: torch.Tensor) -> bytes:
-    return hashlib.sha256(_bytes(tensor)).digest()
+    return hashlib.sha256(_rounded(tensor)).digest()
 
 
-def _bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes()
+def _rounded(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().flatten().to("cpu", torch.bfloat16).view(torch.int16).numpy()

@@ -21,7 +21,7 @@ class Adapter(nn.Module, ABC):
 
     of_layer = True
 
-    def start(self) -> None:  # noqa: B027  most need none
+    def start(self) -> None:
         """Compute from the weights where training starts, where that takes long: a loaded adapter does without."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-# GPT-2's layers are linear ones of OpenAI's making: their weight is stored as (in, out). PEFT calls that fan_in_fan_out.
+# GPT-2's layers are linear too, with the weight stored as (in, out): fan_in_fan_out, as PEFT calls it.
 LINEAR = (nn.Linear, Conv1D)
 
 

@@ -25,7 +25,8 @@ def computed(monkeypatch):
     return calls
 
 
-def test_it_changes_with_every_value(model):
+def test_it_changes_with_every_value():
+    model = tiny_model(num_hidden_layers=1)
     start = model.fingerprint()
     digits = {start}
     for parameter in model.parameters():

@@ -36,13 +36,15 @@ def test_a_head_of_as_many_other_labels_is_refused(run, tiny_encoder, tmp_path):
             lambda model=model: lk.finetune(model, colours, "lora", **QUICK),
             lambda model=model: lk.label_probabilities(model, ["x"], colours.labels),
         ):
-            with pytest.raises(lk.LabkitError, match="tell cat, dog apart; here the labels are .*red"):
+            with pytest.raises(lk.LabkitError, match=r"tell cat, dog apart; here the labels are .*red"):
                 use()
 
 
 def test_the_same_labels_in_another_order_are_told_apart_alike(run, animals):
     prompts = animals.test["prompt"]
-    first, second = (lk.label_probabilities(run.model, prompts, labels) for labels in (animals.labels, animals.labels[::-1]))
+    first, second = (
+        lk.label_probabilities(run.model, prompts, labels) for labels in (animals.labels, animals.labels[::-1])
+    )
     assert torch.equal(first[:, TURNED], second)
     assert (first[:, 0] - first[:, 1]).abs().max() > 1e-3
 

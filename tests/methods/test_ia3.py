@@ -284,7 +284,9 @@ def test_an_adapter_over_4_bits_is_saved_and_loaded(causal, ids, tmp_path, backe
 
 
 def test_an_unknown_architecture_gets_the_list_of_those_known():
-    with pytest.raises(lk.LabkitError, match=r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\.") as caught:
+    with pytest.raises(
+        lk.LabkitError, match=r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\."
+    ) as caught:
         IA3().apply(small(UNKNOWN))
     assert caught.value.remedy
 
