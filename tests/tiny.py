@@ -53,11 +53,15 @@ def tiny_config(kind="llama", **sizes):
 
 def tiny_model(kind="llama", tokenizer=None, name=None, **sizes):
     """A model in float32, called as its architecture is, with random weights that are the same each time."""
-    config = tiny_config(kind, **sizes)
-    causal = kind not in ENCODERS
+    return model_of(tiny_config(kind, **sizes), tokenizer, name)
+
+
+def model_of(config, tokenizer=None, name=None):
+    """The same of a configuration."""
+    causal = config.model_type not in ENCODERS
     torch.manual_seed(0)
     module = (AutoModelForCausalLM if causal else AutoModel).from_config(config).eval()
-    return Model(name or kind, module, tokenizer, "causal" if causal else "encoder", torch.float32)
+    return Model(name or config.model_type, module, tokenizer, "causal" if causal else "encoder", torch.float32)
 
 
 class Letters:

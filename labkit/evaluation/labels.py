@@ -110,10 +110,12 @@ def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
             f"{model.name} was fine-tuned to tell {head.out_features} classes apart; here there are {len(labels)}.",
             remedy,
         )
-    theirs, ours = ([label.strip() for label in each] for each in (model.labels, labels))
+    theirs, ours = list(model.labels), list(labels)
     if model.head is None or not theirs or theirs == ours:  # a head of one's own making may have no labels
         return head
     if set(theirs) != set(ours):
+        theirs, ours = ([label.strip() for label in each] for each in (theirs, ours))
+    if set(theirs) != set(ours) or len(set(ours)) < len(ours):
         raise LabkitError(
             f"{model.name} was fine-tuned to tell {', '.join(theirs)} apart; here the labels are {', '.join(ours)}.",
             remedy,

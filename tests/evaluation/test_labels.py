@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 import labkit as lk
+from labkit.evaluation import head_for
 
 QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
 TURNED = [1, 0]
@@ -47,6 +48,16 @@ def test_the_same_labels_in_another_order_are_told_apart_alike(run, animals):
     )
     assert torch.equal(first[:, TURNED], second)
     assert (first[:, 0] - first[:, 1]).abs().max() > 1e-3
+
+
+def test_white_space_around_labels_tells_them_apart_only_where_nothing_else_does(run):
+    model, head = run.model, run.model.head
+    assert head_for(model, ("cat", "dog\n")).weight.equal(head.weight)
+    assert head_for(model, ("dog", "cat")).weight.equal(head.weight[TURNED])
+    model.labels = ("cat", " cat")
+    assert head_for(model, (" cat", "cat")).weight.equal(head.weight[TURNED])
+    with pytest.raises(lk.LabkitError, match="tell cat, cat apart"):
+        head_for(model, ("cat", "cat\n"))
 
 
 def test_training_goes_on_from_a_head_in_another_order(run, animals):
