@@ -213,16 +213,14 @@ def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, name: str)
     """Have ``tokenizer`` pad on the right with a token that the model, which knows ``rows`` tokens, has a row for."""
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise _unloadable(name, "its tokenizer has no vocabulary.")
-    if len(tokenizer) > rows:
-        # Marks such as Gemma's for an image may lie beyond: they stand in no text.
-        marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        beyond = sorted(n for n in tokenizer.get_vocab().values() if n >= rows and n not in marks)
-        if beyond:
-            raise _unloadable(
-                name,
-                f"its tokenizer has {len(beyond)} tokens that the model has no row for: their numbers go up to "
-                f"{beyond[-1]}, and the model's table of words has {rows} rows.",
-            )
+    # Marks such as Gemma's for an image may lie beyond: they stand in no text.
+    marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    if beyond := sorted(n for n in tokenizer.get_vocab().values() if n >= rows and n not in marks):
+        raise _unloadable(
+            name,
+            f"its tokenizer has {len(beyond)} tokens that the model has no row for: their numbers go up to "
+            f"{beyond[-1]}, and the model's table of words has {rows} rows.",
+        )
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
