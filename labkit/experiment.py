@@ -83,7 +83,7 @@ def finetune(
         if config.optimizer != "adamw":
             raise LabkitError("Checkpoints hold the states of AdamW only.", 'Set optimizer="adamw", or no checkpoints.')
         folder = named_folder(checkpoints, "checkpoints")
-        saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
+        saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal), model.old_fingerprint())
         if not resume:
             saved.clear()
     tuned = prepare(model, task, method, config.seed, inplace=inplace)

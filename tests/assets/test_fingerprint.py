@@ -104,7 +104,7 @@ def test_runs_saved_before_files_had_versions_are_still_loaded(tiny, colours, tm
         folder = run.save(tmp_path / name)
         path = folder / "run.json"
         record = json.loads(path.read_text())
-        record.pop("version", None)
+        del record["version"], record["format"]
         record["base"]["fingerprint"] = tiny.old_fingerprint()
         path.write_text(json.dumps(record))
         assert lk.load_run(folder, base).base["fingerprint"] == tiny.old_fingerprint() != tiny.fingerprint()
@@ -112,3 +112,21 @@ def test_runs_saved_before_files_had_versions_are_still_loaded(tiny, colours, tm
         path.write_text(json.dumps(record))
         with pytest.raises(lk.LabkitError, match="fingerprint"):
             lk.load_run(folder, base)
+
+
+def test_checkpoints_saved_before_files_had_versions_are_still_resumed(tiny, colours, tmp_path):
+    settings = {"batch_size": 4, "checkpoints": tmp_path, "checkpoint_every": 1, "progress": False}
+    whole = lk.finetune(tiny, colours, "lora", steps=2, **settings)
+    lk.finetune(tiny, colours, "lora", steps=2, callbacks=[lambda model, record, last: True], **settings)
+    (path,) = tmp_path.glob("step-*/run.json")
+    record = json.loads(path.read_text())
+    del record["version"], record["format"]
+    for digits, fits in (("0" * 16, False), (tiny.old_fingerprint(), True)):
+        record["identity"]["model"]["fingerprint"] = digits
+        path.write_text(json.dumps(record))
+        if fits:
+            resumed = lk.finetune(tiny, colours, "lora", steps=2, resume=True, **settings)
+            assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+        else:
+            with pytest.raises(lk.LabkitError, match="belongs to another run"):
+                lk.finetune(tiny, colours, "lora", steps=2, resume=True, **settings)
