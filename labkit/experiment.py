@@ -84,7 +84,7 @@ def finetune(
         if config.optimizer != "adamw":
             raise LabkitError("Checkpoints hold the states of AdamW only.", 'Set optimizer="adamw", or no checkpoints.')
         folder = named_folder(checkpoints, "checkpoints")
-        saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal))
+        saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal), model.old_fingerprint())
         if not resume:
             saved.clear()
     tuned = prepare(model, task, method, config.seed, inplace=inplace)
@@ -158,11 +158,15 @@ def _largest_batches(
 def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:
     """Return ``model`` with the method's parameters in place; new ones depend on ``seed`` alone."""
     with own_random_numbers(model.device):
+        before = model.head
         head = head_for(model, task.labels) if model.kind == "encoder" else None
         seed_all(seed, model.device)
         tuned = method.apply(model, inplace=inplace)
         if head is not None:
-            tuned.head = (tuned.head or head).requires_grad_(True)
+            if head is not before:  # new, or with its rows in another order
+                tuned.head = head
+            tuned.head.requires_grad_(True)
+            tuned.labels = tuple(task.labels)
     return tuned
 
 

@@ -142,7 +142,10 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
         if stored:
             base = quantize_model(base, stored, inplace=True)
     given = describe(base)
-    if not force and (differ := [key for key in trained if key != "name" and trained[key] != given.get(key)]):
+    differ = [key for key in trained if key != "name" and trained[key] != given.get(key)]
+    if record.get("version", 0) == 0 and trained["fingerprint"] == base.old_fingerprint():
+        differ = [key for key in differ if key != "fingerprint"]  # the first format's covered less
+    if differ and not force:
         details = "; ".join(f"{key} {trained[key]} there, {given.get(key)} here" for key in differ)
         raise LabkitError(
             f"{folder.name} was trained on {original}, and {base.name} is not that model as it was ({details}).",
@@ -150,6 +153,7 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
         )
     with own_random_numbers(base.device):
         model = load_head(method.load(base, folder), folder, len(labels))
+    model.labels = labels
     return Run(model, method, config, trained, record["task"], labels, history, memory)
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from labkit.assets import cache
+from labkit.assets import cache, fingerprint
+from labkit.assets.architectures import kind_of, require_all_used
 from labkit.assets.context import longest_of, unwrapped
 from labkit.assets.convert import quiet_transformers
 from labkit.assets.fetch import ensure
@@ -25,6 +25,7 @@ from labkit.errors import LabkitError, unknown
 from labkit.process import in_evaluation
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
+from labkit.quant.matrix import LINEAR
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -42,6 +43,8 @@ class Model:
         head: an encoder's classifier, shape (classes, hidden size); None until it was fine-tuned.
         quantization: how the weights of its linear layers are stored in 4 bits; None where they are not.
         origin: the fingerprint from before quantization.
+        old_origin: the same, of the kind in saved runs of the first format.
+        labels: the classes of the head, in the order of its rows; () where they are not known.
     """
 
     name: str
@@ -52,6 +55,9 @@ class Model:
     head: nn.Linear | None = None
     quantization: Quantization | None = None
     origin: str = ""
+    old_origin: str = ""
+    labels: tuple[str, ...] = ()
+    _fingerprint: tuple[tuple, str] | None = field(default=None, repr=False, compare=False)  # of which state
 
     def __post_init__(self):
         guard(self.module)
@@ -125,7 +131,10 @@ class Model:
         }
         for layer in bnb_layers(self.module):  # frozen for good: weight and scales may be the same objects
             memo[id(layer.weight.quant_state)] = layer.weight.quant_state
-        return replace(self, module=copy.deepcopy(self.module, memo), head=copy.deepcopy(self.head))
+        made = replace(self, module=copy.deepcopy(self.module, memo), head=copy.deepcopy(self.head))
+        if self._fingerprint and self._fingerprint[0] == fingerprint.state_of(self.module):
+            made._fingerprint = fingerprint.state_of(made.module), self._fingerprint[1]
+        return made
 
     def require_floats(self) -> None:
         """Raise a ``LabkitError`` where weights are stored in 4 bits."""
@@ -138,19 +147,22 @@ class Model:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that tell this network's weights from any other's.
 
-        Hashes each tensor's name and shape and a sample of its values, rounded to bfloat16 so that the
-        same weights stored in another precision count as the same. A 4-bit model has that of its original.
+        It covers each tensor's name, shape and all values, rounded to bfloat16 so that the same weights stored
+        in another precision count as the same. A 4-bit model has that of its original. It is computed once,
+        and again when weights have changed.
         """
-        if self.origin:
-            return self.origin
-        if self.device.type == "meta":
-            return "no numbers"
-        digest = hashlib.sha256()
-        for name, tensor in self.module.state_dict().items():
-            digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            sample = tensor.detach().flatten()[:64].to("cpu", torch.bfloat16)
-            digest.update(sample.view(torch.int16).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        if self.origin or self.device.type == "meta":
+            return self.origin or "no numbers"
+        state = fingerprint.state_of(self.module)
+        if state is None or self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = state, fingerprint.fingerprint(self.module)
+        return self._fingerprint[1]
+
+    def old_fingerprint(self) -> str:
+        """Return the digits that stand for this network in runs and checkpoints saved without a format version."""
+        if self.origin or self.device.type == "meta":
+            return self.old_origin or "no numbers"
+        return fingerprint.fingerprint_of_samples(self.module)
 
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.parameters() if p.is_floating_point())
@@ -172,7 +184,8 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
             round those matrices at every step anyhow, so nothing is lost and memory is saved.
 
     Raises:
-        LabkitError: unknown name, unusable folder, or nothing cached and no network.
+        LabkitError: unknown name, unusable folder, a model that labkit does not support (see
+            docs/architectures.md), or nothing cached and no network.
     """
     chosen = pick_device(device)
     dtype = pick_precision(precision, chosen)
@@ -181,7 +194,7 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, **options)
-            kind = "causal" if _is_causal(config) else "encoder"
+            kind = kind_of(config, name)
             loader = AutoModelForCausalLM if kind == "causal" else AutoModel
             module, report = loader.from_pretrained(
                 folder,
@@ -198,13 +211,31 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
     # a tokenizer that knows no words.
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         raise _unloadable(name, f"its files lack {len(missing)} weights, such as {missing[0]}.")
+    require_all_used(report["unexpected_keys"], kind, name)
+    _prepare_tokenizer(tokenizer, module.get_input_embeddings().num_embeddings, name)
+    store_linear_weights(module, dtype)
+    return Model(name, module.eval().to(chosen), tokenizer, kind, dtype)
+
+
+def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """Have ``tokenizer`` pad on the right with a token that the model, which knows ``rows`` tokens, has a row for."""
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise _unloadable(name, "its tokenizer has no vocabulary.")
+    # Marks such as Gemma's for an image may lie beyond: they stand in no text.
+    marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    if beyond := sorted(n for n in tokenizer.get_vocab().values() if n >= rows and n not in marks):
+        raise _unloadable(
+            name,
+            f"its tokenizer has {len(beyond)} tokens that the model has no row for: their numbers go up to "
+            f"{beyond[-1]}, and the model's table of words has {rows} rows.",
+        )
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    store_linear_weights(module, dtype)
-    return Model(name, module.eval().to(chosen), tokenizer, kind, dtype)
+    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
+        # Whatever stands there is masked, so any token does.
+        known = [t for t in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.convert_ids_to_tokens(0)) if t]
+        tokenizer.pad_token = next(t for t in known if tokenizer.convert_tokens_to_ids(t) < rows)
 
 
 def _unloadable(name: str, reason: str) -> LabkitError:
@@ -219,7 +250,7 @@ def store_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """Store the matrices of linear layers in ``dtype``, except those tied to an embedding."""
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     for layer in module.modules():
-        if isinstance(layer, nn.Linear) and id(layer.weight) not in embeddings:
+        if isinstance(layer, LINEAR) and id(layer.weight) not in embeddings:
             layer.weight.data = layer.weight.data.to(dtype)
 
 
@@ -250,7 +281,3 @@ def locate(name: str, *, weights: bool = True, others: Iterable[str] = ()) -> st
     raise unknown(
         "model", name, sorted({*models, *others}), " A local folder or a hub name such as owner/model works too."
     )
-
-
-def _is_causal(config) -> bool:
-    return any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in config.architectures or ())

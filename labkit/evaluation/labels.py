@@ -122,16 +122,35 @@ def require_distinct(model: Model, labels: Sequence[str], rows: Sequence[list[in
 def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
     """Return an encoder's trained head, or the zero-shot one where there is none.
 
+    Its rows are in the order of ``labels``: where a head was trained on the same classes in another order, a head
+    with its rows in this order is returned.
+
     Raises:
-        LabkitError: the head was trained for another number of classes.
+        LabkitError: the head was trained for other classes.
     """
     head = model.head or zero_shot_head(model, labels)
+    remedy = "Use the model as load_model gives it, or the task that it was fine-tuned on."
     if head.out_features != len(labels):
         raise LabkitError(
             f"{model.name} was fine-tuned to tell {head.out_features} classes apart; here there are {len(labels)}.",
-            "Use the model as load_model gives it, or the task that it was fine-tuned on.",
+            remedy,
         )
-    return head
+    theirs, ours = list(model.labels), list(labels)
+    if model.head is None or not theirs or theirs == ours:  # a head of one's own making may have no labels
+        return head
+    if set(theirs) != set(ours):
+        theirs, ours = ([label.strip() for label in each] for each in (theirs, ours))
+    if set(theirs) != set(ours) or len(set(ours)) < len(ours):
+        raise LabkitError(
+            f"{model.name} was fine-tuned to tell {', '.join(theirs)} apart; here the labels are {', '.join(ours)}.",
+            remedy,
+        )
+    sorted_head = nn.Linear(head.in_features, len(ours), device=head.weight.device)
+    order = [theirs.index(label) for label in ours]
+    with torch.no_grad():
+        sorted_head.weight.copy_(head.weight[order])
+        sorted_head.bias.copy_(head.bias[order])
+    return sorted_head
 
 
 @in_evaluation

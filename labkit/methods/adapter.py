@@ -9,6 +9,7 @@ from torch import nn
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.quant.matrix import turned
 
 
 class Adapter(nn.Module, ABC):
@@ -19,6 +20,9 @@ class Adapter(nn.Module, ABC):
     """
 
     of_layer = True
+
+    def start(self) -> None:
+        """Compute from the weights where training starts, where that takes long: a loaded adapter does without."""
 
     @abstractmethod
     def factors(self) -> dict[str, torch.Tensor]:
@@ -39,12 +43,12 @@ class MergeableLinear(Adapter):
 
     @abstractmethod
     def combined(self) -> dict[str, torch.Tensor]:
-        """Return the base's weights that the adapter changes, changed, in float32."""
+        """Return the base's weights that the adapter changes, changed, in float32; a matrix as (out, in)."""
 
     @property
     def frozen(self) -> torch.Tensor:
-        """The base's weight without the adapter, also after a merge."""
-        return self.original.get("weight", self.base.weight)
+        """The base's weight without the adapter, shape (out, in), also after a merge."""
+        return turned(self.base, self.original.get("weight", self.base.weight))
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -55,7 +59,9 @@ class MergeableLinear(Adapter):
             combined = self.combined()
             self.original = {name: getattr(self.base, name) for name in combined}
             for name, value in combined.items():
-                setattr(self.base, name, nn.Parameter(value.to(self.original[name].dtype), requires_grad=False))
+                stored = turned(self.base, value) if name == "weight" else value
+                rounded = stored.contiguous().to(self.original[name].dtype)
+                setattr(self.base, name, nn.Parameter(rounded, requires_grad=False))
 
     def unmerge(self) -> None:
         """Put the weights from before ``merge`` back."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from labkit.assets.models import Model
 from labkit.methods import adapter_files
-from labkit.methods.adapter import Adapter, require_no_adapter
+from labkit.methods.adapter import Adapter, adapters_of, require_no_adapter
 from labkit.methods.registry import Method
 from labkit.methods.targets import replace_layer
 
@@ -25,10 +25,30 @@ class AdapterMethod(Method):
         """Write the adapter in PEFT's format, which ``PeftModel.from_pretrained`` reads as well."""
         adapter_files.save(self.peft_config(model), model, folder)
 
+    @abstractmethod
+    def insert(self, tuned: Model) -> None:
+        """Freeze ``tuned`` and put an adapter into it, or raise a ``LabkitError`` where that cannot be done."""
+
+    def apply(self, model: Model, *, inplace: bool = False) -> Model:
+        """Return a model with an adapter of its own over the same base weights, which are not copied."""
+        tuned = self._with_adapter(model)
+        for adapter in adapters_of(tuned).values():
+            adapter.start()
+        if not inplace:
+            return tuned
+        model.module = tuned.module  # only now: whatever was refused before left the model as it was
+        return model
+
     def load(self, base: Model, folder: Path) -> Model:
         """Return a model over ``base``'s weights with the saved adapter."""
-        tuned = self.apply(base)
+        tuned = self._with_adapter(base)
         adapter_files.load(tuned, folder)
+        return tuned
+
+    def _with_adapter(self, model: Model) -> Model:
+        require_no_adapter(model)
+        tuned = model.copy(share_weights=True)
+        self.insert(tuned)
         return tuned
 
 
@@ -43,12 +63,9 @@ class LayerMethod(AdapterMethod):
     def wrap(self, path: str, layer: nn.Module, model: Model) -> Adapter:
         """Return ``layer`` with the adapter around it."""
 
-    def apply(self, model: Model, *, inplace: bool = False) -> Model:
-        """Return a model with adapters of its own over the same base weights, which are not copied."""
-        require_no_adapter(model)
-        tuned = model if inplace else model.copy(share_weights=True)
+    def insert(self, tuned: Model) -> None:
+        """Freeze ``tuned`` and put adapters around its layers."""
         layers = self.find(tuned)
         tuned.module.requires_grad_(False)
         for path, layer in layers.items():
             replace_layer(tuned.module, path, self.wrap(path, layer, tuned))
-        return tuned

@@ -15,6 +15,7 @@ from labkit.methods.bottleneck import ACTIVATIONS, Bottleneck, BottleneckLayer
 from labkit.methods.places import block_of, called, in_blocks, matching, require_names
 from labkit.methods.registry import register, require_positive
 from labkit.methods.targets import as_list
+from labkit.quant.matrix import is_linear, sides
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 
@@ -54,8 +55,7 @@ class BottleneckAdapters(LayerMethod):
         for path, layer in found.items():
             if outer := [other for other in found if path.startswith(f"{other}.")]:
                 raise LabkitError(f"{path} lies inside {outer[0]}, and both are to be adapted.", "Name one of them.")
-            sides = {getattr(layer, "in_features", None), getattr(layer, "out_features", None)}
-            if self.placement == "parallel" and len(sides) > 1:
+            if self.placement == "parallel" and is_linear(layer) and len({*sides(layer)}) > 1:
                 raise LabkitError(f"{path} is not as wide at its input as at its output.", "Name another module.")
         return found
 
@@ -111,4 +111,4 @@ def insertion_points(architecture: str, placement: str) -> str:
 
 def width_of(layer: nn.Module, hidden_size: int) -> int:
     """Return how many numbers come out of a layer: its own count where it has one, else the model's."""
-    return getattr(layer, "out_features", hidden_size)
+    return sides(layer)[1] if is_linear(layer) else hidden_size

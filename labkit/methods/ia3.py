@@ -13,6 +13,8 @@ from labkit.methods.adapter import MergeableLinear
 from labkit.methods.adapter_method import LayerMethod
 from labkit.methods.places import block_of, in_blocks, matching
 from labkit.methods.registry import register
+from labkit.methods.targets import stored_as
+from labkit.quant.matrix import sides
 
 
 class IA3Linear(MergeableLinear):
@@ -24,8 +26,8 @@ class IA3Linear(MergeableLinear):
     def __init__(self, base: nn.Module, of_input: bool):
         super().__init__(base)
         self.of_input = of_input
-        features = base.in_features if of_input else base.out_features
-        self.ia3_l = nn.Parameter(torch.ones(features, device=base.weight.device))
+        inputs, outputs = sides(base)
+        self.ia3_l = nn.Parameter(torch.ones(inputs if of_input else outputs, device=base.weight.device))
         self.train(base.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -79,7 +81,8 @@ class IA3(LayerMethod):
     def peft_config(self, model: Model) -> dict:
         """Return the settings as PEFT's ``IA3Config`` has them."""
         names = _names(model)
-        return {"peft_type": "IA3", "target_modules": in_blocks(names), "feedforward_modules": in_blocks(names[-1:])}
+        places = {"target_modules": in_blocks(names), "feedforward_modules": in_blocks(names[-1:])}
+        return {"peft_type": "IA3", **places, **stored_as(model.module)}
 
 
 def _names(model: Model) -> tuple[str, ...]:

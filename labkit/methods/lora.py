@@ -16,8 +16,9 @@ from labkit.errors import LabkitError, unknown
 from labkit.methods.adapter import MergeableLinear
 from labkit.methods.adapter_method import LayerMethod
 from labkit.methods.registry import register, require_positive
-from labkit.methods.targets import as_list, find_targets
+from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
 from labkit.quant.layers import is_4bit
+from labkit.quant.matrix import sides
 
 
 class LoRALinear(MergeableLinear):
@@ -31,9 +32,9 @@ class LoRALinear(MergeableLinear):
         super().__init__(base)
         self.rank, self.scale = rank, scale
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        device = base.weight.device
-        self.lora_A = nn.Parameter(torch.empty(rank, base.in_features, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+        device, (inputs, outputs) = base.weight.device, sides(base)
+        self.lora_A = nn.Parameter(torch.empty(rank, inputs, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, device=device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         self.train(base.training)
 
@@ -111,15 +112,18 @@ class LoRA(LayerMethod):
     def find(self, model: Model) -> dict[str, nn.Module]:
         """Return the layers called ``target_modules``, or raise where one is too small or unfit for the variant."""
         layers = find_targets(model.module, self.target_modules)
+        if self.target_modules == "all-linear":
+            require_all_linear(model.module, f"{self.name} on all-linear")
         for path, layer in layers.items():
             if self.variant != "lora" and is_4bit(layer):
                 raise LabkitError(
                     f"The variant {self.variant!r} needs weights in floats, and {path} is stored in 4 bits.",
                     'Use variant="lora", or the model as load_model gives it.',
                 )
-            if self.rank > (limit := min(layer.in_features, layer.out_features)):
+            inputs, outputs = sides(layer)
+            if self.rank > (limit := min(inputs, outputs)):
                 raise LabkitError(
-                    f"rank={self.rank} is more than {path} can have: it is {layer.out_features} × {layer.in_features}.",
+                    f"rank={self.rank} is more than {path} can have: it is {outputs} × {inputs}.",
                     f"Choose a rank up to {limit}, or leave that layer out of target_modules.",
                 )
         return layers
@@ -141,4 +145,5 @@ class LoRA(LayerMethod):
             "target_modules": targets if targets == "all-linear" else as_list(targets),
             "use_rslora": self.rslora and not pissa,
             "use_dora": self.variant == "dora",
+            **stored_as(model.module),
         }

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from labkit.errors import LabkitError
 from labkit.methods.lora import VARIANTS, LoRALinear
+from labkit.quant.matrix import turned
 
 
 class DoRALinear(LoRALinear):
@@ -18,13 +20,13 @@ class DoRALinear(LoRALinear):
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
-        self.magnitude = nn.Parameter(base.weight.detach().float().norm(dim=1))
+        self.magnitude = nn.Parameter(self.frozen.detach().float().norm(dim=1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rescaled product; the bias is not rescaled."""
         if self.original:
             return self.base(x)
-        product = F.linear(x, self.base.weight) + self.update(self.dropout(x))
+        product = F.linear(x, turned(self.base, self.base.weight)) + self.update(self.dropout(x))
         result = product * self._factor().to(product.dtype)
         return result if self.base.bias is None else result + self.base.bias
 
@@ -59,13 +61,24 @@ class PiSSALinear(LoRALinear):
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
-        U, S, Vh = torch.linalg.svd(base.weight.detach().float(), full_matrices=False)
-        root = (S[:rank] / scale).sqrt()
-        with torch.no_grad():
-            self.lora_A.copy_(root[:, None] * Vh[:rank])
-            self.lora_B.copy_(U[:, :rank] * root)
         self.register_buffer("first_A", self.lora_A.detach().clone())
         self.register_buffer("first_B", self.lora_B.detach().clone())
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Set the factors to the weight's largest singular vectors. Until then, the change is zero."""
+        weight = self.frozen.float()
+        if not weight.is_meta and not weight.isfinite().all():
+            raise LabkitError(
+                f"A weight of shape {tuple(weight.shape)} is not finite everywhere, and has no singular vectors.",
+                "Look where the weights came from: training may have diverged.",
+            )
+        U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
+        root = (S[: self.rank] / self.scale).sqrt()
+        self.lora_A.copy_(root[:, None] * Vh[: self.rank])
+        self.lora_B.copy_(U[:, : self.rank] * root)
+        self.first_A.copy_(self.lora_A)
+        self.first_B.copy_(self.lora_B)
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
         """Return s(BA − B₀A₀)x, as one product of rank 2r."""

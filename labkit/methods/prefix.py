@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,7 +59,7 @@ class Prefix(VirtualTokens):
         """Take the cache out of the output where none was asked for: generation would hand it to the next pass."""
         if inputs.get("use_cache") is False:
             output["past_key_values"] = None
-        return output
+        return super().after(module, args, inputs, output)
 
     def factors(self) -> dict[str, torch.Tensor]:
         """Return the table, one row for each token."""
@@ -86,10 +87,9 @@ class PrefixTuning(VirtualTokenMethod):
         """Return a prefix; with words, it is what the model itself has in its cache after them."""
         config = model.module.config
         if model.kind == "encoder" and config.model_type not in ENCODERS:
-            raise LabkitError(
-                f"The layers of {config.model_type!r} take no keys and values from outside.",
-                f"Use a causal model, or an encoder of the kinds {', '.join(ENCODERS)}; or prompt tuning.",
-            )
+            raise _takes_none(config)
+        if "past_key_values" not in inspect.signature(model.module.forward).parameters:
+            raise _takes_none(config)  # a state-space model such as Mamba has no keys
         prefix = Prefix(self.virtual_tokens, context, config, model.device)
         ids = self.words(model)
         if ids is not None:
@@ -97,6 +97,13 @@ class PrefixTuning(VirtualTokenMethod):
             with model.autocast():
                 model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
             states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
+            expected = prefix.states.permute(1, 2, 0, 3).shape
+            if len(states) != len(prefix.states[0]) or any(state.shape != expected[1:] for state in states):
+                raise LabkitError(
+                    f"The layers of {config.model_type!r} have keys and values of several shapes, and a prefix has "
+                    "only one.",
+                    "Use prompt tuning, or another method.",
+                )
             prefix.states.copy_(torch.stack(states).permute(2, 0, 1, 3))
         return prefix
 
@@ -111,7 +118,16 @@ def heads_of(config: PretrainedConfig) -> tuple[int, int]:
     """Return how many heads keys and values have, and how many numbers each."""
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if config.model_type == "falcon":  # new ones keep the keys of a group once for each of its queries
+        return (heads if config.new_decoder_architecture else 1 if config.multi_query else config.num_kv_heads), size
     return getattr(config, "num_key_value_heads", None) or heads, size
+
+
+def _takes_none(config: PretrainedConfig) -> LabkitError:
+    return LabkitError(
+        f"The layers of {config.model_type!r} take no keys and values from outside.",
+        f"Use a causal model, or an encoder of the kinds {', '.join(ENCODERS)}; or prompt tuning.",
+    )
 
 
 def _checkpoints(module: nn.Module) -> bool:

@@ -43,7 +43,9 @@ class Prompt(VirtualTokens):
                 value = output.get(name)
                 if value is not None and value.shape[1] == whole:  # logits_to_keep may have left them out already
                     output[name] = value[:, self.count :]
-        return output
+            if output.get("hidden_states") is not None:
+                output["hidden_states"] = tuple(value[:, self.count :] for value in output["hidden_states"])
+        return super().after(module, args, inputs, output)
 
     def factors(self) -> dict[str, torch.Tensor]:
         """Return the vectors."""

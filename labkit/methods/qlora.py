@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -12,8 +13,9 @@ from labkit.errors import LabkitError
 from labkit.methods.adapter import require_no_adapter
 from labkit.methods.lora import LoRA
 from labkit.methods.registry import register
-from labkit.methods.targets import find_targets, replace_layer
+from labkit.methods.targets import find_targets, replace_layer, require_all_linear
 from labkit.quant.layers import Quantization
+from labkit.quant.matrix import sides
 
 
 def quantize_model(model: Model, quantization: Quantization | None = None, *, inplace: bool = False) -> Model:
@@ -25,7 +27,7 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
         inplace: change ``model`` itself, so that its 16- or 32-bit weights can be freed.
 
     Raises:
-        LabkitError: the model is in 4 bits already, or a weight is not finite.
+        LabkitError: the model is in 4 bits already, a weight is not finite, or most of the model is in no linear layer.
     """
     if model.quantization:
         raise LabkitError(
@@ -39,19 +41,31 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
             f"{model.name} is a blueprint, and bitsandbytes quantizes real numbers only.",
             'Pass lk.Quantization(backend="labkit"), whose weights take the same memory.',
         )
-    for path, layer in find_targets(model.module, "all-linear").items():  # all of them before any is replaced
+    require_all_linear(model.module, "4-bit storage")
+    _try_out(model, quantization)
+    origin, old_origin = model.fingerprint(), model.old_fingerprint()
+    made = model if inplace else model.copy(share_weights=True)
+    made.module.requires_grad_(False)
+    for path, layer in find_targets(made.module, "all-linear").items():
+        replace_layer(made.module, path, quantization.layer(layer, model.precision))
+    made.quantization, made.origin, made.old_origin = quantization, origin, old_origin
+    return made
+
+
+def _try_out(model: Model, quantization: Quantization) -> None:
+    """Raise a ``LabkitError`` where a layer cannot be quantized, before any is replaced."""
+    tried = set()
+    for path, layer in find_targets(model.module, "all-linear").items():
         if not layer.weight.is_meta and not torch.isfinite(layer.weight).all():
             raise LabkitError(
                 f"The weight of {path} is not finite everywhere.",
                 "Look where the weights came from: training may have diverged.",
             )
-    origin = model.fingerprint()
-    made = model if inplace else model.copy(share_weights=True)
-    made.module.requires_grad_(False)
-    for path, layer in find_targets(made.module, "all-linear").items():
-        replace_layer(made.module, path, quantization.layer(layer, model.precision))
-    made.quantization, made.origin = quantization, origin
-    return made
+        inputs, _ = sides(layer)
+        broken = quantization.backend == "bitsandbytes" and inputs % quantization.block_size  # see bnb_linear
+        if broken and inputs not in tried:
+            tried.add(inputs)
+            quantization.layer(layer, model.precision)
 
 
 @register
@@ -88,11 +102,18 @@ class QLoRA(LoRA):
 
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
         """Return a 4-bit copy of ``model`` with adapters; ``inplace`` frees the larger weights."""
+        return super().apply(self._in_4_bits(model, inplace), inplace=inplace)
+
+    def load(self, base: Model, folder: Path) -> Model:
+        """Return a 4-bit copy of ``base`` with the saved adapter."""
+        return super().load(self._in_4_bits(base, False), folder)
+
+    def _in_4_bits(self, model: Model, inplace: bool) -> Model:
         if model.quantization and model.quantization != self.quantization:
             raise LabkitError(
                 f"{model.name} is stored as {model.quantization}, and this method asks for {self.quantization}.",
                 "Pass the model as load_model gives it, or a method with the model's own settings.",
             )
-        find_targets(model.module, self.target_modules)  # a wrong name is to be found before anything is changed
-        base = model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)
-        return super().apply(base, inplace=inplace)
+        require_no_adapter(model)
+        self.find(model)  # a wrong name or rank is to be found before anything is changed
+        return model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)

@@ -9,6 +9,7 @@ from torch import nn
 
 from labkit.errors import LabkitError
 from labkit.quant.linear import Linear4bit
+from labkit.quant.matrix import LINEAR, is_transposed
 
 
 def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.Module]:
@@ -19,7 +20,7 @@ def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
     Raises:
         LabkitError: a name is no linear layer's; the nearest names are listed.
     """
-    linear = {path: layer for path, layer in module.named_modules() if isinstance(layer, nn.Linear | Linear4bit)}
+    linear = {path: layer for path, layer in module.named_modules() if isinstance(layer, (*LINEAR, Linear4bit))}
     head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     if names == "all-linear":
         return {path: layer for path, layer in linear.items() if layer is not head}
@@ -36,6 +37,31 @@ def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
                 f"Choose among {', '.join(known)}, or all-linear.",
             )
     return {path: layer for path, layer in linear.items() if any(_is_called(path, name) for name in names)}
+
+
+def require_all_linear(module: nn.Module, method: str) -> None:
+    """Raise a ``LabkitError`` where "all linear layers" would be less than it sounds: none, or all but the experts.
+
+    Args:
+        module: the network.
+        method: what would be done to all linear layers, as an error is to say it.
+    """
+    if not find_targets(module, "all-linear"):
+        raise LabkitError(f"{type(module).__name__} has no linear layers for {method}.", "Use another model.")
+    # Experts of a mixture are one parameter, (experts, out, in), and filters of a convolution have three sides too.
+    left_out = [(name, weight) for name, weight in module.named_parameters() if weight.dim() > 2]
+    if left_out:
+        name, weight = left_out[0]
+        raise LabkitError(
+            f"{method} would leave out {len(left_out)} weights of {type(module).__name__} that no linear layer holds, "
+            f"such as {name} of shape {tuple(weight.shape)}: the experts of a mixture, or convolutions.",
+            "Use a model whose blocks are made of linear layers, or name some in LoRA's target_modules.",
+        )
+
+
+def stored_as(module: nn.Module) -> dict:
+    """Return what PEFT must know of how linear layers store their weights: nothing, but for GPT-2's."""
+    return {"fan_in_fan_out": True} if any(is_transposed(layer) for layer in module.modules()) else {}
 
 
 def as_list(names: str | Sequence[str]) -> list[str]:

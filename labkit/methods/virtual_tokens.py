@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import nn
 from labkit.assets.context import longest_of
 from labkit.assets.models import Model
 from labkit.errors import LabkitError, unknown
-from labkit.methods.adapter import Adapter, require_no_adapter
+from labkit.methods.adapter import Adapter
 from labkit.methods.adapter_method import AdapterMethod
 
 INITS = ("words", "random")
@@ -32,6 +33,7 @@ class VirtualTokens(Adapter):
     def __init__(self, count: int, context: int):
         super().__init__()
         self.count, self.context = count, context
+        self.plain = False  # whether the output is to be a tuple
 
     def attach(self, module: nn.Module) -> None:
         """Have ``module`` read the tokens from now on; copies of it will, too."""
@@ -44,8 +46,16 @@ class VirtualTokens(Adapter):
         """Change the inputs of a text's first pass so that it reads the tokens."""
 
     def before(self, module: nn.Module, args: tuple, inputs: dict) -> tuple[tuple, dict]:
-        """Return the network's inputs with the tokens before the text."""
-        inputs = inputs | ({"input_ids": args[0]} if args else {})
+        """Return the network's inputs, all by name, with the tokens before the text."""
+        if args:
+            named = inspect.signature(module.forward).bind_partial(*args).arguments
+            if twice := named.keys() & inputs.keys():
+                raise TypeError(f"forward() got multiple values for {', '.join(sorted(twice))}")
+            inputs = named | inputs
+        # ``after`` finds what it changes by name; whoever asked for a tuple gets one from there.
+        asked = inputs.get("return_dict")
+        self.plain = not (module.config.return_dict if asked is None else asked)
+        inputs = inputs | {"return_dict": True}
         ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
         if ids is None:
             raise LabkitError("A model with virtual tokens reads ids, and got none.", "Pass input_ids.")
@@ -66,8 +76,8 @@ class VirtualTokens(Adapter):
         return (), inputs
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
-        """Return the network's output for the text alone."""
-        return output
+        """Return the network's output for the text alone, as a tuple where one was asked for."""
+        return output.to_tuple() if self.plain else output
 
 
 @dataclass(frozen=True)
@@ -103,20 +113,17 @@ class VirtualTokenMethod(AdapterMethod):
     def make(self, model: Model, context: int) -> VirtualTokens:
         """Return new tokens for ``model``."""
 
-    def apply(self, model: Model, *, inplace: bool = False) -> Model:
-        """Return a model with virtual tokens of its own over the same weights."""
-        require_no_adapter(model)
-        context = longest_of(model.module.config)
+    def insert(self, tuned: Model) -> None:
+        """Freeze ``tuned`` and have it read virtual tokens."""
+        context = longest_of(tuned.module.config)
         if self.virtual_tokens >= context:
             raise LabkitError(
-                f"{self.virtual_tokens} virtual tokens leave no room for a text: {model.name} can read {context}.",
+                f"{self.virtual_tokens} virtual tokens leave no room for a text: {tuned.name} can read {context}.",
                 "Use fewer: 10 to 100 are usual.",
             )
-        tuned = model if inplace else model.copy(share_weights=True)
-        tokens = self.make(tuned, context).to(model.device)
+        tokens = self.make(tuned, context).to(tuned.device)
         tuned.module.requires_grad_(False)
         tokens.attach(tuned.module)
-        return tuned
 
     def peft_config(self, model: Model) -> dict:
         """Return the settings that PEFT has for all kinds of virtual tokens."""

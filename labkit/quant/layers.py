@@ -12,6 +12,7 @@ from labkit.quant.blocks import check_block_size
 from labkit.quant.bnb import bnb_linear, guard, is_bnb, load_bitsandbytes
 from labkit.quant.codebooks import LEVELS
 from labkit.quant.linear import Linear4bit
+from labkit.quant.matrix import as_conv1d, as_linear, is_transposed
 
 BACKENDS = ("bitsandbytes", "labkit")
 
@@ -41,11 +42,16 @@ class Quantization:
             raise LabkitError("bitsandbytes has no format 'int4'.", 'Use "nf4" or "fp4", or backend="labkit".')
         check_block_size(self.block_size)
 
-    def layer(self, linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
+    def layer(self, linear: nn.Module, dtype: torch.dtype) -> nn.Module:
         """Return a 4-bit layer with the weight of ``linear``, whose products are computed in ``dtype``."""
+        plain = as_linear(linear)
         if self.backend == "labkit":
-            return Linear4bit(linear, self.format, self.block_size, self.double)
-        return bnb_linear(linear, self.format, self.block_size, self.double, dtype)
+            made = Linear4bit(plain, self.format, self.block_size, self.double)
+        else:
+            made = bnb_linear(plain, self.format, self.block_size, self.double, dtype)
+        if is_transposed(linear):
+            made.transposed = True
+        return made
 
 
 def is_4bit(layer: nn.Module) -> bool:
@@ -53,8 +59,8 @@ def is_4bit(layer: nn.Module) -> bool:
     return isinstance(layer, Linear4bit) or is_bnb(layer)
 
 
-def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Linear:
-    """Return an ordinary linear layer with the weight that a 4-bit layer computes with."""
+def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a linear layer of the kind that a 4-bit layer was made from, with the weight that it computes with."""
     plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
     if isinstance(layer, Linear4bit):
         weight = layer.quantized.dequantize(dtype)
@@ -64,4 +70,4 @@ def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Linear:
     plain.weight = nn.Parameter(weight, requires_grad=False)
     if layer.bias is not None:
         plain.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=False)
-    return plain
+    return as_conv1d(plain) if is_transposed(layer) else plain

@@ -45,10 +45,11 @@ class Checkpoints:
             files are left alone.
         identity: what the run is made of (model, method, settings, data), as JSON can hold it. A
             checkpoint is loaded only into a run of the same identity.
+        old_fingerprint: what stands for the same model in checkpoints without a format version.
     """
 
-    def __init__(self, folder: Path, identity: dict):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, identity: dict, old_fingerprint: str = ""):
+        self.folder, self.old_fingerprint = Path(folder), old_fingerprint
         self.identity = json.loads(json.dumps(identity))
 
     def save(self, done: int, parameters: dict, optimizer, history: list[dict], scaler: dict) -> None:
@@ -111,6 +112,10 @@ class Checkpoints:
         record = records.read_json(path, "checkpoint", KEYS)
         if record["done"] != _step(folder) or not isinstance(record["identity"], dict):
             raise records.damaged(path, f"it is of step {record['done']}")
+        model = record["identity"].get("model")
+        old = record.get("version", 0) == 0 and isinstance(model, dict)
+        if old and model.get("fingerprint") == (self.old_fingerprint or None):
+            model["fingerprint"] = self.identity["model"]["fingerprint"]
         if differ := _differences(record["identity"], self.identity):
             raise LabkitError(
                 f"The checkpoint {folder} belongs to another run ({'; '.join(differ)}).",

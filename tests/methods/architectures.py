@@ -10,10 +10,16 @@ from labkit.assets.models import Model
 from labkit.methods.places import BLOCKS
 
 KNOWN = list(BLOCKS)
-UNKNOWN = "gpt2"
-ENCODERS = ("bert", "distilbert", "roberta")
+UNKNOWN = "gpt_bigcode"
+ENCODERS = ("bert", "distilbert", "modernbert", "roberta")
 NAMED_OTHERWISE = {
     "distilbert": {"hidden_dim": 64},
+    "falcon": {"num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": 64},
+    "gemma2": {"head_dim": 8},
+    "gemma3_text": {"head_dim": 8},
+    "gpt2": {"n_inner": 64},
+    "gpt_bigcode": {"n_inner": 64},
+    "modernbert": {"cls_token_id": 1, "sep_token_id": 2},
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.2},
     "qwen3": {"head_dim": 8},
 }
@@ -34,7 +40,7 @@ def small(name):
         "eos_token_id": 2,
         "pad_token_id": 2,
     }
-    if name in ("llama", "mistral", "phi3", "qwen2", "qwen3"):
+    if name in ("gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"):
         sizes["num_key_value_heads"] = 2
     torch.manual_seed(0)
     config = AutoConfig.for_model(name, **sizes, **NAMED_OTHERWISE.get(name, {}))

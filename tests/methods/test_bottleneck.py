@@ -206,7 +206,9 @@ def test_parallel_needs_an_mlp_that_is_a_module():
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_an_unknown_architecture_gets_the_list_of_those_known(placement):
-    with pytest.raises(lk.LabkitError, match=r"'gpt2' .*Known architectures: bert, .*llama, .*roberta\.") as caught:
+    with pytest.raises(
+        lk.LabkitError, match=r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\."
+    ) as caught:
         BottleneckAdapters(placement=placement).apply(small(UNKNOWN))
     assert "target_modules=" in caught.value.remedy
 

@@ -112,7 +112,9 @@ def test_every_known_architecture_can_be_wrapped(name, ids):
 
 
 def test_an_unknown_architecture_gets_the_list_of_those_known():
-    with pytest.raises(lk.LabkitError, match=r"'gpt2' .*Known architectures: bert, .*llama, .*roberta\.") as caught:
+    with pytest.raises(
+        lk.LabkitError, match=r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\."
+    ) as caught:
         wrapped(small(UNKNOWN))
     assert "target_modules=" in caught.value.remedy
 

@@ -94,8 +94,10 @@ def test_it_trains_a_factor_for_each_key_value_and_inner_number_of_a_block(name,
 def test_every_known_architecture_has_its_three_places(name, ids):
     model = small(name)
     config = model.module.config
-    keys = 32 * getattr(config, "num_key_value_heads", 4) // 4
-    queries = 32 if name in ("gpt_neox", "phi3") else 0  # they come out of the same matrix
+    heads = config.num_kv_heads if name == "falcon" else getattr(config, "num_key_value_heads", 4)
+    keys = 32 * heads // 4
+    fused = ("falcon", "gpt2", "gpt_neox", "modernbert", "phi3")
+    queries = 32 if name in fused else 0  # they come out of the same matrix
     tuned = trained(model, IA3())
     assert sum(p.numel() for p in tuned.trainable().values()) == 2 * (queries + 2 * keys + 64)
     assert not torch.equal(outputs(tuned.module, ids), outputs(model.module, ids))
@@ -282,7 +284,9 @@ def test_an_adapter_over_4_bits_is_saved_and_loaded(causal, ids, tmp_path, backe
 
 
 def test_an_unknown_architecture_gets_the_list_of_those_known():
-    with pytest.raises(lk.LabkitError, match=r"'gpt2' .*Known architectures: bert, .*llama, .*roberta\.") as caught:
+    with pytest.raises(
+        lk.LabkitError, match=r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\."
+    ) as caught:
         IA3().apply(small(UNKNOWN))
     assert caught.value.remedy
 

@@ -225,6 +225,7 @@ def test_the_first_factors_of_pissa_are_the_best_matrix_of_their_rank():
     torch.manual_seed(0)
     base = nn.Linear(32, 16)
     layer = PiSSALinear(base, 5, 0.7)
+    layer.start()
     U, S, Vh = np.linalg.svd(base.weight.detach().numpy().astype(np.float64))
     best = torch.from_numpy((U[:, :5] * S[:5]) @ Vh[:5])
     torch.testing.assert_close(0.7 * (layer.lora_B @ layer.lora_A).double(), best, atol=1e-5, rtol=1e-5)
