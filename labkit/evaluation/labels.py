@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from labkit.assets.context import longest_of
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.methods.adapter import adapters_of
@@ -58,6 +58,7 @@ def label_probabilities(
     end-of-text token, which tells "red" from the beginning of "red wine". An encoder uses its trained
     head; without one, it compares the prompt's vector with the labels' (zero-shot).
     """
+    batch_size = require_count("batch_size", batch_size)
     model.module.eval()
     prompts = list(prompts)
     if model.kind == "encoder":

@@ -8,6 +8,7 @@ from statistics import median
 import torch
 
 from labkit.assets.models import Model
+from labkit.errors import require_count
 from labkit.evaluation.labels import room_of
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import logits_at, sentence_vectors
@@ -20,6 +21,7 @@ def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) ->
     A text of more than 512 tokens is cut. The two take turns, so that whatever else the computer does slows both;
     medians leave out what disturbs one.
     """
+    repeats = require_count("repeats", repeats)
     turns = [(_seconds(base, text), _seconds(tuned, text)) for _ in range(repeats + 3)]
     before, after = zip(*turns[3:], strict=True)  # the first ones fill caches
     return median(after) / median(before)

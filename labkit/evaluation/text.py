@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.training.batching import Example, collate, encode, encode_text
@@ -22,6 +22,8 @@ from labkit.training.objectives import completion_loss
 def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
     """Return the mean loss in nats a token, over texts or over the completions of a task's test set."""
     _require_causal(model)
+    batch_size = require_count("batch_size", batch_size)
+    max_length = require_count("max_length", max_length, low=2)
     model.module.eval()
     if isinstance(data, Task):
         examples = encode(model, data.test["prompt"], data.test["completion"], max_length)
