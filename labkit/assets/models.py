@@ -19,7 +19,7 @@ from labkit.assets.convert import quiet_transformers
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.assets.precision import pick_device, pick_precision
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, unknown
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
 
@@ -87,6 +87,7 @@ class Model:
                 f"{self.name} is an encoder: it reads text but cannot write any.",
                 "Use a causal model such as smollm2-135m.",
             )
+        max_new_tokens = require_count("max_new_tokens", max_new_tokens)
         self.module.eval()
         inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
         with self.autocast():

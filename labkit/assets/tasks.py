@@ -15,7 +15,7 @@ from labkit.assets.leakage import split
 from labkit.assets.licenses import license_rows
 from labkit.assets.manifest import get_asset
 from labkit.assets.triage import triage_rows
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, require_seed, unknown
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
 COLUMNS = ("prompt", "completion")
@@ -52,8 +52,8 @@ def load_task(data: str | Path | Dataset, *, train: int = 1000, test: int = 300,
     Raises:
         LabkitError: unknown task, missing or empty columns, no examples, or counts below 1.
     """
-    if train < 1 or test < 1:
-        raise LabkitError(f"train={train} and test={test} must both be at least 1.", "Ask for more examples.")
+    train, test = (require_count(*named, remedy="Ask for at least 1.") for named in (("train", train), ("test", test)))
+    seed = require_seed(seed)
     if isinstance(data, str) and data in TEMPLATES:
         rows, source, name = _built_in(data), get_asset(_ASSET[data]).source, data
     else:
