@@ -63,10 +63,12 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _part(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise LabkitError(f"--part {text} is no part of a whole.", "Write 1/2 and 2/2 for two processes.")
-    return int(number), int(count)
+    from labkit.bench import require_part
+
+    try:
+        return require_part(tuple(int(number) for number in text.split("/")))
+    except (ValueError, LabkitError) as problem:
+        raise LabkitError(f"--part {text} is no part of a whole.", "Write 1/2 and 2/2 for two processes.") from problem
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ def unknown(kind: str, name: str, valid: Iterable[str], extra: str = "") -> Labk
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return LabkitError(f"There is no {kind} called {_shown(name)}.", f"{hint}Valid names: {', '.join(names)}.{extra}")
+    return LabkitError(f"There is no {kind} called {shown(name)}.", f"{hint}Valid names: {', '.join(names)}.{extra}")
 
 
 def require_count(name: str, value: int, low: int = 1, high: int = MOST, remedy: str = "") -> int:
@@ -50,7 +50,7 @@ def require_count(name: str, value: int, low: int = 1, high: int = MOST, remedy:
         return int(value)
     span = f"from {low} to {high}" if high != MOST or (whole and value > high) else f"from {low} up"
     raise LabkitError(
-        f"{name} must be a whole number {span}, not {_shown(value)}.", remedy or f"Choose {name} in that range."
+        f"{name} must be a whole number {span}, not {shown(value)}.", remedy or f"Choose {name} in that range."
     )
 
 
@@ -87,7 +87,13 @@ def require_number(
             return plain
     wanted = f"from {low} to below {below}" if below is not None else f"from {low} up and finite"
     wanted = f"above {above} and finite" if above is not None else "a finite number" if low is None else wanted
-    raise LabkitError(f"{name} must be {wanted}, not {_shown(value)}.", remedy or f"Choose {name} in that range.")
+    raise LabkitError(f"{name} must be {wanted}, not {shown(value)}.", remedy or f"Choose {name} in that range.")
+
+
+def set_checked(frozen: object, **values: float) -> None:
+    """Put checked values into a frozen dataclass that is being made; numpy's numbers are Python's from then on."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
 
 
 def _is_finite(value: Real) -> bool:
@@ -97,7 +103,7 @@ def _is_finite(value: Real) -> bool:
         return False
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return what an error shows of a value: on one line, and not all of a long one."""
     try:
         text = " ".join(repr(value).split())

@@ -53,7 +53,7 @@ def _groups(root: Path) -> Iterator[Path]:
     group is then the outermost folder.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return
     for line in lines:

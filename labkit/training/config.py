@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labkit.errors import require_count, require_number, require_seed, unknown
+from labkit.errors import require_count, require_number, require_seed, set_checked, unknown
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "paged_adamw")
@@ -50,22 +50,20 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulation", "max_length", "checkpoint_every"):
-            self._set(name, require_count(name, getattr(self, name)))
-        for name in ("learning_rate", "max_grad_norm"):
-            self._set(name, require_number(name, getattr(self, name), above=0))
-        every = require_count("replay_every", self.replay_every, low=2, remedy="1 would leave no step to the task.")
-        self._set("replay_every", every)
-        self._set("warmup", require_number("warmup", self.warmup, low=0, below=1, remedy="Try 0.1."))
-        decay = require_number("weight_decay", self.weight_decay, low=0, remedy="Try 0 or 0.01.")
-        self._set("weight_decay", decay)
-        self._set("seed", require_seed(self.seed))
+            set_checked(self, **{name: require_count(name, getattr(self, name))})
+        set_checked(
+            self,
+            learning_rate=require_number("learning_rate", self.learning_rate, above=0),
+            max_grad_norm=require_number("max_grad_norm", self.max_grad_norm, above=0),
+            replay_every=require_count("replay_every", self.replay_every, low=2, remedy="1 leaves the task none."),
+            warmup=require_number("warmup", self.warmup, low=0, below=1, remedy="Try 0.1."),
+            weight_decay=require_number("weight_decay", self.weight_decay, low=0, remedy="Try 0 or 0.01."),
+            seed=require_seed(self.seed),
+        )
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-
-    def _set(self, name: str, value: float) -> None:
-        object.__setattr__(self, name, value)  # in a frozen class; numpy's numbers become Python's, for JSON's sake
 
     @classmethod
     def of(cls, **settings) -> TrainingConfig:
