@@ -38,7 +38,7 @@ def test_all_that_labkit_prints_can_be_shown(encoding, tmp_path, monkeypatch):
         assert cli.main(["plan", "llama-7b", "--method", "lora", "--length", "16"]) == 0
         assert cli.main(["plan", "llama-7b", "--method", "lora×"]) == 1
         print(result)
-        lk.check.nf4_levels()
+        lk.check.triage_prompt()
     text = shown(streams)
     for sign in "✗→×█":
         try:

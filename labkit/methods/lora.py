@@ -29,7 +29,7 @@ class LoRALinear(MergeableLinear):
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base)
-        self.rank, self.scale = require_count("rank", rank), require_number("scale", scale)
+        self.rank, self.scale = require_count("rank", rank), require_number("scale", scale, above=0)
         dropout = require_number("dropout", dropout, low=0, below=1)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         device = base.weight.device
