@@ -116,7 +116,7 @@ def test_nothing_but_a_plain_address_goes_into_a_command():
             tool.install_cell(ADDRESS, commit)
 
 
-COMMAND = re.compile(r"\b(?:(?:pip3?|conda|pipx|uv tool|uv pip) (?:install|download|wheel|run)|uvx|uv add) ([^\n`;|]*)")
+COMMAND = re.compile(r"\b(?:(?:pip3?|conda|pipx|uv tool|uv pip) (?:install|download|wheel|run)|uvx|uv add) ([^\n`;|)]*)")
 TAKES_A_FILE = {"-c", "--constraint", "-r", "--requirement", "--index-url", "-i", "--dest"}
 
 
