@@ -19,7 +19,7 @@ from labkit.assets import cache, records
 from labkit.assets.english import general_english
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, shown, unknown
 from labkit.evaluation import text_loss
 from labkit.measures import measured
 from labkit.methods import get_method
@@ -97,7 +97,25 @@ def bench(name: str, folder: Path | None = None, part: tuple[int, int] = (1, 1))
         name: of the sweep.
         folder: where the results lie.
         part: ``(2, 3)`` keeps to the second of three shares, so that three processes can work side by side.
+
+    Raises:
+        LabkitError: there is no sweep of that name, or no such part.
     """
+    return _bench(name, folder, require_part(part))
+
+
+def require_part(part: tuple[int, int]) -> tuple[int, int]:
+    """Return a share as two whole numbers, or raise a ``LabkitError`` unless it is one such as (2, 3)."""
+    try:
+        number, count = part
+        count = require_count("the number of parts", count)
+        return require_count("part", number, high=count), count
+    except (TypeError, ValueError, LabkitError) as problem:
+        remedy = "Pass (1, 2) and (2, 2) for two processes."
+        raise LabkitError(f"{shown(part)} is no part of a whole.", remedy) from problem
+
+
+def _bench(name: str, folder: Path | None, part: tuple[int, int]) -> Iterator[tuple[int, int, dict]]:
     path = (folder or cache.course_data() / "results") / f"{name}.json"
     todo = points(name)
     done = [_point(row) for row in _store(path, name, todo)]

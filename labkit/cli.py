@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabkitError
+from labkit.printing import make_printable
 
 if TYPE_CHECKING:
     from labkit.planning import Plan
@@ -16,10 +17,11 @@ CORE = ("smollm2-135m", "hpo", "factbook")  # what the first notebooks need
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status: 0, or 1 where something needs mending."""
+    """Run the command line; return its exit status: 0, or 1 where something needs fixing."""
+    make_printable()
     parser = argparse.ArgumentParser(prog="labkit", description="Learn fine-tuning by doing it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="look at this computer and say what to mend")
+    commands.add_parser("doctor", help="look at this computer and say what to fix")
     fetch = commands.add_parser("fetch", help="bring models and data into the cache")
     fetch.add_argument("name", nargs="*", help=f"assets (default: {' '.join(CORE)})")
     fetch.add_argument("--all", action="store_true", help="every asset of the course")
@@ -61,22 +63,28 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _part(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise LabkitError(f"--part {text} is no part of a whole.", "Write 1/2 and 2/2 for two processes.")
-    return int(number), int(count)
+    from labkit.bench import require_part
+
+    try:
+        return require_part(tuple(int(number) for number in text.split("/")))
+    except (ValueError, LabkitError) as problem:
+        raise LabkitError(f"--part {text} is no part of a whole.", "Write 1/2 and 2/2 for two processes.") from problem
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a published size such as llama-65b, an asset, a folder, or a hub name")
     parser.add_argument("--method", default="all", help="such as qlora (default: a table of all)")
-    parser.add_argument("--batch", type=int, default=1, help="examples in a batch (default: 1)")
+    parser.add_argument("--batch-size", type=int, default=1, help="examples in a batch (default: 1)")
+    parser.add_argument("--batch", dest="batch_size", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--length", type=int, default=512, help="tokens of an example (default: 512)")
     parser.add_argument(
         "--learned", type=int, help="tokens of an example that are learned (default: all but the first)"
     )
     parser.add_argument("--precision", default="bfloat16", help="bfloat16 (default), float16 or float32")
-    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    parser.add_argument(
+        "--checkpointing", dest="gradient_checkpointing", action="store_true", help=argparse.SUPPRESS, default=False
+    )
     parser.add_argument("--gpu", help="a size such as 48GB, or a card such as T4")
     parser.add_argument("--json", action="store_true", help="answer in JSON, sizes in bytes")
 
@@ -87,11 +95,11 @@ def _plan(options: argparse.Namespace) -> int:
     from labkit.planning import plan
 
     settings = {
-        "batch_size": options.batch,
+        "batch_size": options.batch_size,
         "length": options.length,
         "learned": options.learned,
         "precision": options.precision,
-        "gradient_checkpointing": options.checkpointing,
+        "gradient_checkpointing": options.gradient_checkpointing,
         "gpu": options.gpu,
     }
     if options.method == "all":
@@ -104,7 +112,7 @@ def _plan(options: argparse.Namespace) -> int:
     if options.gpu:
         largest = _largest(made)
         print(f"largest batch of {options.length} tokens: {largest['largest_batch']}")
-        print(f"longest text in a batch of {options.batch}: {largest['largest_length']} tokens")
+        print(f"longest text in a batch of {options.batch_size}: {largest['largest_length']} tokens")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A look at this computer: what the course will run on, and what to mend."""
+"""A look at this computer: what the course will run on, and what to fix."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 import platform
 import shutil
 
-import psutil
 import torch
 
 from labkit.assets import cache
 from labkit.assets.fetch import asset_folder, find_damage
 from labkit.assets.manifest import load_manifest
-from labkit.assets.precision import pick_device, pick_precision
+from labkit.assets.precision import cpu_has_bfloat16, pick_device, pick_precision
+from labkit.bench import processor
+from labkit.errors import LabkitError
+from labkit.planning.fit import free_memory
+from labkit.printing import make_printable
 
 NEEDED_MEMORY = 5e9  # bytes; notebook 01's largest step takes about half of it
 NEEDED_DISK = 1e9  # bytes; the assets and a saved run
@@ -20,10 +23,9 @@ NEEDED_DISK = 1e9  # bytes; the assets and a saved run
 
 def doctor() -> bool:
     """Print the state of this computer and the remedy of each problem; return whether all is well."""
+    make_printable()
     device = pick_device()
-    precision = pick_precision("auto", device)
-    memory = psutil.virtual_memory()
-    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else memory.available
+    free = free_memory(device)
     home = cache.home()
     existing = cache.nearest_existing(home)
     disk = shutil.disk_usage(existing).free
@@ -36,10 +38,18 @@ def doctor() -> bool:
         problems.append(f"{home} cannot be written: set LABKIT_HOME to a folder of your own.")
     _line("Python", platform.python_version())
     _line("torch", torch.__version__)
+    _line("processor", processor(torch.device("cpu")) or platform.machine())
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     _line("device", f"{device} ({name})")
-    speed = {torch.bfloat16: "16-bit, in hardware", torch.float16: "16-bit, with loss scaling"}
-    _line("precision", f"{str(precision).removeprefix('torch.')} ({speed.get(precision, '32-bit')})")
+    in_hardware = torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else cpu_has_bfloat16()
+    _line("bfloat16", "in hardware" if in_hardware else "not in hardware: emulated, far slower than float32")
+    try:
+        precision = pick_precision("auto", device)
+    except LabkitError as problem:  # what the environment asks for
+        problems.append(str(problem))
+    else:
+        speed = {torch.bfloat16: "16-bit", torch.float16: "16-bit, with loss scaling"}
+        _line("precision", f"{str(precision).removeprefix('torch.')} ({speed.get(precision, '32-bit')})")
     _line("free memory", f"{free / 1e9:.1f} GB")
     _line("free disk", f"{disk / 1e9:.1f} GB")
     _line("network", "off (offline mode)" if cache.offline() else "allowed")
@@ -51,7 +61,7 @@ def doctor() -> bool:
             problems.append(f"{asset.name}: {damage}. Run `labkit fetch {asset.name}`.")
     for problem in problems:
         print(f"✗ {problem}")
-    print("All is well." if not problems else f"{len(problems)} to mend.")
+    print("All is well." if not problems else f"{len(problems)} to fix.")
     return not problems
 
 

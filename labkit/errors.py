@@ -1,9 +1,15 @@
-"""The one exception that labkit raises for problems a learner can mend."""
+"""The one exception that labkit raises for problems a learner can fix, and the checks of names and numbers."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+
+from labkit.printing import printable
+
+MOST = 2**31 - 1  # no count or seed needs to be larger
 
 
 class LabkitError(Exception):
@@ -19,10 +25,88 @@ class LabkitError(Exception):
         self.cause = cause
         self.remedy = remedy
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 def unknown(kind: str, name: str, valid: Iterable[str], extra: str = "") -> LabkitError:
     """Return the error for a name that is not in a list, with the list and the nearest match."""
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return LabkitError(f"There is no {kind} called {name!r}.", f"{hint}Valid names: {', '.join(names)}.{extra}")
+    return LabkitError(f"There is no {kind} called {shown(name)}.", f"{hint}Valid names: {', '.join(names)}.{extra}")
+
+
+def require_count(name: str, value: int, low: int = 1, high: int = MOST, remedy: str = "") -> int:
+    """Return ``value`` as an int.
+
+    numpy's whole numbers are taken. True, 3.0 and "3" aren't: where a count is asked for, each is likely a slip.
+
+    Raises:
+        LabkitError: it is no whole number from ``low`` to ``high``.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and low <= value <= high:
+        return int(value)
+    span = f"from {low} to {high}" if high != MOST or (whole and value > high) else f"from {low} up"
+    raise LabkitError(
+        f"{name} must be a whole number {span}, not {shown(value)}.", remedy or f"Choose {name} in that range."
+    )
+
+
+def require_seed(value: int) -> int:
+    """Return a seed of random numbers as an int; raise a ``LabkitError`` unless it is a whole number from 0 up."""
+    return require_count("seed", value, low=0, remedy="Try 0.")
+
+
+def require_number(
+    name: str,
+    value: float,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    remedy: str = "",
+) -> float:
+    """Return ``value`` as an int or a float.
+
+    Args:
+        name: what it is called.
+        value: an int, a float, or one of numpy's.
+        low: the smallest number that is possible.
+        above: what it must be larger than.
+        below: what it must be smaller than, together with ``low``.
+        remedy: what to do instead.
+
+    Raises:
+        LabkitError: it is no number, infinite, or out of bounds.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value):
+        plain = int(value) if isinstance(value, Integral) else float(value)
+        if (low is None or plain >= low) and (above is None or plain > above) and (below is None or plain < below):
+            return plain
+    wanted = f"from {low} to below {below}" if below is not None else f"from {low} up and finite"
+    wanted = f"above {above} and finite" if above is not None else "a finite number" if low is None else wanted
+    raise LabkitError(f"{name} must be {wanted}, not {shown(value)}.", remedy or f"Choose {name} in that range.")
+
+
+def set_checked(frozen: object, **values: float) -> None:
+    """Put checked values into a frozen dataclass that is being made; numpy's numbers are Python's from then on."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def shown(value: object) -> str:
+    """Return what an error shows of a value: on one line, and not all of a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # Python writes no whole number of thousands of digits, and a repr may be anybody's
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -74,7 +74,7 @@ def test_a_problem_is_printed_with_its_remedy(monkeypatch, capsys):
         (["--help"], ("doctor", "fetch", "bench", "plan")),
         (["fetch", "--help"], ("--all", "smollm2-135m hpo factbook")),
         (["bench", "--help"], ("--out", "--part", "lora-rate")),
-        (["plan", "--help"], ("llama-65b", "--method", "--batch", "--length", "--gpu", "48GB", "--json")),
+        (["plan", "--help"], ("llama-65b", "--method", "--batch-size", "--gradient-checkpointing", "--gpu", "--json")),
     ],
 )
 def test_help_is_shown(capsys, arguments, words):
@@ -87,7 +87,15 @@ def test_help_is_shown(capsys, arguments, words):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["fetch", "--everything"], ["bench"], ["bench", "a", "b"], ["plan"], ["plan", "a", "--batch", "x"]],
+    [
+        [],
+        ["fly"],
+        ["fetch", "--more"],
+        ["bench"],
+        ["bench", "a", "b"],
+        ["plan"],
+        ["plan", "a", "--batch-size", "x"],
+    ],
 )
 def test_a_wrong_command_is_answered_with_the_usage(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
@@ -204,7 +212,7 @@ def test_a_plan_compares_the_methods(planned, capsys):
 
 
 def test_a_plan_says_which_methods_fit_a_card(planned, capsys):
-    assert cli.main(["plan", "llama-7b", "--gpu", "8GB", "--checkpointing"]) == 0
+    assert cli.main(["plan", "llama-7b", "--gpu", "8GB", "--gradient-checkpointing"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "llama-7b, batch 1 × 512 tokens, bfloat16, gradient checkpointing"
     *rows, refused = lines[2:]
@@ -236,12 +244,14 @@ def test_a_plan_for_a_card_says_how_far_one_could_go(planned, capsys):
 
 
 def test_options_reach_the_plan(planned, capsys):
-    options = "--method lora --batch 3 --length 100 --learned 20 --precision float32 --checkpointing"
-    assert cli.main(["plan", "llama-7b", *options.split()]) == 0
-    ((method, training, examples, precision),) = planned
-    assert (method.name, precision) == ("lora", torch.float32)
-    assert (training.batch_size, training.gradient_checkpointing) == (3, True)
-    assert [(len(example.tokens), example.learned) for example in examples] == [(100, 20)] * 3
+    options = "--method lora --length 100 --learned 20 --precision float32"
+    for names in ("--batch-size 3 --gradient-checkpointing", "--batch 3 --checkpointing"):  # Python's, and older ones
+        planned.clear()
+        assert cli.main(["plan", "llama-7b", *options.split(), *names.split()]) == 0
+        ((method, training, examples, precision),) = planned
+        assert (method.name, precision) == ("lora", torch.float32)
+        assert (training.batch_size, training.gradient_checkpointing) == (3, True)
+        assert [(len(example.tokens), example.learned) for example in examples] == [(100, 20)] * 3
 
 
 def test_a_plan_as_json(planned, capsys):
@@ -299,7 +309,7 @@ def test_a_configuration_is_asked_for_once_and_not_for_each_method(planned, fold
 
 
 def test_a_plan_says_why_methods_are_not_possible(folder, capsys):
-    assert cli.main(["plan", str(folder), "--length", "16", "--checkpointing"]) == 0
+    assert cli.main(["plan", str(folder), "--length", "16", "--gradient-checkpointing"]) == 0
     head, prefix = capsys.readouterr().out.splitlines()[-2:]
     assert head.startswith("head        not possible: llama has no classifier of its own")
     assert prefix.startswith("prefix      not possible: Prefix tuning and gradient checkpointing exclude each other")
@@ -309,7 +319,7 @@ def test_a_plan_says_why_methods_are_not_possible(folder, capsys):
     ("arguments", "message"),
     [
         (["--method", "head"], "llama has no classifier"),
-        (["--method", "prefix", "--checkpointing"], "exclude each other"),
+        (["--method", "prefix", "--gradient-checkpointing"], "exclude each other"),
     ],
 )
 def test_a_plan_for_a_method_that_is_not_possible_is_an_error(folder, capsys, arguments, message):
@@ -329,9 +339,9 @@ def test_a_plan_for_a_method_that_is_not_possible_is_an_error(folder, capsys, ar
         (["/nosuch/folder"], "no model called '/nosuch/folder'."),
         (["llama-7b", "--precision", "int8"], "no precision called 'int8'."),
         (["llama-7b", "--gpu", "48 GG"], "no size or GPU called '48 GG'."),
-        (["llama-7b", "--batch", "0"], "batch_size must be a whole number from 1 up, not 0."),
+        (["llama-7b", "--batch-size", "0"], "batch_size must be a whole number from 1 up, not 0."),
         (["llama-7b", "--length", "9999"], "length must be a whole number from 2 to 2048, not 9999."),
-        (["llama-7b", "--learned", "600"], "learned must be from 1 to below the length of 512, not 600."),
+        (["llama-7b", "--learned", "600"], "learned must be a whole number from 1 to 511, not 600."),
     ],
 )
 def test_a_mistake_in_a_plan_is_answered_with_its_remedy(planned, capsys, arguments, message):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import platform
 import shutil
+import sys
 from types import SimpleNamespace
 
 import psutil
@@ -20,7 +21,7 @@ GIGABYTE = 10**9
 def home(tmp_path, monkeypatch):
     """An empty cache on a roomy computer without a GPU."""
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
-    for variable in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE"):
+    for variable in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE", "LABKIT_PRECISION"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
@@ -43,6 +44,7 @@ def filled(home):
 
 def room(monkeypatch, memory: float = 16, disk: float = 50) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=memory * GIGABYTE))
+    monkeypatch.setattr("labkit.memory.free._groups", lambda root: ())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=disk * GIGABYTE))
 
 
@@ -66,6 +68,8 @@ def test_the_report_shows_what_the_course_will_run_on(filled, capsys):
     assert lines["Python"] == platform.python_version()
     assert lines["torch"] == torch.__version__
     assert lines["device"] == f"cpu ({torch.get_num_threads()} threads)"
+    assert lines["processor"].strip()
+    assert lines["bfloat16"].startswith("not in hardware")
     assert lines["precision"] == "float32 (32-bit)"
     assert lines["free memory"] == "16.0 GB"
     assert lines["free disk"] == "50.0 GB"
@@ -77,7 +81,7 @@ def test_every_missing_asset_is_listed_with_its_remedy(home, capsys):
     lines, problems = report(capsys)
     assert problems == [f"✗ {name}: not fetched. Run `labkit fetch {name}`." for name in load_manifest()]
     assert {lines[name] for name in load_manifest()} == {"not fetched"}
-    assert "5 to mend." in lines
+    assert "5 to fix." in lines
 
 
 def test_looking_writes_nothing(home, capsys):
@@ -125,6 +129,20 @@ def test_a_home_that_is_not_yet_there_is_no_problem(home, monkeypatch, capsys):
     assert not any("cannot be written" in problem for problem in report(capsys)[1])
 
 
+def test_a_processor_is_named_and_its_bfloat16_is_hardware_where_it_says_so(filled, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["labkit.doctor"], "processor", lambda device: "Some Processor")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert doctor()
+    lines, _ = report(capsys)
+    assert (lines["processor"], lines["bfloat16"]) == ("Some Processor", "in hardware")
+
+
+def test_a_precision_that_does_not_exist_is_a_problem_of_the_environment(filled, monkeypatch, capsys):
+    monkeypatch.setenv("LABKIT_PRECISION", "int3")
+    assert not doctor()
+    assert "no precision called 'int3'" in report(capsys)[1][0]
+
+
 def test_offline_mode_is_shown(filled, monkeypatch, capsys):
     monkeypatch.setenv("LABKIT_OFFLINE", "1")
     doctor()
@@ -133,15 +151,16 @@ def test_offline_mode_is_shown(filled, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("capability", "precision"),
-    [((7, 5), "float16 (16-bit, with loss scaling)"), ((8, 0), "bfloat16 (16-bit, in hardware)")],
+    [((7, 5), "float16 (16-bit, with loss scaling)"), ((8, 0), "bfloat16 (16-bit)")],
 )
 def test_a_gpu_is_shown_with_its_own_memory(filled, monkeypatch, capsys, capability, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (12 * GIGABYTE, 16 * GIGABYTE))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 * GIGABYTE, 16 * GIGABYTE))
     assert doctor()
     lines, _ = report(capsys)
     assert lines["device"] == "cuda (Some GPU)"
+    assert lines["bfloat16"].startswith("in hardware") == (capability == (8, 0))
     assert lines["precision"] == precision
     assert lines["free memory"] == "12.0 GB"

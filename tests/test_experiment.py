@@ -15,8 +15,8 @@ QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
 @pytest.fixture
 def home(monkeypatch, tmp_path):
     """A home folder of the test's own, for what it saves."""
-    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "Läufe, alle"))
+    return tmp_path / "Läufe, alle"
 
 
 @pytest.fixture

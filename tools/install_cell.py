@@ -11,16 +11,11 @@ import argparse
 import os
 import re
 import subprocess
-import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nbformat
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^try:\n    import labkit as lk\nexcept ImportError.*?\n    import labkit as lk$", re.M | re.S)

@@ -17,7 +17,7 @@ import zipfile
 from labkit.assets.cache import course_data
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import get_asset
-from labkit.errors import LabkitError
+from labkit.errors import require_count, unknown
 
 
 def general_english(count: int = 32, *, split: str = "test", words: int = 70) -> list[str]:
@@ -28,6 +28,7 @@ def general_english(count: int = 32, *, split: str = "test", words: int = 70) ->
         split: ``"test"`` to measure on, or ``"replay"`` to train on; no country is in both.
         words: where each text is cut.
     """
+    words = require_count("words", words)
     asset = get_asset("factbook")
     texts = []
     with zipfile.ZipFile(ensure("factbook") / asset.wheel) as bundle:
@@ -39,12 +40,10 @@ def general_english(count: int = 32, *, split: str = "test", words: int = 70) ->
     random.Random("factbook").shuffle(texts)
     half = len(texts) // 2
     halves = {"test": texts[:half], "replay": texts[half:]}
-    if split not in halves or not 1 <= count <= half:
-        raise LabkitError(
-            f"There are {half} texts in each of the splits 'test' and 'replay'; {count} of {split!r} were asked for.",
-            f'Ask for 1 to {half} texts of split="test" or split="replay".',
-        )
-    return halves[split][:count]
+    remedy = f'Ask for 1 to {half} texts of split="test" or split="replay".'
+    if not isinstance(split, str) or split not in halves:
+        raise unknown("split of general English", split, halves, f" {remedy}")
+    return halves[split][: require_count("count", count, high=half, remedy=remedy)]
 
 
 def general_knowledge() -> list[dict]:

@@ -31,7 +31,7 @@ _verified: set[Path] = set()
 
 
 def ensure(name: str, *, progress: bool = True) -> Path:
-    """Return the folder that holds an asset, after fetching or mending it where needed.
+    """Return the folder that holds an asset, after fetching or repairing it where needed.
 
     The files are compared with their checksums once in each process; a damaged file is fetched again.
 

@@ -21,7 +21,7 @@ from labkit.assets.fetch import ensure
 from labkit.assets.generation import continue_text
 from labkit.assets.manifest import load_manifest
 from labkit.assets.precision import pick_device, pick_precision
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, unknown
 from labkit.process import in_evaluation
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
@@ -110,9 +110,7 @@ class Model:
                 f"{self.name} is an encoder: it reads text but cannot write any.",
                 "Use a causal model such as smollm2-135m.",
             )
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-            raise LabkitError(f"max_new_tokens must be a whole number from 1 up, not {max_new_tokens!r}.", "Try 20.")
-        return continue_text(self, prompt, max_new_tokens)
+        return continue_text(self, prompt, require_count("max_new_tokens", max_new_tokens))
 
     def copy(self, *, share_weights: bool) -> Model:
         """Return a model with modules of its own; its weights are the same memory, or a float32 copy.

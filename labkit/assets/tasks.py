@@ -16,7 +16,7 @@ from labkit.assets.manifest import get_asset
 from labkit.assets.own_data import COLUMNS, SUFFIXES, own_rows
 from labkit.assets.splitting import split_own
 from labkit.assets.triage import triage_rows
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, require_seed, unknown
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
 
@@ -63,8 +63,8 @@ def load_task(data: str | Path | Dataset, *, train: int = 1000, test: int = 300,
     Warns:
         DataWarning: there is less data than was asked for, or something in it that may mislead.
     """
-    if train < 1 or test < 1:
-        raise LabkitError(f"train={train} and test={test} must both be at least 1.", "Ask for more examples.")
+    train, test = (require_count(*named, remedy="Ask for at least 1.") for named in (("train", train), ("test", test)))
+    seed = require_seed(seed)
     if isinstance(data, str) and data in TEMPLATES:
         rows, source, name = _built_in(data), get_asset(_ASSET[data]).source, data
         has_labels, notes = True, []

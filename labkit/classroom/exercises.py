@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from labkit.printing import printable
+
 HINTS: dict[str, tuple[str, ...]] = {}
 _shown: dict[str, int] = {}
 
@@ -51,4 +53,4 @@ def untouched(result: Any) -> bool:
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201  this is what a check is for
+    print(printable(text))  # noqa: T201  this is what a check is for

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_number, unknown
 from labkit.memory import KINDS
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def plot_memory(reports: Mapping[str, MemoryReport], ax: Axes | None = None, uni
 
 def plot_accuracy(evaluations: Mapping[str, Evaluation], chance: float, ax: Axes | None = None) -> Axes:
     """Draw accuracies with their 95% intervals, and the accuracy of guessing as a dotted line."""
+    chance = require_number("chance", chance, low=0)
     ax = ax or plt.subplots(figsize=(6, 1.2 + 0.5 * len(evaluations)), layout="constrained")[1]
     for row, evaluation in enumerate(evaluations.values()):
         low, high = (100 * bound for bound in evaluation.interval)

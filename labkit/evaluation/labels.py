@@ -13,7 +13,7 @@ from torch.nn.utils import skip_init
 from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
@@ -72,6 +72,7 @@ def label_probabilities(
     Raises:
         LabkitError: there are no prompts or no labels, or labels that the model cannot tell apart.
     """
+    batch_size = require_count("batch_size", batch_size)
     model.module.eval()
     rows = prompt_ids(model, prompts)
     if not rows or not labels:

@@ -9,7 +9,7 @@ import torch
 
 from labkit.assets.encoding import padding_id
 from labkit.assets.models import Model
-from labkit.errors import LabkitError
+from labkit.errors import require_count
 from labkit.process import in_evaluation
 from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors
@@ -26,8 +26,7 @@ def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) ->
     Raises:
         LabkitError: ``repeats`` is no count, or ``text`` no text.
     """
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise LabkitError(f"repeats must be a whole number from 1 up, not {repeats!r}.", "Try 15.")
+    repeats = require_count("repeats", repeats)
     room = min(base.max_length, tuned.max_length)
     (mine,) = read(base, [text], room)
     (theirs,) = [mine] if tuned.tokenizer is base.tokenizer else read(tuned, [text], room)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from labkit.printing import printable
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -35,7 +37,7 @@ class Evaluation:
         for label, (right, total) in self.per_class.items():
             bar = "█" * round(20 * right / total)
             lines.append(f"  {label:<{width}}  {right:>3} of {total:<3} {bar}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 @dataclass(frozen=True)

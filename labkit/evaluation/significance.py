@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count, require_seed
+
+MOST_DRAWS = 10**6  # more take the memory of a computer, and change no digit that is shown
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def bootstrap_interval(runs: Sequence[str], *, draws: int = 2000, seed: int = 0)
 
 def _resampled(runs: Sequence[str], draws: int, seed: int, own: int) -> tuple[np.ndarray, float]:
     """Return the accuracy in each draw, and in truth. Methods that are compared share the draws of examples."""
+    draws, seed = require_count("draws", draws, high=MOST_DRAWS), require_seed(seed)
     hits = np.array([[int(hit) for hit in run] for run in runs])
     count, total = hits.shape
     examples = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=draws)

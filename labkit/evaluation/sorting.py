@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from labkit.errors import LabkitError
+from labkit.errors import require_count
 from labkit.training.batching import Example
 
 
@@ -14,8 +14,7 @@ def parts(examples: list[Example], size: int) -> list[list[Example]]:
     Raises:
         LabkitError: ``size`` is no count.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise LabkitError(f"batch_size must be a whole number from 1 up, not {size!r}.", "Try 16.")
+    size = require_count("batch_size", size)
     ordered = sorted(examples, key=lambda e: len(e.tokens))  # like lengths together: little padding
     return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 

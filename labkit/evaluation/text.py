@@ -12,7 +12,7 @@ from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model
 from labkit.assets.tasks import Task
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
@@ -39,6 +39,8 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
         LabkitError: the model is an encoder, or there is no token to predict.
     """
     _require_causal(model)
+    batch_size = require_count("batch_size", batch_size)
+    max_length = require_count("max_length", max_length, low=2)
     model.module.eval()
     if isinstance(data, Task):
         prompts, rest = prompt_ids(model, data.test["prompt"]), completion_ids(model, data.test["completion"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from labkit.errors import require_count
+
 KINDS = ("trainable", "frozen", "quantized", "optimizer", "gradients", "activations", "logits", "temporaries")
 
 
@@ -57,6 +59,7 @@ class MemoryReport:
 
     def by_module(self, depth: int) -> dict[str, int]:
         """Return the bytes of modules, those deeper than ``depth`` counted with what they are part of."""
+        depth = require_count("depth", depth, low=0)
         sums: Counter[str] = Counter()
         for path, size in self.modules.items():
             sums[".".join(path.split(".")[:depth])] += size

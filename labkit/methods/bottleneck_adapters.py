@@ -9,11 +9,11 @@ from typing import ClassVar
 from torch import nn
 
 from labkit.assets.models import Model
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
 from labkit.methods.adapter_method import LayerMethod
 from labkit.methods.bottleneck import ACTIVATIONS, Bottleneck, BottleneckLayer
 from labkit.methods.places import block_of, called, in_blocks, matching, require_names
-from labkit.methods.registry import register, require_positive
+from labkit.methods.registry import register
 from labkit.methods.targets import as_list
 from labkit.quant.matrix import is_linear, sides
 
@@ -45,7 +45,8 @@ class BottleneckAdapters(LayerMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        check(self.size, self.placement, self.activation, self.scale)
+        size, scale = check(self.size, self.placement, self.activation, self.scale)
+        set_checked(self, size=size, scale=scale)
 
     def find(self, model: Model) -> dict[str, nn.Module]:
         """Return the modules that get an adapter."""
@@ -82,15 +83,13 @@ class BottleneckAdapters(LayerMethod):
         return insertion_points(model.module.config.model_type, self.placement)
 
 
-def check(size: int, placement: str, activation: str, scale: float) -> None:
-    """Raise a ``LabkitError`` where settings of an adapter make no sense."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise LabkitError(f"A bottleneck's size must be a whole number from 1 up, not {size!r}.", "Try 16.")
+def check(size: int, placement: str, activation: str, scale: float) -> tuple[int, float]:
+    """Return the size and the scale, or raise a ``LabkitError`` where settings of an adapter make no sense."""
     if placement not in PLACEMENTS:
         raise unknown("placement of adapters", str(placement), PLACEMENTS)
     if activation not in ACTIVATIONS:
         raise unknown("activation", str(activation), ACTIVATIONS)
-    require_positive("scale", scale)
+    return require_count("A bottleneck's size", size, remedy="Try 16."), require_number("scale", scale, above=0)
 
 
 def insertion_points(architecture: str, placement: str) -> str:

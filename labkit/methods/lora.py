@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from labkit.assets.models import Model
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
 from labkit.methods.adapter import MergeableLinear
 from labkit.methods.adapter_method import LayerMethod
-from labkit.methods.registry import register, require_positive
+from labkit.methods.registry import register
 from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
 from labkit.quant.layers import is_4bit
 from labkit.quant.matrix import sides
@@ -30,11 +30,12 @@ class LoRALinear(MergeableLinear):
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base)
-        self.rank, self.scale = rank, scale
+        self.rank, self.scale = require_count("rank", rank), require_number("scale", scale, above=0)
+        dropout = require_number("dropout", dropout, low=0, below=1)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         device, (inputs, outputs) = base.weight.device, sides(base)
-        self.lora_A = nn.Parameter(torch.empty(rank, inputs, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, device=device))
+        self.lora_A = nn.Parameter(torch.empty(self.rank, inputs, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, self.rank, device=device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         self.train(base.training)
 
@@ -96,11 +97,12 @@ class LoRA(LayerMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise LabkitError(f"rank must be a whole number from 1 up, not {self.rank!r}.", "Try 8.")
-        require_positive("alpha", self.alpha)
-        if not 0 <= self.dropout < 1:
-            raise LabkitError(f"dropout must be from 0 to below 1, not {self.dropout}.", "Try 0.05.")
+        set_checked(
+            self,
+            rank=require_count("rank", self.rank, remedy="Try 8."),
+            alpha=require_number("alpha", self.alpha, above=0),
+            dropout=require_number("dropout", self.dropout, low=0, below=1, remedy="Try 0.05."),
+        )
         if self.variant not in VARIANTS:
             raise unknown("variant of LoRA", str(self.variant), VARIANTS)
 

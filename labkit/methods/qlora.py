@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from labkit.assets.models import Model
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, set_checked
 from labkit.methods.adapter import require_no_adapter
 from labkit.methods.lora import LoRA
 from labkit.methods.registry import register
@@ -93,7 +93,7 @@ class QLoRA(LoRA):
                 f"The variant {self.variant!r} needs the weights in floats, and QLoRA has them in 4 bits.",
                 'Use variant="lora", or LoRA instead of QLoRA.',
             )
-        self.quantization  # noqa: B018  checks the settings
+        set_checked(self, block_size=self.quantization.block_size)  # which checks the other settings as well
 
     @property
     def quantization(self) -> Quantization:

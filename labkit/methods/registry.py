@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from labkit.assets.models import Model
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_number, set_checked, unknown
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Method(ABC):
     learning_rate: float
 
     def __post_init__(self):
-        require_positive("learning_rate", self.learning_rate)
+        set_checked(self, learning_rate=require_number("learning_rate", self.learning_rate, above=0))
 
     @abstractmethod
     def apply(self, model: Model, *, inplace: bool = False) -> Model:
@@ -65,9 +65,3 @@ def get_method(method: str | Method | dict) -> Method:
     if name not in METHODS:
         raise unknown("method", str(name), METHODS)
     return METHODS[name](**settings)
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise a ``LabkitError`` unless ``value`` is a finite number above 0."""
-    if not 0 < value < float("inf"):
-        raise LabkitError(f"{name} must be above 0 and finite, not {value}.", f"Choose a positive {name}.")

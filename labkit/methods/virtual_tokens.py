@@ -11,7 +11,7 @@ from torch import nn
 
 from labkit.assets.context import longest_of
 from labkit.assets.models import Model
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, set_checked, unknown
 from labkit.methods.adapter import Adapter
 from labkit.methods.adapter_method import AdapterMethod
 
@@ -97,10 +97,7 @@ class VirtualTokenMethod(AdapterMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.virtual_tokens, bool) or not isinstance(self.virtual_tokens, int) or self.virtual_tokens < 1:
-            raise LabkitError(
-                f"virtual_tokens must be a whole number from 1 up, not {self.virtual_tokens!r}.", "Try 16."
-            )
+        set_checked(self, virtual_tokens=require_count("virtual_tokens", self.virtual_tokens, remedy="Try 16."))
         if self.init not in INITS:
             raise unknown("initialization of virtual tokens", str(self.init), INITS)
         if self.init == "words" and not (isinstance(self.text, str) and self.text.strip()):

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-import psutil
 import torch
 
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.memory.free import available_memory
 from labkit.methods import get_method
 from labkit.planning.estimate import from_data
 from labkit.planning.predicted import predicted
@@ -55,7 +55,7 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    return psutil.virtual_memory().available
+    return available_memory()
 
 
 def _ways(model: Model, step: Step, inplace: bool, free: int) -> Iterator[str]:

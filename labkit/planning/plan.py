@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from labkit.assets.context import longest_of
 from labkit.assets.models import Model
 from labkit.assets.precision import PRECISIONS
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.planning import sizes
@@ -20,6 +20,7 @@ from labkit.planning.configs import find_config
 from labkit.planning.predicted import can_simulate, predicted
 from labkit.planning.search import MOST, most_that_fits
 from labkit.planning.step import Prediction, Step
+from labkit.printing import printable
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
@@ -166,7 +167,7 @@ class Plan:
         if self.gpu:
             verdict = "fits" if self.fits else "does not fit"
             lines.append(f"{verdict} into {sizes.readable(self.gpu)}: {self.total / 1e9:.2f} GB needed")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def plan(
@@ -197,13 +198,11 @@ def plan(
     method = get_method(method)
     name, config = find_config(model)
     longest = longest_of(config)
-    if not isinstance(length, int) or not 2 <= length <= longest:
-        raise LabkitError(f"length must be a whole number from 2 to {longest}, not {length!r}.", "Try 512.")
-    learned = length - 1 if learned is None else learned
-    if not isinstance(learned, int) or not 1 <= learned < length:
-        raise LabkitError(f"learned must be from 1 to below the length of {length}, not {learned!r}.", "Leave it out.")
+    length = require_count("length", length, low=2, high=longest, remedy="Try 512.")
+    remedy = f"Of {length} tokens, all but the first can be learned; leave it out for that."
+    learned = length - 1 if learned is None else require_count("learned", learned, high=length - 1, remedy=remedy)
     if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise unknown("precision", str(precision), PRECISIONS)
+        raise unknown("precision", precision, PRECISIONS)
     training = TrainingConfig.of(**{"batch_size": 1, "max_length": length, **settings})
     size = 0 if gpu is None else sizes.parse_size(gpu)
     quantization = model.quantization if isinstance(model, Model) else None

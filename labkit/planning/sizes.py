@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import re
 
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, require_count, unknown
 
-# Memory of common cards in bytes, as programs find it: a maker's GB is 2³⁰ bytes, and some cards keep a part.
+MIB = 2**20
+# Memory of common cards in bytes: the total that nvidia-smi shows for each (in MiB, with ECC on where a card ships so).
+# It is no round number, since error correction and the card's own needs take a part. A driver keeps a further 1 to 2%.
 GPUS = {
-    "t4": 15 * 2**30,
-    "rtx3090": 24 * 2**30,
-    "rtx4090": 24 * 2**30,
-    "l4": 45 * 2**29,
-    "v100": 32 * 2**30,
-    "a6000": 48 * 2**30,
-    "l40s": 45 * 2**30,
-    "a100": 80 * 2**30,
-    "h100": 80 * 2**30,
-    "h200": 141 * 10**9,
+    "t4": 15360 * MIB,  # "Tesla T4"
+    "v100": 32768 * MIB,  # "Tesla V100-SXM2-32GB"
+    "a10g": 23028 * MIB,  # "NVIDIA A10G", and A10
+    "l4": 23034 * MIB,  # "NVIDIA L4"
+    "rtx3090": 24576 * MIB,  # "NVIDIA GeForce RTX 3090"
+    "rtx4090": 24564 * MIB,  # "NVIDIA GeForce RTX 4090"
+    "rtx5090": 32607 * MIB,  # "NVIDIA GeForce RTX 5090"
+    "a6000": 49140 * MIB,  # "NVIDIA RTX A6000"
+    "l40s": 46068 * MIB,  # "NVIDIA L40S"
+    "a100-40gb": 40960 * MIB,  # "NVIDIA A100-SXM4-40GB"
+    "a100": 81920 * MIB,  # "NVIDIA A100-SXM4-80GB"
+    "h100": 81559 * MIB,  # "NVIDIA H100 80GB HBM3"
+    "h200": 143771 * MIB,  # "NVIDIA H200"
+    "b200": 183359 * MIB,  # "NVIDIA B200"
 }
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -29,26 +35,35 @@ SHARED = 22 * 2**20  # of the segments that tensors share, one of 2 MiB and one 
 def parse_size(text: str | int) -> int:
     """Return bytes from a number of bytes, a size such as ``"48GB"`` or ``"24 GiB"``, or a card's name.
 
-    A GB is 10⁹ bytes here, a little less than the GiB that makers of cards mean by it: to be on the safe side.
+    A GB is 10⁹ bytes here, a little less than the GiB that makers of cards mean by it: to be on the safe side. So
+    "80GB" is less than "H100 80GB", which names a card and means what that card has.
 
     Raises:
-        LabkitError: it is none of these, or not above 0.
+        LabkitError: it is none of these, or no possible size.
     """
+    size = text
     if isinstance(text, str):
-        name = re.sub(r"[\s_-]", "", text).lower()
-        if name in GPUS:
-            return GPUS[name]
-        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
+        if card := _card(text):
+            return GPUS[card]
+        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)", text.strip())
         if not match or match[2].upper() not in {"", *UNITS}:
             raise unknown(
                 "size or GPU", text, GPUS, " A size is a number with MB, GB, TB, MiB, GiB or TiB, as in 48GB."
             )
         size = int(float(match[1]) * UNITS[match[2].upper() or "B"])
-    else:
-        size = text
-    if not isinstance(size, int) or size < 10**6:
-        raise LabkitError(f"{text!r} is no size of a GPU's memory.", 'Write one such as "48GB", or a number of bytes.')
-    return size
+    try:
+        return require_count("gpu", size, low=10**6, high=10**15)
+    except LabkitError as problem:
+        raise LabkitError(
+            f"{text!r} is no size of a GPU's memory.", 'Write one such as "48GB", or a number of bytes.'
+        ) from problem
+
+
+def _card(text: str) -> str | None:
+    """Return the key of a card from a name in any spelling, such as "RTX 4090" or torch's "NVIDIA A100-SXM4-80GB"."""
+    name = re.sub(r"[\s_-]|nvidia|geforce|tesla|pcie|sxm[0-9]?|hbm[0-9]e?|rtx(?=[\s_-]*a)", "", text.lower())
+    name = re.sub(r"^([ah]100)80gb$|^(v100)32gb$|^(h200)141gb$", r"\1\2\3", name)
+    return {card.replace("-", ""): card for card in GPUS}.get(name)
 
 
 def readable(size: float) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch.nn import functional as F
 
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count, shown
 
 
 def to_blocks(tensor: torch.Tensor, block_size: int | None) -> torch.Tensor:
     """Return the numbers in float32, shape (blocks, block size); a short last block is filled up with zeros."""
     flat = tensor.detach().reshape(-1).float()
-    size = flat.numel() if block_size is None else block_size
-    if not isinstance(size, int) or size < 1:
-        raise LabkitError(f"block_size must be a whole number from 1 up, not {size!r}.", "Try 64.")
+    size = flat.numel() if block_size is None else require_count("block_size", block_size, remedy="Try 64.")
     return F.pad(flat, (0, -flat.numel() % size)).view(-1, size)
 
 
@@ -23,16 +23,15 @@ def from_blocks(blocks: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def check_block_size(size: int) -> int:
-    """Return ``size``, or raise a ``LabkitError`` unless it is a power of two from 32 to 4096."""
-    if not isinstance(size, int) or size not in (32, 64, 128, 256, 512, 1024, 2048, 4096):
-        raise LabkitError(f"block_size must be a power of two from 32 to 4096, not {size!r}.", "The usual one is 64.")
-    return size
+    """Return ``size`` as an int, or raise a ``LabkitError`` unless it is a power of two from 32 to 4096."""
+    if isinstance(size, Integral) and size in (32, 64, 128, 256, 512, 1024, 2048, 4096):
+        return int(size)
+    raise LabkitError(f"block_size must be a power of two from 32 to 4096, not {shown(size)}.", "The usual one is 64.")
 
 
 def check_quantizable(tensor: torch.Tensor, bits: int = 8) -> torch.Tensor:
     """Return ``tensor``, or raise a ``LabkitError`` where it cannot be quantized."""
-    if not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise LabkitError(f"bits must be a whole number from 2 to 8, not {bits!r}.", "Try 8 or 4.")
+    require_count("bits", bits, low=2, high=8, remedy="Try 8 or 4.")
     if not tensor.is_floating_point():
         raise LabkitError(
             f"Only floating-point tensors can be quantized; this one is {tensor.dtype}.",

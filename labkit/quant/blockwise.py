@@ -93,7 +93,7 @@ def quantize(tensor: torch.Tensor, format: str = "nf4", block_size: int = 64, do
     Raises:
         LabkitError: unknown format, bad block size, integers, or non-finite numbers.
     """
-    check_block_size(block_size)
+    block_size = check_block_size(block_size)
     if tensor.is_meta:
         return _shapes(tensor, format, block_size, double)
     order = levels(format).to(tensor.device).argsort(stable=True)

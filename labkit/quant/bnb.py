@@ -20,7 +20,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 class LostGradientWarning(UserWarning):
-    """4-bit layers would have lost gradients without an error; they were mended."""
+    """4-bit layers would have lost gradients without an error; they were fixed."""
 
 
 def load_bitsandbytes() -> ModuleType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, set_checked, unknown
 from labkit.quant.blocks import check_block_size
 from labkit.quant.bnb import bnb_linear, guard, is_bnb, load_bitsandbytes
 from labkit.quant.codebooks import LEVELS
@@ -40,7 +40,7 @@ class Quantization:
             raise unknown("backend", str(self.backend), BACKENDS)
         if self.backend == "bitsandbytes" and self.format == "int4":
             raise LabkitError("bitsandbytes has no format 'int4'.", 'Use "nf4" or "fp4", or backend="labkit".')
-        check_block_size(self.block_size)
+        set_checked(self, block_size=check_block_size(self.block_size))
 
     def layer(self, linear: nn.Module, dtype: torch.dtype) -> nn.Module:
         """Return a 4-bit layer with the weight of ``linear``, whose products are computed in ``dtype``."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from tqdm.auto import tqdm
 
 from labkit.assets.models import Model
-from labkit.methods.registry import require_positive
+from labkit.errors import require_count
 
 
 class Callback(Protocol):
@@ -33,8 +33,7 @@ class Every:
     """
 
     def __init__(self, steps: int, measure: Callable[[Model], dict]):
-        require_positive("steps", steps)
-        self.steps = steps
+        self.steps = require_count("steps", steps)
         self.measure = measure
 
     def __call__(self, model: Model, record: dict, last: bool) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labkit.errors import LabkitError, unknown
-from labkit.methods.registry import require_positive
+from labkit.errors import require_count, require_number, require_seed, set_checked, unknown
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "paged_adamw")
@@ -50,18 +49,17 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "accumulation", "max_length", "replay_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise LabkitError(f"{name} must be a whole number from 1 up, not {value!r}.", f"Choose a {name}.")
-        require_positive("learning_rate", self.learning_rate)
-        require_positive("max_grad_norm", self.max_grad_norm)
-        if self.replay_every < 2:
-            raise LabkitError("replay_every=1 would leave no step to the task.", "Choose 2 or more.")
-        if not 0 <= self.warmup < 1:
-            raise LabkitError(f"warmup must be from 0 to below 1, not {self.warmup}.", "Try 0.1.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise LabkitError(f"weight_decay must be finite and from 0 up, not {self.weight_decay}.", "Try 0 or 0.01.")
+        for name in ("steps", "batch_size", "accumulation", "max_length", "checkpoint_every"):
+            set_checked(self, **{name: require_count(name, getattr(self, name))})
+        set_checked(
+            self,
+            learning_rate=require_number("learning_rate", self.learning_rate, above=0),
+            max_grad_norm=require_number("max_grad_norm", self.max_grad_norm, above=0),
+            replay_every=require_count("replay_every", self.replay_every, low=2, remedy="1 leaves the task none."),
+            warmup=require_number("warmup", self.warmup, low=0, below=1, remedy="Try 0.1."),
+            weight_decay=require_number("weight_decay", self.weight_decay, low=0, remedy="Try 0 or 0.01."),
+            seed=require_seed(self.seed),
+        )
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.optimizer not in OPTIMIZERS:

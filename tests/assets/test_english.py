@@ -33,7 +33,7 @@ def test_the_splits_share_no_text():
     # At 20 words, so that two entries with the same history but other endings would be caught.
     with pytest.raises(lk.LabkitError) as caught:
         lk.general_english(1000)
-    whole = int(re.search(r"There are (\d+) texts", caught.value.cause)[1])
+    whole = int(re.search(r"from 1 to (\d+)", caught.value.cause)[1])
     test, replay = (lk.general_english(whole, split=split, words=20) for split in BOTH)
     assert not set(test) & set(replay)
     assert len(set(test)) == whole >= 120

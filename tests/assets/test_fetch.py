@@ -39,7 +39,7 @@ def make_wheel(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.fixture
 def home(tmp_path):
-    return tmp_path / "home"
+    return tmp_path / "Ort für Größe"
 
 
 @pytest.fixture

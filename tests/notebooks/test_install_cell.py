@@ -116,7 +116,8 @@ def test_nothing_but_a_plain_address_goes_into_a_command():
             tool.install_cell(ADDRESS, commit)
 
 
-COMMAND = re.compile(r"\b(?:(?:pip3?|conda|pipx|uv tool|uv pip) (?:install|download|wheel|run)|uvx|uv add) ([^\n`;|]*)")
+TOOLS = r"(?:pip3?|conda|pipx|uv tool|uv pip) (?:install|download|wheel|run)|uvx|uv add"
+COMMAND = re.compile(rf"\b(?:{TOOLS}) ([^\n`;|)]*)")
 TAKES_A_FILE = {"-c", "--constraint", "-r", "--requirement", "--index-url", "-i", "--dest"}
 
 

@@ -138,7 +138,7 @@ def test_a_length_that_the_model_cannot_read_is_refused(length):
 
 @pytest.mark.parametrize("learned", [0, -1, 16, 17, 1.5, "3"])
 def test_a_number_of_learned_tokens_that_cannot_be_is_refused(learned):
-    with pytest.raises(lk.LabkitError, match=f"learned must be from 1 to below the length of 16, not {learned!r}"):
+    with pytest.raises(lk.LabkitError, match=f"learned must be a whole number from 1 to 15, not {learned!r}"):
         lk.plan(TWO, length=16, learned=learned)
 
 

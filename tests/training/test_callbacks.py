@@ -80,5 +80,5 @@ def test_a_bar_is_shown_unless_it_is_turned_off(tiny, colours, capsys):
 
 
 def test_every_needs_a_distance_of_at_least_one_step():
-    with pytest.raises(lk.LabkitError, match="steps must be above 0"):
+    with pytest.raises(lk.LabkitError, match="steps must be a whole number from 1 up"):
         lk.Every(0, lambda model: {})

@@ -1,0 +1,122 @@
+"""Numbers that are none, everywhere in the public API."""
+
+import inspect
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import labkit as lk
+from labkit import cli
+from labkit.bench import bench
+from labkit.training.config import TrainingConfig
+
+NO_NUMBERS = ("3", True, math.nan, math.inf, -1, [3], torch.tensor(3), np.float32("nan"), 3j)
+NO_COUNTS = (*NO_NUMBERS, 3.0, np.float64(3), 10**30)
+# What labkit makes itself, and learners only read.
+RESULTS = {"Difference", "Evaluation", "Forgetting", "MemoryReport", "Model", "Plan", "Run", "Task"}
+RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
+
+
+@pytest.fixture
+def calls(tiny, colours):
+    """A call for each public name: what it is to do with one of its parameters."""
+    weight, runs, layer = torch.randn(64, 64), ["0110"], nn.Linear(4, 4)
+    return {
+        "BottleneckAdapters": lk.BottleneckAdapters,
+        "Every": lambda steps: lk.Every(steps, dict),
+        "FullFineTuning": lk.FullFineTuning,
+        "HeadOnly": lk.HeadOnly,
+        "IA3": lk.IA3,
+        "LoRA": lk.LoRA,
+        "LoRALinear": lambda **given: lk.LoRALinear(layer, **{"rank": 2, "scale": 1.0} | given),
+        "PrefixTuning": lk.PrefixTuning,
+        "PromptTuning": lk.PromptTuning,
+        "QLoRA": lk.QLoRA,
+        "Quantization": lk.Quantization,
+        "TrainingConfig": lk.TrainingConfig,
+        "bootstrap_interval": lambda **given: lk.bootstrap_interval(runs, **given),
+        "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
+        "general_english": lk.general_english,
+        "label_probabilities": lambda **given: lk.label_probabilities(tiny, ["a"], [" b", " c"], **given),
+        "latency_ratio": lambda **given: lk.latency_ratio(tiny, tiny, "text", **given),
+        "load_task": lambda **given: lk.load_task("triage", **given),
+        "paired_bootstrap": lambda **given: lk.paired_bootstrap(runs, runs, **given),
+        "perplexity": lambda **given: lk.perplexity(tiny, ["some text"], **given),
+        "plan": lambda **given: lk.plan("llama-7b", **given),
+        "plot_accuracy": lambda **given: lk.plot_accuracy({}, **given),
+        "plot_grids": lambda **given: lk.plot_grids(weight, {}, **given),
+        "quantize": lambda **given: lk.quantize(weight, **given),
+        "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),
+        "quantize_zero_point": lambda **given: lk.quantize_zero_point(weight, **given),
+        "text_loss": lambda **given: lk.text_loss(tiny, ["some text"], **given),
+    }
+
+
+def numeric(function):
+    """The parameters of a function that are numbers, and whether they may be None."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if found := re.fullmatch(r"(?:str \| )?(?:int|float)( \| None)?", str(parameter.annotation)):
+            yield name, bool(found[1])
+
+
+def test_what_is_no_number_is_refused_everywhere(calls):
+    tried = 0
+    for public in sorted(set(lk.__all__) - RESULTS):
+        if not callable(thing := getattr(lk, public)) or (isinstance(thing, type) and issubclass(thing, Exception)):
+            continue
+        for name, optional in numeric(thing):
+            assert public in calls, f"{public} takes a number, {name}, that no test tries"
+            for value in (*(NO_NUMBERS if name in RATES else NO_COUNTS), *([] if optional else [None])):
+                try:
+                    calls[public](**{name: value})
+                except lk.LabkitError:
+                    tried += 1
+                else:
+                    pytest.fail(f"{public}({name}={value!r}) raises nothing")
+    assert tried > 500
+
+
+def test_settings_of_a_run_are_checked_wherever_they_are_given(tiny, colours):
+    for name, value in (("steps", "3"), ("batch_size", 2.0), ("seed", -1), ("learning_rate", None), ("warmup", True)):
+        with pytest.raises(lk.LabkitError, match=f"{name} must be "):
+            lk.finetune(tiny, colours, progress=False, **{name: value})
+        with pytest.raises(lk.LabkitError, match=f"{name} must be "):
+            lk.predict_memory(tiny, colours, **{name: value})
+        with pytest.raises(lk.LabkitError, match=f"{name} must be "):
+            lk.plan("llama-7b", **{name: value})
+    for value in NO_COUNTS:
+        with pytest.raises(lk.LabkitError, match="max_new_tokens must be"):
+            tiny.generate("text", max_new_tokens=value)
+        with pytest.raises(lk.LabkitError, match="depth must be"):
+            lk.MemoryReport().by_module(value)
+        with pytest.raises(lk.LabkitError, match="is no part of a whole"):
+            bench("lora-rate", part=(1, value))
+    for part in ("1/2", 1, None, (0, 2), (3, 2), (1, 2, 3), ("1", "2")):
+        with pytest.raises(lk.LabkitError, match="is no part of a whole"):
+            bench("lora-rate", part=part)
+    assert cli.main(["bench", "lora-rate", "--part", "3/2"]) == 1
+
+
+def test_numpys_numbers_are_numbers_and_become_pythons():
+    config = TrainingConfig(steps=np.int64(3), learning_rate=np.float32(0.5), warmup=np.float64(0.25), seed=np.uint8(7))
+    assert config == TrainingConfig(steps=3, learning_rate=0.5, warmup=0.25, seed=7)
+    methods = (
+        (lk.LoRA(rank=np.int32(4), alpha=np.int64(8), dropout=np.float64(0.5)), lk.LoRA(rank=4, alpha=8, dropout=0.5)),
+        (lk.QLoRA(block_size=np.int64(32)), lk.QLoRA(block_size=32)),
+        (lk.BottleneckAdapters(size=np.int64(2), scale=np.float32(2)), lk.BottleneckAdapters(size=2, scale=2.0)),
+        (lk.PrefixTuning(virtual_tokens=np.int64(3)), lk.PrefixTuning(virtual_tokens=3)),
+    )
+    for made, plain in methods:
+        assert json.dumps(made.to_dict()) == json.dumps(plain.to_dict())
+    assert (
+        lk.load_task("triage", train=np.int64(9), test=np.int64(6), seed=np.int64(1)).train["prompt"][:]
+        == (lk.load_task("triage", train=9, test=6, seed=1).train["prompt"][:])
+    )
+    assert lk.bootstrap_interval(["01"], draws=np.int64(50), seed=np.int64(1)) == lk.bootstrap_interval(
+        ["01"], draws=50, seed=1
+    )
