@@ -66,8 +66,6 @@ def own_random_numbers(device: torch.device) -> Iterator[None]:
 
 def seed_all(seed: int, device: torch.device) -> None:
     """Seed Python, numpy, torch's CPU and ``device``; other devices keep their numbers, unlike in ``manual_seed``."""
-    if not -(2**63) <= seed < 2**64:
-        seed %= 2**64  # torch takes no others
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
