@@ -5,11 +5,9 @@ import os
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from tiny import colour_task, tiny_model
 
 import labkit as lk
-from labkit.assets.models import Model
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Several processes that each take all cores wait for each other.
@@ -44,31 +42,21 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def llama():
-    """Makes Llamas with random weights, of two small layers unless other sizes are given."""
+    """Makes Llamas with random weights of the usual size, of two small layers unless other sizes are given."""
 
     def make(vocab_size, **sizes):
-        torch.manual_seed(0)
-        small = {
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 512,
-            "tie_word_embeddings": True,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 2,
-        }
-        return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **(small | sizes))).eval()
+        return tiny_model(
+            "llama", vocab_size=vocab_size, **({"tie_word_embeddings": True, "pad_token_id": 2} | sizes)
+        ).module
 
     return make
 
 
 @pytest.fixture
-def tiny(llama, smollm, one_thread):
+def tiny(smollm, one_thread):
     """A Llama of two small layers with random weights, in float32, and SmolLM2's tokenizer."""
-    return Model("tiny", llama(len(smollm.tokenizer)), smollm.tokenizer, "causal", torch.float32)
+    sizes = {"vocab_size": len(smollm.tokenizer), "tie_word_embeddings": True, "pad_token_id": 2}
+    return tiny_model("llama", smollm.tokenizer, "tiny", **sizes)
 
 
 @pytest.fixture
@@ -80,28 +68,13 @@ def ids():
 @pytest.fixture
 def tiny_encoder(minilm, one_thread):
     """A BERT of two small layers with random weights, in float32, and MiniLM's tokenizer."""
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(minilm.tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-    )
-    return Model("tiny-encoder", BertModel(config).eval(), minilm.tokenizer, "encoder", torch.float32)
+    return tiny_model("bert", minilm.tokenizer, "tiny-encoder", vocab_size=len(minilm.tokenizer))
 
 
 @pytest.fixture
 def colours():
     """A task of one's own that a tiny model can learn."""
-    pairs = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
-    places = ["north", "south", "east", "west", "high", "low", "old", "new", "far", "near"]
-    rows = [
-        {"prompt": f"The {thing} in the {place} is", "completion": f" {colour}"}
-        for place in places
-        for thing, colour in pairs.items()
-    ]
-    return lk.load_task(Dataset.from_list(rows), train=24, test=12)
+    return colour_task()
 
 
 @pytest.fixture(scope="session", autouse=True)

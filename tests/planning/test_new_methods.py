@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from small import alike, small
+from tiny import alike, tiny_config
 
 import labkit as lk
 from labkit.assets.models import Model, store_linear_weights
@@ -97,7 +97,6 @@ def test_lora_over_4_bits_takes_what_qlora_takes(llama, backend):
 
 # Many blocks
 
-FOUR_HEADS = {"num_key_value_heads": 4}  # where keys and values have as many heads as queries
 CASES = [
     ("llama", "houlsby"),
     ("llama", "parallel"),
@@ -123,13 +122,12 @@ def assert_extrapolated(run):
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_four_blocks_are_foretold_from_two_and_three(kind, name):
-    sizes = {} if kind == "llama" else FOUR_HEADS
-    config = small(kind, num_hidden_layers=4, **sizes)
+    config = tiny_config(kind, num_hidden_layers=4)
     assert_extrapolated(Step(config, METHODS[name], TrainingConfig(batch_size=4), alike(4, 16, 8), F32))
 
 
 def test_a_cache_that_outlives_the_forward_pass_moves_the_peak_of_a_deep_model():
-    config = small("llama", num_hidden_layers=16, vocab_size=1024)
+    config = tiny_config("llama", num_hidden_layers=16, vocab_size=1024)
     run = Step(config, lk.PrefixTuning(virtual_tokens=16), TrainingConfig(batch_size=8), alike(8, 24, 8), F32)
     assert_extrapolated(run)
 
@@ -143,7 +141,9 @@ def test_a_cache_that_outlives_the_forward_pass_moves_the_peak_of_a_deep_model()
 )
 def test_every_way_of_training_is_foretold(name, settings, stored):
     training, examples = TrainingConfig(batch_size=4, **settings), [*alike(2, 8, 5), *alike(2, 16, 8)]
-    assert_extrapolated(Step(small(num_hidden_layers=4), METHODS[name], training, examples, B16, quantization=stored))
+    assert_extrapolated(
+        Step(tiny_config(num_hidden_layers=4), METHODS[name], training, examples, B16, quantization=stored)
+    )
 
 
 # Published models
@@ -187,7 +187,7 @@ def test_frozen_weights_are_those_of_the_model_in_16_bits(plans):
 
 @pytest.mark.parametrize("method", [lk.PrefixTuning, lk.PromptTuning])
 def test_more_virtual_tokens_take_more(method):
-    config = small(num_hidden_layers=1)
+    config = tiny_config(num_hidden_layers=1)
     few, many = (lk.plan(config, method(virtual_tokens=count), length=32) for count in (4, 64))
     assert many.report.trainable == 16 * few.report.trainable
     assert many.peak > few.peak
@@ -206,7 +206,7 @@ def test_a_head_is_planned_for_an_encoder():
     ("kind", "name"), [*(("llama", name) for name in ADAPTERS), ("bert", "prefix"), ("bert", "head")]
 )
 def test_the_formula_counts_weights_gradients_and_states_exactly(kind, name):
-    config = small(kind, **(FOUR_HEADS if kind == "bert" else {}))
+    config = tiny_config(kind)
     report = estimate(Step(config, METHODS[name], TrainingConfig(batch_size=1), alike(1, 16, 8), B16))
     model = adapt(skeleton(config, B16), METHODS[name])
     trained = sum(p.numel() for p in model.trainable().values())
@@ -226,7 +226,7 @@ def test_a_causal_model_has_no_head_to_plan_for(name):
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 def test_prefix_tuning_is_not_planned_with_gradient_checkpointing(kind):
-    config = small(kind, **(FOUR_HEADS if kind == "bert" else {}))
+    config = tiny_config(kind)
     with pytest.raises(lk.LabkitError, match=r"checkpointing exclude each other.*\n.*gradient_checkpointing=False"):
         lk.plan(config, "prefix", length=16, gradient_checkpointing=True)
 
@@ -238,12 +238,12 @@ def test_prefix_tuning_with_gradient_checkpointing_is_not_predicted(tiny, colour
 
 def test_an_encoder_that_takes_no_prefix_is_not_planned_for():
     with pytest.raises(lk.LabkitError, match="'distilbert' take no keys and values"):
-        lk.plan(small("distilbert"), "prefix", length=16)
+        lk.plan(tiny_config("distilbert"), "prefix", length=16)
 
 
 @pytest.mark.parametrize("name", ["prefix", "prompt"])
 def test_a_plan_for_more_than_the_model_can_read_is_refused(name):
-    config = small(num_hidden_layers=1)
+    config = tiny_config(num_hidden_layers=1)
     assert lk.plan(config, METHODS[name], length=507).peak > 0
     with pytest.raises(lk.LabkitError, match="5 virtual tokens and a text of 508 are more than the 512"):
         lk.plan(config, METHODS[name], length=508)
@@ -251,7 +251,7 @@ def test_a_plan_for_more_than_the_model_can_read_is_refused(name):
 
 @pytest.mark.parametrize("name", ["prefix", "prompt"])
 def test_the_longest_text_leaves_room_for_virtual_tokens(name):
-    made = lk.plan(small(num_hidden_layers=1), METHODS[name], length=16, gpu="24GB")
+    made = lk.plan(tiny_config(num_hidden_layers=1), METHODS[name], length=16, gpu="24GB")
     assert made.largest_length() == 507
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import alike, small
+from tiny import alike, tiny_config
 
 import labkit as lk
 from labkit.memory import KINDS, MemoryReport
@@ -17,7 +17,7 @@ from labkit.training.config import TrainingConfig
 pytestmark = pytest.mark.usefixtures("one_thread")
 # The names labkit.planning.plan and .predicted mean the functions, which hide the modules.
 PLAN, PREDICTED = (sys.modules[f"labkit.planning.{name}"] for name in ("plan", "predicted"))
-TWO = small(num_hidden_layers=2)
+TWO = tiny_config(num_hidden_layers=2)
 
 
 @pytest.fixture
