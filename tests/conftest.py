@@ -2,12 +2,15 @@
 
 import gc
 import os
+from functools import cache
 
 import pytest
 import torch
 from tiny import colour_task, tiny_model
+from transformers import AutoTokenizer
 
 import labkit as lk
+from labkit.assets.fetch import ensure
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Several processes that each take all cores wait for each other.
@@ -24,6 +27,19 @@ def smollm():
 def minilm():
     """The real encoder, loaded once; tests must not change it."""
     return lk.load_model("minilm")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Returns the tokenizer of a real model, for tiny ones: the real one's weights take seconds and 0.5 GB to load."""
+
+    @cache
+    def load(name):
+        loaded = AutoTokenizer.from_pretrained(ensure(name), local_files_only=True)
+        loaded.padding_side = "right"
+        return loaded
+
+    return load
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +69,11 @@ def llama():
 
 
 @pytest.fixture
-def tiny(smollm, one_thread):
+def tiny(tokenizer, one_thread):
     """A Llama of two small layers with random weights, in float32, and SmolLM2's tokenizer."""
-    sizes = {"vocab_size": len(smollm.tokenizer), "tie_word_embeddings": True, "pad_token_id": 2}
-    return tiny_model("llama", smollm.tokenizer, "tiny", **sizes)
+    reader = tokenizer("smollm2-135m")
+    sizes = {"vocab_size": len(reader), "tie_word_embeddings": True, "pad_token_id": 2}
+    return tiny_model("llama", reader, "tiny", **sizes)
 
 
 @pytest.fixture
@@ -66,9 +83,10 @@ def ids():
 
 
 @pytest.fixture
-def tiny_encoder(minilm, one_thread):
+def tiny_encoder(tokenizer, one_thread):
     """A BERT of two small layers with random weights, in float32, and MiniLM's tokenizer."""
-    return tiny_model("bert", minilm.tokenizer, "tiny-encoder", vocab_size=len(minilm.tokenizer))
+    reader = tokenizer("minilm")
+    return tiny_model("bert", reader, "tiny-encoder", vocab_size=len(reader))
 
 
 @pytest.fixture

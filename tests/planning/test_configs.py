@@ -24,11 +24,11 @@ def folder(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", lk.BLUEPRINTS)
-def test_a_published_size_is_a_blueprint(name):
-    found, config = find_config(name)
-    assert found == name
-    assert config.to_dict() == blueprint_config(name).to_dict()
+def test_a_published_size_is_a_blueprint():
+    for name in lk.BLUEPRINTS:
+        found, config = find_config(name)
+        assert found == name
+        assert config.to_dict() == blueprint_config(name).to_dict()
 
 
 def test_a_model_that_is_there_is_asked_itself(tiny, tiny_encoder):
@@ -70,13 +70,13 @@ def test_a_folder_in_the_home_folder(folder, monkeypatch):
     assert find_config("~/mine")[1].model_type == "llama"
 
 
-@pytest.mark.parametrize("name", ["llama-7", "nosuch", "./nosuch", "/nosuch/folder", "a/b/c"])
-def test_an_unknown_name_lists_those_there_are(name):
-    message = f"There is no model called {name!r}."
-    with pytest.raises(lk.LabkitError, match=re.escape(message)) as caught:
-        find_config(name)
-    assert all(known in caught.value.remedy for known in [*lk.BLUEPRINTS, "minilm"])
-    assert ("Did you mean 'llama-7b'?" in caught.value.remedy) == (name == "llama-7")
+def test_an_unknown_name_lists_those_there_are():
+    for name in ["llama-7", "nosuch", "./nosuch", "/nosuch/folder", "a/b/c"]:
+        message = f"There is no model called {name!r}."
+        with pytest.raises(lk.LabkitError, match=re.escape(message)) as caught:
+            find_config(name)
+        assert all(known in caught.value.remedy for known in [*lk.BLUEPRINTS, "minilm"])
+        assert ("Did you mean 'llama-7b'?" in caught.value.remedy) == (name == "llama-7")
 
 
 def test_a_hub_name_is_not_looked_for_offline(monkeypatch):
@@ -114,9 +114,9 @@ def test_a_folder_without_a_configuration(tmp_path):
         find_config(str(tmp_path))
 
 
-@pytest.mark.parametrize(("kind", "tokens"), [("llama", 512), ("opt", 512), ("distilbert", 512)])
-def test_a_model_reads_as_much_as_it_has_positions(kind, tokens):
-    assert longest_of(tiny_config(kind)) == tokens
+def test_a_model_reads_as_much_as_it_has_positions():
+    for kind, tokens in [("llama", 512), ("opt", 512), ("distilbert", 512)]:
+        assert longest_of(tiny_config(kind)) == tokens
 
 
 def test_a_model_without_positions_has_no_limit():
