@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from tiny import tiny_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
 import labkit as lk
 from labkit.assets.models import Model
@@ -187,10 +187,8 @@ def test_drawings_are_grey(tiny, tmp_path):
 
 def test_an_architecture_of_other_names_is_refused():
     for kind in ["gpt2", "gpt_neox"]:
-        sizes = {"vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-        module = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, intermediate_size=8, **sizes))
         with pytest.raises(lk.LabkitError, match=rf"a block of {kind} are not known.*\n.*Llama or BERT"):
-            lk.plot_block(Model(kind, module, None, "causal", torch.float32))
+            lk.plot_block(tiny_model(kind))
         assert plt.get_fignums() == []
 
 

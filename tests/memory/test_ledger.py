@@ -6,11 +6,12 @@ import weakref
 import psutil
 import pytest
 import torch
+from tiny import tiny_model
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import labkit as lk
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.memory import KINDS, Ledger
 from labkit.quant.bnb import quantized_tensors
 from labkit.training.batching import Example, collate
@@ -63,10 +64,10 @@ class Setup:
 
 
 @pytest.fixture
-def layered(tiny, llama):
+def layered(tiny):
     """A model whose memory lies in its layers: a small vocabulary, many blocks."""
-    module = llama(200, hidden_size=64, intermediate_size=128, num_hidden_layers=4, tie_word_embeddings=False)
-    return Model("layered", module, tiny.tokenizer, "causal", torch.float32)
+    sizes = {"vocab_size": 200, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
+    return tiny_model("llama", tiny.tokenizer, "layered", **sizes)
 
 
 def bytes_of(parameters):
@@ -168,11 +169,11 @@ def test_frozen_weights_have_no_gradients(tiny):
     assert max(course(report, "gradients")) == trained
 
 
-def test_tied_weights_are_counted_once(llama, tiny):
+def test_tied_weights_are_counted_once(tiny):
     reports = []
     for tied in (True, False):
-        module = llama(5000, tie_word_embeddings=tied)
-        reports.append(Setup(Model("either", module, tiny.tokenizer, "causal", torch.float32), "full").measured())
+        model = tiny_model("llama", tiny.tokenizer, vocab_size=5000, tie_word_embeddings=tied)
+        reports.append(Setup(model, "full").measured())
     embedding = 4 * 5000 * 32
     for kind, times in {"trainable": 1, "optimizer": 2, "gradients": 1}.items():
         tied, untied = (max(course(report, kind)) for report in reports)
@@ -291,10 +292,10 @@ def test_activations_grow_with_the_batch_and_parameters_do_not(layered):
     assert large.optimizer == small.optimizer
 
 
-def test_logits_grow_with_the_vocabulary(tiny, llama):
+def test_logits_grow_with_the_vocabulary(tiny):
     def report(vocabulary):
-        module = llama(vocabulary)
-        return Setup(Model("wide", module, tiny.tokenizer, "causal", torch.float32), "lora").measured()
+        model = tiny_model("llama", tiny.tokenizer, vocab_size=vocabulary, tie_word_embeddings=True)
+        return Setup(model, "lora").measured()
 
     small, large = report(1000), report(4000)
     one = 4 * 4 * 24 * 1000  # a number for each learned token and word

@@ -5,10 +5,10 @@ import pytest
 import torch
 from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
+from tiny import tiny_model
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.assets.models import Model
 from labkit.methods import IA3, Bottleneck, BottleneckAdapters, LoRA, get_method
 from labkit.methods.adapter import adapters_of
 
@@ -341,8 +341,8 @@ def test_a_run_is_kept_and_brought_back(run, tiny, ids, tmp_path):
     assert torch.equal(outputs(loaded.model.module, ids), outputs(run.model.module, ids))
 
 
-def test_a_run_does_not_go_on_another_base(run, tiny, llama, tmp_path):
-    wide = Model("wide", llama(100, hidden_size=64), tiny.tokenizer, "causal", torch.float32)
+def test_a_run_does_not_go_on_another_base(run, tiny, tmp_path):
+    wide = tiny_model("llama", tiny.tokenizer, "wide", hidden_size=64)
     with pytest.raises(lk.LabkitError, match="was trained on tiny, and wide is not that model"):
         lk.load_run(tmp_path / "run", wide)
     with pytest.raises(lk.LabkitError, match=r"does not fit: .*\(3, 32\) there and \(3, 64\) here"):

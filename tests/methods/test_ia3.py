@@ -6,10 +6,10 @@ import pytest
 import torch
 from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
+from tiny import tiny_model
 from torch import nn
 
 import labkit as lk
-from labkit.assets.models import Model
 from labkit.methods import IA3, BottleneckAdapters, IA3Linear, LoRA
 from labkit.methods.adapter import adapters_of
 
@@ -179,9 +179,9 @@ def test_what_peft_saves_is_read(model, ids, tmp_path):
     torch.testing.assert_close(outputs(ours.module, ids), outputs(theirs, ids), atol=1e-6, rtol=0)
 
 
-def test_an_adapter_of_another_model_is_refused(causal, encoder, llama, tmp_path):
+def test_an_adapter_of_another_model_is_refused(causal, encoder, tmp_path):
     IA3().save(IA3().apply(causal), tmp_path)
-    wide = Model("wide", llama(100, intermediate_size=96), None, "causal", torch.float32)
+    wide = tiny_model(name="wide", intermediate_size=96)
     with pytest.raises(lk.LabkitError, match=r"does not fit: .*down_proj\.ia3_l is \(1, 64\) there and \(1, 96\) here"):
         IA3().load(wide, tmp_path)
     with pytest.raises(lk.LabkitError, match=r"does not fit: .* is missing there"):

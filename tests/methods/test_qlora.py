@@ -7,6 +7,7 @@ import weakref
 import bitsandbytes as bnb
 import pytest
 import torch
+from tiny import tiny_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -258,10 +259,10 @@ def test_a_quantized_model_has_the_fingerprint_of_its_original(tiny, backend):
 
 
 @pytest.fixture
-def wide(tiny, llama):
+def wide(tiny):
     """A model most of whose 1.4 million numbers are in linear layers."""
-    module = llama(400, hidden_size=256, intermediate_size=512, num_key_value_heads=4)
-    return Model("wide", module, tiny.tokenizer, "causal", torch.float32)
+    sizes = {"vocab_size": 400, "hidden_size": 256, "intermediate_size": 512, "num_key_value_heads": 4}
+    return tiny_model("llama", tiny.tokenizer, "wide", tie_word_embeddings=True, **sizes)
 
 
 def test_a_quantized_model_says_so_and_counts_its_parameters(wide):

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from tiny import alike, tiny_config
+from tiny import alike, tiny_config, tiny_model
 
 import labkit as lk
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.planning import Step, estimate
 from labkit.planning.simulate import predict, simulate
 from labkit.planning.sizes import allocated, reserved
@@ -82,8 +82,8 @@ def test_a_run_over_4_bits_holds_what_was_predicted(request, colours):
 
 
 @pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
-def test_lora_over_4_bits_takes_what_qlora_takes(llama, backend):
-    floats = Model("floats", llama(100, num_hidden_layers=1), None, "causal", F32)
+def test_lora_over_4_bits_takes_what_qlora_takes(backend):
+    floats = tiny_model(name="floats", num_hidden_layers=1)
     base = lk.quantize_model(floats, lk.Quantization(block_size=32, backend=backend))
     few = {"rank": 2, "target_modules": ["q_proj", "down_proj"]}
     over = lk.plan(base, lk.LoRA(**few), length=32)

@@ -6,13 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import alike, tiny_config
+from tiny import alike, model_of, tiny_config
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM
 
 import labkit as lk
 from labkit.assets.blueprints import blueprint_config
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.memory import KINDS
 from labkit.planning import Step
 from labkit.planning.simulate import predict, simulate
@@ -119,14 +118,13 @@ def test_few_blocks_need_no_line(layers, checkpointing):
 # A real step
 
 
-def measured(config, kind, method, training, examples, precision):
+def measured(config, method, training, examples, precision):
     """What the second step of a run held, of a model that is stored as ``load_model`` stores it."""
-    torch.manual_seed(0)
-    loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-    module = loader.from_config(config).eval()
-    store_linear_weights(module, precision)
-    model = method.apply(Model("real", module, SimpleNamespace(pad_token_id=0), kind, precision))
-    if kind == "encoder":
+    base = model_of(config, SimpleNamespace(pad_token_id=0))
+    store_linear_weights(base.module, precision)
+    base.precision = precision
+    model = method.apply(base)
+    if model.kind == "encoder":
         model.head = nn.Linear(config.hidden_size, 3)
     trainer = Trainer(model, examples, replace(training, steps=2))
     trainer.run()
@@ -146,7 +144,7 @@ def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = alike(8, 64, 32)
     report = predict(Step(config, METHODS[method], training, examples, precision)).tensors
-    assert_measured(report, measured(config, "causal", METHODS[method], training, examples, precision))
+    assert_measured(report, measured(config, METHODS[method], training, examples, precision))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_a_real_step_of_an_encoder_holds_what_was_predicted(method, precision, c
     training = TrainingConfig(batch_size=16, gradient_checkpointing=checkpointing)
     examples = alike(16, 64, 0)
     report = predict(Step(config, METHODS[method], training, examples, precision, classes=3)).tensors
-    assert_measured(report, measured(config, "encoder", METHODS[method], training, examples, precision))
+    assert_measured(report, measured(config, METHODS[method], training, examples, precision))
 
 
 @pytest.mark.parametrize("times", [2, 3])
@@ -168,7 +166,7 @@ def test_a_real_step_of_several_batches_holds_what_was_predicted(times):
     examples = alike(4, 32, 31)
     report = predict(Step(config, METHODS["full"], training, examples, F32)).tensors
     alone = predict(Step(config, METHODS["full"], replace(training, accumulation=1), examples, F32)).tensors
-    assert_measured(report, measured(config, "causal", METHODS["full"], training, examples, F32))
+    assert_measured(report, measured(config, METHODS["full"], training, examples, F32))
     assert report.peak > alone.peak + 0.9 * report.trainable  # the gradients of the batches before
 
 
@@ -178,7 +176,7 @@ def test_padding_is_predicted(checkpointing):
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = [*alike(4, 40, 5), *alike(4, 64, 32)]
     report = predict(Step(config, METHODS["lora"], training, examples, F32)).tensors
-    assert_measured(report, measured(config, "causal", METHODS["lora"], training, examples, F32))
+    assert_measured(report, measured(config, METHODS["lora"], training, examples, F32))
     assert report.peak != predict(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
 
 

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import model_of, tiny_config
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig
 
 import labkit as lk
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.assets.precision import PRECISIONS
 from labkit.planning.skeleton import CAUSAL, ENCODERS, adapt, blocks_of, kind_of, skeleton
 
@@ -18,11 +18,10 @@ EVERY = [*CAUSAL, *ENCODERS]
 
 
 def real(config, precision=torch.float32):
-    loader = AutoModel if config.model_type in ENCODERS else AutoModelForCausalLM
-    kind = "encoder" if config.model_type in ENCODERS else "causal"
-    module = loader.from_config(config).eval()
-    store_linear_weights(module, precision)
-    return Model("real", module, None, kind, precision)
+    model = model_of(config)
+    store_linear_weights(model.module, precision)
+    model.precision = precision
+    return model
 
 
 def shapes(model):
