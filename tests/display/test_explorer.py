@@ -94,8 +94,8 @@ def test_error_and_bits_are_those_of_quantize(either, paths, monkeypatch):
 
 
 def test_setting_a_control_draws_another_picture(tiny):
+    explorer = QuantizationExplorer(tiny)
     for name, value in [("layer", "model.layers.0.mlp.up_proj"), ("format", "int4"), ("block_size", 32)]:
-        explorer = QuantizationExplorer(tiny)
         before = picture(explorer), verdict(explorer), explorer.error
         choose(explorer, **{name: value})
         after = picture(explorer), verdict(explorer), explorer.error
@@ -122,9 +122,10 @@ def test_choosing_what_was_chosen_before_shows_what_was_shown(either):
 
 
 def test_the_picture_shows_the_weights_and_the_levels_of_the_format(tiny, drawn):
-    for name in ["nf4", "fp4", "int4"]:
-        explorer = QuantizationExplorer(tiny)
-        choose(explorer, layer=QUERY["tiny"], block_size=32, format=name)
+    explorer = QuantizationExplorer(tiny)
+    choose(explorer, layer=QUERY["tiny"], block_size=32)
+    for name in ["int4", "fp4", "nf4"]:
+        choose(explorer, format=name)
         (ax,) = drawn[-1].axes
         histogram, lines = ax.collections
         places = np.array(lines.get_segments())[:, 0, 0]

@@ -18,7 +18,7 @@ from labkit.training.config import TrainingConfig
 pytestmark = pytest.mark.usefixtures("one_thread")
 # The names labkit.planning.plan and .predicted mean the functions, which hide the modules.
 PLAN, PREDICTED = (sys.modules[f"labkit.planning.{name}"] for name in ("plan", "predicted"))
-TWO = tiny_config(num_hidden_layers=2)
+SMALL = tiny_config(num_hidden_layers=1)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_a_published_model_is_simulated_in_4_bits():
 def test_settings_are_passed_on(asked):
     method = lk.LoRA(rank=4)
     settings = {"batch_size": 3, "gradient_checkpointing": True, "accumulation": 2}
-    made = lk.plan(TWO, method, length=40, learned=7, precision="float32", **settings)
+    made = lk.plan(SMALL, method, length=40, learned=7, precision="float32", **settings)
     ((config, used, training, examples, precision),) = asked
-    assert config is TWO
+    assert config is SMALL
     assert used is made.method is method
     assert training == made.training == TrainingConfig(max_length=40, **settings)
     assert [(len(example.tokens), example.learned) for example in examples] == [(40, 7)] * 3
@@ -75,9 +75,9 @@ def test_settings_are_passed_on(asked):
 
 
 def test_a_plan_is_the_prediction_of_its_step():
-    made = lk.plan(TWO, "full", batch_size=2, length=16, learned=5, precision="float32")
+    made = lk.plan(SMALL, "full", batch_size=2, length=16, learned=5, precision="float32")
     training = TrainingConfig(batch_size=2, max_length=16)
-    expected = predicted(Step(TWO, lk.FullFineTuning(), training, alike(2, 16, 5), torch.float32))
+    expected = predicted(Step(SMALL, lk.FullFineTuning(), training, alike(2, 16, 5), torch.float32))
     assert made.prediction == expected
     assert made.report == expected.tensors
     assert (made.peak, made.allocated) == (expected.tensors.peak, expected.allocated.peak)
@@ -93,9 +93,9 @@ def test_a_loaded_model_is_planned_for_as_it_is(asked, tiny):
 
 
 def test_a_folder_is_planned_for_without_its_weights(asked, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(TWO.to_dict()))
+    (tmp_path / "config.json").write_text(json.dumps(SMALL.to_dict()))
     assert lk.plan(str(tmp_path)).name == tmp_path.name
-    assert asked[0][0].num_hidden_layers == 2
+    assert asked[0][0].num_hidden_layers == 1
 
 
 def test_a_folder_whose_model_brings_its_own_code_is_refused(tmp_path):
@@ -133,13 +133,13 @@ def test_an_encoder_can_be_planned(minilm):
 def test_a_length_that_the_model_cannot_read_is_refused():
     for length in [1, 0, -5, 513, 16.0, "16", None, True]:
         with pytest.raises(lk.LabkitError, match=f"length must be a whole number from 2 to 512, not {length!r}"):
-            lk.plan(TWO, length=length)
+            lk.plan(SMALL, length=length)
 
 
 def test_a_number_of_learned_tokens_that_cannot_be_is_refused():
     for learned in [0, -1, 16, 17, 1.5, "3"]:
         with pytest.raises(lk.LabkitError, match=f"learned must be a whole number from 1 to 15, not {learned!r}"):
-            lk.plan(TWO, length=16, learned=learned)
+            lk.plan(SMALL, length=16, learned=learned)
 
 
 def test_a_mistake_is_found_when_the_plan_is_made():
@@ -156,7 +156,7 @@ def test_a_mistake_is_found_when_the_plan_is_made():
         ({"method": lk.LoRA(target_modules=["nosuch"])}, "No linear layer of this model is called 'nosuch'"),
     ]:
         with pytest.raises(lk.LabkitError, match=message):
-            lk.plan(TWO, **({"length": 16} | settings))
+            lk.plan(SMALL, **({"length": 16} | settings))
 
 
 # A GPU
@@ -202,36 +202,36 @@ def test_qlora_of_65_billion_fits_48_gigabytes_and_full_fine_tuning_not_780():
 
 def test_more_is_needed_for_more():
     base = {"length": 16, "precision": "float32"}
-    one = lk.plan(TWO, "full", **base)
+    one = lk.plan(SMALL, "full", **base)
     for more in ({"batch_size": 8}, {"length": 64}):
-        assert lk.plan(TWO, "full", **(base | more)).peak > one.peak
+        assert lk.plan(SMALL, "full", **(base | more)).peak > one.peak
     many = base | {"batch_size": 16}
-    assert lk.plan(TWO, "full", **many, gradient_checkpointing=True).peak < lk.plan(TWO, "full", **many).peak
+    assert lk.plan(SMALL, "full", **many, gradient_checkpointing=True).peak < lk.plan(SMALL, "full", **many).peak
 
 
 @pytest.mark.parametrize(("method", "room"), [("full", 0.9e6), ("lora", 2e6)])
 def test_the_largest_batch_fits_and_one_more_does_not(method, room):
-    made = lk.plan(TWO, method, length=16, gpu=CONTEXT + SHARED + int(room))
+    made = lk.plan(SMALL, method, length=16, gpu=CONTEXT + SHARED + int(room))
     most = made.largest_batch()
     assert most > 1
-    fits = [lk.plan(TWO, method, length=16, batch_size=count, gpu=made.gpu).fits for count in (most, most + 1)]
+    fits = [lk.plan(SMALL, method, length=16, batch_size=count, gpu=made.gpu).fits for count in (most, most + 1)]
     assert fits == [True, False]
 
 
 def test_the_largest_batch_is_found_from_below_and_from_above():
     found = [
-        lk.plan(TWO, "full", length=16, batch_size=n, gpu=CONTEXT + SHARED + 10**6).largest_batch() for n in (1, 20)
+        lk.plan(SMALL, "full", length=16, batch_size=n, gpu=CONTEXT + SHARED + 10**6).largest_batch() for n in (1, 20)
     ]
     assert found[0] == found[1] > 1
 
 
 def test_no_text_is_longer_than_the_model_can_read():
-    made = lk.plan(TWO, length=16, gpu="24GB")
+    made = lk.plan(SMALL, length=16, gpu="24GB")
     assert made.longest == made.largest_length() == 512
 
 
 def test_where_not_even_one_fits_the_answer_is_0():
-    made = lk.plan(TWO, length=16, batch_size=4, gpu="1MB")
+    made = lk.plan(SMALL, length=16, batch_size=4, gpu="1MB")
     assert (made.fits, made.largest_batch(), made.largest_length()) == (False, 0, 0)
 
 
@@ -281,9 +281,9 @@ def test_a_plan_cannot_be_changed(asked):
 def test_without_a_simulation_a_plan_is_an_estimate_and_says_so(monkeypatch):
     monkeypatch.setattr(PREDICTED, "simulate", None)
     with pytest.warns(EstimateWarning, match="estimate by formula"):
-        made = lk.plan(TWO, "full", batch_size=4, length=16, learned=5)
+        made = lk.plan(SMALL, "full", batch_size=4, length=16, learned=5)
     training = TrainingConfig(batch_size=4, max_length=16)
-    guess = estimate(Step(TWO, lk.FullFineTuning(), training, alike(4, 16, 5), torch.bfloat16))
+    guess = estimate(Step(SMALL, lk.FullFineTuning(), training, alike(4, 16, 5), torch.bfloat16))
     assert made.prediction == Prediction(guess, guess, guess)
     assert not made.simulated
     assert made.to_dict()["simulated"] is False
@@ -295,16 +295,16 @@ def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest(monkeypatc
     monkeypatch.setattr(PREDICTED, "simulate", None)
     examples = [*alike(2, 8, 7), *alike(1, 16, 3)]
     with pytest.warns(EstimateWarning):
-        made = predicted(Step(TWO, lk.LoRA(), TrainingConfig(), examples))
-    assert made.tensors == estimate(Step(TWO, lk.LoRA(), TrainingConfig(), alike(3, 16, 7)))
+        made = predicted(Step(SMALL, lk.LoRA(), TrainingConfig(), examples))
+    assert made.tensors == estimate(Step(SMALL, lk.LoRA(), TrainingConfig(), alike(3, 16, 7)))
 
 
 @pytest.mark.filterwarnings("ignore::labkit.planning.EstimateWarning")
 def test_a_search_without_a_simulation_finds_what_fits_by_the_formula(monkeypatch):
     monkeypatch.setattr(PREDICTED, "simulate", None)
     room = CONTEXT + SHARED + 3 * 10**6
-    most = lk.plan(TWO, "full", length=16, gpu=room).largest_batch()
-    fits = [lk.plan(TWO, "full", length=16, batch_size=count, gpu=room).fits for count in (most, most + 1)]
+    most = lk.plan(SMALL, "full", length=16, gpu=room).largest_batch()
+    fits = [lk.plan(SMALL, "full", length=16, batch_size=count, gpu=room).fits for count in (most, most + 1)]
     assert fits == [True, False]
 
 
