@@ -420,13 +420,9 @@ USES = [
 
 
 def test_a_simulated_step_takes_the_memory_of_a_real_one():
-    # Gradients of several batches meet at the weight.
-    for use, batches in [
-        *zip(USES, itertools.cycle([1, 3]), strict=False),
-        (once, 3),
-        (weight_alone, 3),
-        (embedded, 1),
-    ]:
+    # The gradients of several batches meet at the weight: uses of it are seen with one batch and with three.
+    weight = [(use, 3) for use in (once, weight_alone, weight_used_twice, embedded)]
+    for use, batches in [*zip(USES, itertools.cycle([1, 3]), strict=False), *weight]:
         peak, measured = real(use, batches)
         report = simulated(use, batches)
         assert report.peak == pytest.approx(peak, rel=1e-3)
