@@ -35,7 +35,7 @@ check: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(BIN)/labkit fetch --all
-	$(BIN)/python -m pytest tests -n 2
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal
 
 notebooks: $(VENV)/.test
 	$(BIN)/labkit fetch --all

@@ -2,14 +2,15 @@
 
 import gc
 import os
+from functools import cache
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from tiny import colour_task, tiny_model
+from transformers import AutoTokenizer
 
 import labkit as lk
-from labkit.assets.models import Model
+from labkit.assets.fetch import ensure
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Several processes that each take all cores wait for each other.
@@ -29,6 +30,19 @@ def minilm():
 
 
 @pytest.fixture(scope="session")
+def tokenizer():
+    """Returns the tokenizer of a real model, for tiny ones: the real one's weights take seconds and 0.5 GB to load."""
+
+    @cache
+    def load(name):
+        loaded = AutoTokenizer.from_pretrained(ensure(name), local_files_only=True)
+        loaded.padding_side = "right"
+        return loaded
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def triage():
     return lk.load_task("triage", train=400, test=120)
 
@@ -44,31 +58,22 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def llama():
-    """Makes Llamas with random weights, of two small layers unless other sizes are given."""
+    """Makes Llamas with random weights of the usual size, of two small layers unless other sizes are given."""
 
     def make(vocab_size, **sizes):
-        torch.manual_seed(0)
-        small = {
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 512,
-            "tie_word_embeddings": True,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 2,
-        }
-        return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **(small | sizes))).eval()
+        return tiny_model(
+            "llama", vocab_size=vocab_size, **({"tie_word_embeddings": True, "pad_token_id": 2} | sizes)
+        ).module
 
     return make
 
 
 @pytest.fixture
-def tiny(llama, smollm, one_thread):
+def tiny(tokenizer, one_thread):
     """A Llama of two small layers with random weights, in float32, and SmolLM2's tokenizer."""
-    return Model("tiny", llama(len(smollm.tokenizer)), smollm.tokenizer, "causal", torch.float32)
+    reader = tokenizer("smollm2-135m")
+    sizes = {"vocab_size": len(reader), "tie_word_embeddings": True, "pad_token_id": 2}
+    return tiny_model("llama", reader, "tiny", **sizes)
 
 
 @pytest.fixture
@@ -78,30 +83,16 @@ def ids():
 
 
 @pytest.fixture
-def tiny_encoder(minilm, one_thread):
+def tiny_encoder(tokenizer, one_thread):
     """A BERT of two small layers with random weights, in float32, and MiniLM's tokenizer."""
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(minilm.tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-    )
-    return Model("tiny-encoder", BertModel(config).eval(), minilm.tokenizer, "encoder", torch.float32)
+    reader = tokenizer("minilm")
+    return tiny_model("bert", reader, "tiny-encoder", vocab_size=len(reader))
 
 
 @pytest.fixture
 def colours():
     """A task of one's own that a tiny model can learn."""
-    pairs = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
-    places = ["north", "south", "east", "west", "high", "low", "old", "new", "far", "near"]
-    rows = [
-        {"prompt": f"The {thing} in the {place} is", "completion": f" {colour}"}
-        for place in places
-        for thing, colour in pairs.items()
-    ]
-    return lk.load_task(Dataset.from_list(rows), train=24, test=12)
+    return colour_task()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,6 @@ from labkit.planning.skeleton import adapt, skeleton
 from labkit.sweeps import BUDGETS, RATES, SEARCHED, SEEDS, SHOWDOWN, SWEEPS, lora_targets
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
-NAMES = pytest.mark.parametrize("name", SWEEPS)
 SEARCHES = {"minilm": "method-rates", "smollm2-135m": "method-rates-smollm2"}
 CHOSEN = [(model, label) for model in RATES for label in RATES[model]]
 
@@ -33,10 +32,10 @@ def targets():
     return list(dict.fromkeys(point["method"]["target_modules"] for point in lora_targets()))
 
 
-@NAMES
-def test_the_points_of_a_sweep_differ(name):
-    points = [key(complete(point)) for point in SWEEPS[name]()]
-    assert len(set(points)) == len(points) > 1
+def test_the_points_of_a_sweep_differ():
+    for name in SWEEPS:
+        points = [key(complete(point)) for point in SWEEPS[name]()]
+        assert len(set(points)) == len(points) > 1
 
 
 def seeds_of(name, model):
@@ -45,43 +44,43 @@ def seeds_of(name, model):
     return 5 if (name, model) == ("methods", "minilm") else fewer.get(name, 3)
 
 
-@NAMES
-def test_each_setting_has_its_seeds(name):
-    seeds = defaultdict(list)
-    for point in SWEEPS[name]():
-        seeds[point["model"], key({**complete(point), "seed": 0})].append(point["seed"])
-    assert SEEDS == (0, 1, 2)
-    assert all(found == list(range(seeds_of(name, model))) for (model, _), found in seeds.items())
+def test_each_setting_has_its_seeds():
+    for name in SWEEPS:
+        seeds = defaultdict(list)
+        for point in SWEEPS[name]():
+            seeds[point["model"], key({**complete(point), "seed": 0})].append(point["seed"])
+        assert SEEDS == (0, 1, 2)
+        assert all(found == list(range(seeds_of(name, model))) for (model, _), found in seeds.items())
 
 
-@NAMES
-def test_a_point_says_everything_and_names_what_there_is(name):
-    for point in SWEEPS[name]():
-        assert PARTS <= set(point) <= PARTS | {"held_out"}
-        assert get_asset(point["model"]).kind == "model"
-        assert point["task"] in TEMPLATES
+def test_a_point_says_everything_and_names_what_there_is():
+    for name in SWEEPS:
+        for point in SWEEPS[name]():
+            assert PARTS <= set(point) <= PARTS | {"held_out"}
+            assert get_asset(point["model"]).kind == "model"
+            assert point["task"] in TEMPLATES
 
 
-@NAMES
-def test_a_sweep_is_made_anew_each_time(name):
-    assert list(SWEEPS[name]()) == list(SWEEPS[name]())
+def test_a_sweep_is_made_anew_each_time():
+    for name in SWEEPS:
+        assert list(SWEEPS[name]()) == list(SWEEPS[name]())
 
 
-@NAMES
-def test_the_test_set_is_kept_from_searches_and_used_by_all_else(name):
-    for point in SWEEPS[name]():
-        held_out = point.get("held_out", 0)
-        assert (held_out > 0) == (name in SEARCHES.values())
-        assert held_out <= point["train"] / 4
+def test_the_test_set_is_kept_from_searches_and_used_by_all_else():
+    for name in SWEEPS:
+        for point in SWEEPS[name]():
+            held_out = point.get("held_out", 0)
+            assert (held_out > 0) == (name in SEARCHES.values())
+            assert held_out <= point["train"] / 4
 
 
-@pytest.mark.parametrize(("model", "task"), BUDGETS)
-def test_every_method_is_compared_at_its_own_rate_and_on_the_same_budget(model, task):
-    points = [point for point in SWEEPS["methods"]() if (point["model"], point["task"]) == (model, task)]
-    compared = {key(point["method"]): point["learning_rate"] for point in points}
-    assert compared == {key(SHOWDOWN[label]): rate for label, rate in RATES[model].items()}
-    budgets = {key({**point, "method": 0, "learning_rate": 0, "seed": 0}) for point in points}
-    assert budgets == {key({**BUDGETS[model, task], "method": 0, "learning_rate": 0, "seed": 0})}
+def test_every_method_is_compared_at_its_own_rate_and_on_the_same_budget():
+    for model, task in BUDGETS:
+        points = [point for point in SWEEPS["methods"]() if (point["model"], point["task"]) == (model, task)]
+        compared = {key(point["method"]): point["learning_rate"] for point in points}
+        assert compared == {key(SHOWDOWN[label]): rate for label, rate in RATES[model].items()}
+        budgets = {key({**point, "method": 0, "learning_rate": 0, "seed": 0}) for point in points}
+        assert budgets == {key({**BUDGETS[model, task], "method": 0, "learning_rate": 0, "seed": 0})}
 
 
 def test_the_search_is_of_all_methods_that_are_compared():
@@ -104,16 +103,16 @@ def searches():
     return read
 
 
-@pytest.mark.parametrize(("model", "label"), CHOSEN)
-def test_the_rate_of_a_method_is_the_best_of_its_search(searches, model, label):
-    means = searches(model, label)
-    assert means[RATES[model][label]] == means.max()
+def test_the_rate_of_a_method_is_the_best_of_its_search(searches):
+    for model, label in CHOSEN:
+        means = searches(model, label)
+        assert means[RATES[model][label]] == means.max()
 
 
-@pytest.mark.parametrize(("model", "label"), CHOSEN)
-def test_the_best_rate_lies_between_others_that_were_searched(searches, model, label):
-    rates = searches(model, label).index
-    assert rates.min() < RATES[model][label] < rates.max()
+def test_the_best_rate_lies_between_others_that_were_searched(searches):
+    for model, label in CHOSEN:
+        rates = searches(model, label).index
+        assert rates.min() < RATES[model][label] < rates.max()
 
 
 def trained_by(method, module):
@@ -147,11 +146,11 @@ def test_every_method_suits_the_real_encoder(minilm):
         assert trained(method.apply(minilm)) == trained_by(method, minilm.module)
 
 
-@pytest.mark.parametrize("label", [label for label in SHOWDOWN if label != "head"])
-def test_every_method_but_the_head_suits_the_real_causal_model(smollm, label):
-    method = get_method(SHOWDOWN[label])
-    blank = skeleton(smollm.module.config, torch.bfloat16)
-    assert trained(adapt(blank, method)) == trained_by(method, smollm.module)
+def test_every_method_but_the_head_suits_the_real_causal_model(smollm):
+    for label in [label for label in SHOWDOWN if label != "head"]:
+        method = get_method(SHOWDOWN[label])
+        blank = skeleton(smollm.module.config, torch.bfloat16)
+        assert trained(adapt(blank, method)) == trained_by(method, smollm.module)
 
 
 def test_a_causal_model_has_no_head_to_compare():
@@ -165,12 +164,12 @@ def test_a_causal_model_has_no_head_to_compare():
 
 
 # Six blocks, of four layers in the attention and two in the MLP.
-@pytest.mark.parametrize(("names", "count"), zip(targets(), [2 * 6, 4 * 6, 2 * 6, 6 * 6], strict=True))
-def test_the_layers_to_adapt_exist_in_the_real_encoder(minilm, names, count):
-    found = find_targets(minilm.module, names)
-    assert len(found) == count
-    for name in names:
-        assert name in found or any(path.endswith(f".{name}") for path in found)
+def test_the_layers_to_adapt_exist_in_the_real_encoder(minilm):
+    for names, count in zip(targets(), [2 * 6, 4 * 6, 2 * 6, 6 * 6], strict=True):
+        found = find_targets(minilm.module, names)
+        assert len(found) == count
+        for name in names:
+            assert name in found or any(path.endswith(f".{name}") for path in found)
 
 
 def test_attention_and_mlp_share_no_layer_and_are_all_of_the_blocks(minilm):

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import re
 
 import pytest
@@ -43,25 +44,25 @@ def test_every_blueprint_is_counted_here():
     assert lk.BLUEPRINTS.keys() == PARAMETERS.keys()
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_a_blueprint_has_as_many_parameters_as_the_published_model(name):
-    count = sum(p.numel() for p in lk.blueprint(name).parameters())
-    assert count == pytest.approx(PARAMETERS[name], rel=TOLERANCE.get(name, 0), abs=0)
+def test_a_blueprint_has_as_many_parameters_as_the_published_model():
+    for name, expected in PARAMETERS.items():
+        count = sum(p.numel() for p in lk.blueprint(name).parameters())
+        assert count == pytest.approx(expected, rel=TOLERANCE.get(name, 0), abs=0)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_nothing_is_allocated(name):
-    model = lk.blueprint(name)
-    tensors = [*model.parameters(), *model.module.buffers()]
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert (model.kind, model.tokenizer, model.device.type) == ("causal", None, "meta")
+def test_nothing_is_allocated():
+    for name in PARAMETERS:
+        model = lk.blueprint(name)
+        tensors = [*model.parameters(), *model.module.buffers()]
+        assert {tensor.device.type for tensor in tensors} == {"meta"}
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+        assert (model.kind, model.tokenizer, model.device.type) == ("causal", None, "meta")
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_heads_have_the_published_size(name):
-    config = blueprint_config(name)
-    assert config.hidden_size / config.num_attention_heads == (64 if name.startswith("smollm2") else 128)
+def test_heads_have_the_published_size():
+    for name in PARAMETERS:
+        config = blueprint_config(name)
+        assert config.hidden_size / config.num_attention_heads == (64 if name.startswith("smollm2") else 128)
 
 
 def test_the_blueprint_of_smollm2_has_the_names_and_shapes_of_the_real_model(smollm):
@@ -77,21 +78,21 @@ def test_a_blueprint_is_printed_with_its_size():
     assert repr(lk.blueprint("llama-7b")) == "Model('llama-7b', causal, 6.7 billion parameters, meta)"
 
 
-@pytest.mark.parametrize("name", ["smollm2-135m", "gpt3-175b"])
-def test_making_a_blueprint_leaves_the_table_as_it_was(name):
-    before = copy.deepcopy(lk.BLUEPRINTS)
-    first, second = lk.blueprint(name), lk.blueprint(name)
-    assert before == lk.BLUEPRINTS
-    assert first.module is not second.module
-    assert [p.shape for p in first.parameters()] == [p.shape for p in second.parameters()]
+def test_making_a_blueprint_leaves_the_table_as_it_was():
+    for name in ["smollm2-135m", "gpt3-175b"]:
+        before = copy.deepcopy(lk.BLUEPRINTS)
+        first, second = lk.blueprint(name), lk.blueprint(name)
+        assert before == lk.BLUEPRINTS
+        assert first.module is not second.module
+        assert [p.shape for p in first.parameters()] == [p.shape for p in second.parameters()]
 
 
-@pytest.mark.parametrize("make", [lk.blueprint, blueprint_config])
-def test_an_unknown_name_lists_the_names(make):
-    message = "There is no blueprint called 'llama-7'.\n→ Did you mean 'llama-7b'? Valid names: "
-    with pytest.raises(lk.LabkitError, match=re.escape(message)) as caught:
-        make("llama-7")
-    assert caught.value.remedy.removesuffix(".").split(": ")[1].split(", ") == sorted(PARAMETERS)
+def test_an_unknown_name_lists_the_names():
+    for make in [lk.blueprint, blueprint_config]:
+        message = "There is no blueprint called 'llama-7'.\n→ Did you mean 'llama-7b'? Valid names: "
+        with pytest.raises(lk.LabkitError, match=re.escape(message)) as caught:
+            make("llama-7")
+        assert caught.value.remedy.removesuffix(".").split(": ")[1].split(", ") == sorted(PARAMETERS)
 
 
 # Adapters
@@ -103,31 +104,27 @@ def test_lora_of_rank_4_on_gpt3_takes_38_megabytes():
     assert round(2 * count / 1e6, 1) == 37.7
 
 
-@pytest.mark.parametrize(("rank", "millions"), [(1, 4.7), (8, 37.7)])
-def test_lora_on_gpt3_has_the_size_in_its_paper(rank, millions):
-    count = trained("gpt3-175b", rank=rank, target_modules=["q_proj", "v_proj"])
-    assert round(count / 1e6, 1) == millions  # table 4
+def test_lora_on_gpt3_has_the_size_in_its_paper():
+    for rank, millions in [(1, 4.7), (8, 37.7)]:
+        count = trained("gpt3-175b", rank=rank, target_modules=["q_proj", "v_proj"])
+        assert round(count / 1e6, 1) == millions  # table 4
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "count"),
-    [
+def test_adapters_have_the_size_that_peft_prints():
+    for name, settings, count in [
         ("llama-7b", {"rank": 8, "target_modules": ["q_proj", "v_proj"]}, 4_194_304),
         ("llama-7b", {"rank": 8}, 19_988_480),
         ("llama-3-8b", {"rank": 16}, 41_943_040),
         ("qwen2.5-7b", {"rank": 16}, 40_370_176),
-    ],
-)
-def test_adapters_have_the_size_that_peft_prints(name, settings, count):
-    assert trained(name, **settings) == count
+    ]:
+        assert trained(name, **settings) == count
 
 
-@pytest.mark.parametrize("rank", [1, 16])
-@pytest.mark.parametrize("name", LLAMAS)
-def test_lora_on_all_linear_layers_of_a_llama_follows_the_formula(name, rank):
-    hidden, kv, mlp, layers = LLAMAS[name]
-    attention = 2 * (hidden + hidden) + 2 * (hidden + kv)
-    assert trained(name, rank=rank) == layers * rank * (attention + 3 * (hidden + mlp))
+def test_lora_on_all_linear_layers_of_a_llama_follows_the_formula():
+    for rank, name in itertools.product([1, 16], LLAMAS):
+        hidden, kv, mlp, layers = LLAMAS[name]
+        attention = 2 * (hidden + hidden) + 2 * (hidden + kv)
+        assert trained(name, rank=rank) == layers * rank * (attention + 3 * (hidden + mlp))
 
 
 def test_lora_on_all_linear_layers_of_gpt3_follows_the_formula():

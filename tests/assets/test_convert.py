@@ -75,19 +75,16 @@ def weights(converted):
     return load_file(converted / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
+def test_weights_are_the_dequantized_blocks(weights, packed):
+    for ours, theirs in [
         ("embed_tokens", "token_embd"),
         ("layers.0.self_attn.v_proj", "blk.0.attn_v"),
         ("layers.0.self_attn.o_proj", "blk.0.attn_output"),
         ("layers.0.mlp.gate_proj", "blk.0.ffn_gate"),
         ("layers.0.mlp.down_proj", "blk.0.ffn_down"),
-    ],
-)
-def test_weights_are_the_dequantized_blocks(weights, packed, ours, theirs):
-    expected = torch.from_numpy(dequantize(packed[theirs], Q4_1)).to(torch.bfloat16)
-    assert torch.equal(weights[f"model.{ours}.weight"], expected)
+    ]:
+        expected = torch.from_numpy(dequantize(packed[theirs], Q4_1)).to(torch.bfloat16)
+        assert torch.equal(weights[f"model.{ours}.weight"], expected)
 
 
 @pytest.mark.parametrize(("ours", "theirs", "heads"), [("q_proj", "attn_q", HEADS), ("k_proj", "attn_k", KV_HEADS)])

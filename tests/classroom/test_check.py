@@ -1,5 +1,7 @@
+import itertools
+from functools import partial
+
 import numpy as np
-import pytest
 import torch
 
 from labkit.classroom import check
@@ -61,31 +63,30 @@ def test_every_exercise_has_a_solution_here():
     assert set(RIGHT) == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_a_right_answer_is_praised(capsys, name):
-    assert said(capsys, name, RIGHT[name]).startswith("✓")
+def test_a_right_answer_is_praised(capsys):
+    for name in CHECKS:
+        assert said(capsys, name, RIGHT[name]).startswith("✓")
 
 
-@pytest.mark.parametrize("name", CHECKS)
-@pytest.mark.parametrize("stub", [None, ...])
-def test_a_stub_is_not_attempted_yet(capsys, name, stub):
-    assert "not attempted yet" in said(capsys, name, stub)
+def test_a_stub_is_not_attempted_yet(capsys):
+    for name, stub in itertools.product(CHECKS, [None, ...]):
+        assert "not attempted yet" in said(capsys, name, stub)
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKS if callable(RIGHT[name])])
-def test_an_untouched_function_is_not_attempted_yet(capsys, name):
-    assert "not attempted yet" in said(capsys, name, lambda *args: ...)
+def test_an_untouched_function_is_not_attempted_yet(capsys):
+    for name in [name for name in CHECKS if callable(RIGHT[name])]:
+        assert "not attempted yet" in said(capsys, name, lambda *args: ...)
 
 
-@pytest.mark.parametrize("name", CHECKS)
-@pytest.mark.parametrize("nonsense", [object(), "x", -1, 2.5, [], {}, len, lambda: 1 / 0, lambda *a: 1 / 0])
-def test_nonsense_never_raises_and_is_never_right(capsys, name, nonsense):
-    assert said(capsys, name, nonsense).startswith("✗")
+def test_nonsense_never_raises_and_is_never_right(capsys):
+    for name, nonsense in itertools.product(
+        CHECKS, [object(), "x", -1, 2.5, [], {}, len, lambda: 1 / 0, lambda *a: 1 / 0]
+    ):
+        assert said(capsys, name, nonsense).startswith("✗")
 
 
-@pytest.mark.parametrize(
-    ("name", "answer", "word"),
-    [
+def test_typical_mistakes_are_explained(capsys):
+    for name, answer, word in [
         ("examples_seen", 30, "number of steps"),
         ("examples_seen", 16, "one batch"),
         ("examples_seen", 1000, "training set"),
@@ -152,12 +153,10 @@ def test_nonsense_never_raises_and_is_never_right(capsys, name, nonsense):
         ("is_bootstrap_tie", lambda x: abs(np.mean(x)) < 1.96 * np.std(x), "3 of 100 are below 0, it is a tie"),
         ("is_bootstrap_tie", lambda x: not middle(0.95)(x), "all differences are above 0, it is no tie"),
         ("is_bootstrap_tie", lambda x: (np.quantile(x, 0.025), np.quantile(x, 0.975)), "above 0, it is no tie"),
-    ],
-)
-def test_typical_mistakes_are_explained(capsys, name, answer, word):
-    text = said(capsys, name, answer)
-    assert text.startswith("✗")
-    assert word in text
+    ]:
+        text = said(capsys, name, answer)
+        assert text.startswith("✗")
+        assert word in text
 
 
 def test_a_front_with_one_of_two_equals_is_told_so(capsys):
@@ -166,9 +165,8 @@ def test_a_front_with_one_of_two_equals_is_told_so(capsys):
     assert "do not beat each other" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
+def test_an_answer_may_be_right_in_another_way(capsys):
+    for name, answer in [
         ("adapter_parameters", lambda width, size, blocks: float(RIGHT["adapter_parameters"](width, size, blocks))),
         ("adapter_parameters", lambda *sizes: torch.tensor(RIGHT["adapter_parameters"](*sizes))),
         ("merged_ia3", lambda W, b, f: ((W.T * f).T, b * f)),
@@ -177,24 +175,23 @@ def test_a_front_with_one_of_two_equals_is_told_so(capsys):
         ("pareto_front", lambda costs, gains: (int(on) for on in RIGHT["pareto_front"](costs, gains))),
         ("is_bootstrap_tie", lambda differences: middle(0.95)(np.array(differences))),
         ("is_bootstrap_tie", lambda differences: 25 < sum(x <= 0 for x in differences) < 975),
-    ],
-)
-def test_an_answer_may_be_right_in_another_way(capsys, name, answer):
-    assert said(capsys, name, answer).startswith("✓")
+    ]:
+        assert said(capsys, name, answer).startswith("✓")
 
 
-@pytest.mark.parametrize("stub", [None, ...])
-@pytest.mark.parametrize("answer", [lambda W, b, f, stub: (stub, stub), lambda W, b, f, stub: (f[:, None] * W, stub)])
-def test_a_pair_with_a_stub_in_it_is_not_attempted_yet(capsys, answer, stub):
-    assert "not attempted yet" in said(capsys, "merged_ia3", lambda *args: answer(*args, stub))
+def test_a_pair_with_a_stub_in_it_is_not_attempted_yet(capsys):
+    for stub, answer in itertools.product(
+        [None, ...], [lambda W, b, f, stub: (stub, stub), lambda W, b, f, stub: (f[:, None] * W, stub)]
+    ):
+        assert "not attempted yet" in said(capsys, "merged_ia3", partial(answer, stub=stub))
 
 
-@pytest.mark.parametrize("name", ["adapter_parameters", "merged_ia3", "pareto_front", "is_bootstrap_tie"])
-@pytest.mark.parametrize(
-    "result", ["x", {}, [], [[1, 2]], (1, 2), ("a", "b"), 1j, float("nan"), object(), torch.ones(3)]
-)
-def test_a_result_of_another_type_never_raises_and_is_never_right(capsys, name, result):
-    assert said(capsys, name, lambda *args: result).startswith("✗")
+def test_a_result_of_another_type_never_raises_and_is_never_right(capsys):
+    for name, result in itertools.product(
+        ["adapter_parameters", "merged_ia3", "pareto_front", "is_bootstrap_tie"],
+        ["x", {}, [], [[1, 2]], (1, 2), ("a", "b"), 1j, float("nan"), object(), torch.ones(3)],
+    ):
+        assert said(capsys, name, lambda *args, result=result: result).startswith("✗")
 
 
 def test_hints_go_further_each_time_and_then_stay(capsys):

@@ -50,22 +50,19 @@ def test_each_run_is_a_dot_and_the_line_is_their_mean():
     np.testing.assert_allclose(line(ax.lines[0]), [(1, 74), (4, 80.5), (64, 89)])
 
 
-@pytest.mark.parametrize(
-    ("values", "base", "labels"),
-    [
+def test_numbers_stand_on_a_scale_of_powers_with_a_tick_each():
+    for values, base, labels in [
         ((8, 1, 64, 4), 2, ["1", "4", "8", "64"]),
         ((0.003, 0.0001, 0.01), 10, ["0.0001", "0.003", "0.01"]),
         ((0.5, 2.0, 16.0), 10, ["0.5", "2", "16"]),
         ((2.5,), 2, ["2.5"]),
-    ],
-)
-def test_numbers_stand_on_a_scale_of_powers_with_a_tick_each(values, base, labels):
-    ax = lk.plot_sweep(pd.DataFrame({"x": values * 2, "accuracy": 0.5}), "x", xlabel="x")
-    ax.figure.canvas.draw()
-    assert (ax.get_xscale(), ax.xaxis.get_transform().base) == ("log", base)
-    assert list(ax.get_xticks()) == sorted(values)
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == labels
-    assert not len(ax.get_xticks(minor=True))
+    ]:
+        ax = lk.plot_sweep(pd.DataFrame({"x": values * 2, "accuracy": 0.5}), "x", xlabel="x")
+        ax.figure.canvas.draw()
+        assert (ax.get_xscale(), ax.xaxis.get_transform().base) == ("log", base)
+        assert list(ax.get_xticks()) == sorted(values)
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == labels
+        assert not len(ax.get_xticks(minor=True))
 
 
 def test_words_stand_in_the_order_of_the_rows():
@@ -96,23 +93,23 @@ def test_each_group_has_its_curve():
         np.testing.assert_allclose(dots(cloud), expected)
 
 
-@pytest.mark.parametrize("count", [2, 4, 6])
-def test_groups_differ_by_more_than_their_grey(count):
-    ax = lk.plot_sweep(grouped(count), "rate", "name", xlabel="learning rate")
-    styles = {(curve.get_linestyle(), curve.get_color()) for curve in ax.lines}
-    shapes = [cloud.get_paths()[0].vertices.tobytes() for cloud in ax.collections]
-    assert len(styles) == len(ax.collections) == count
-    assert len({curve.get_linestyle() for curve in ax.lines}) == min(count, 4)
-    assert len(set(shapes)) == min(count, 5)
-    for curve, cloud in zip(ax.lines, ax.collections, strict=True):
-        assert to_rgba(curve.get_color())[:3] == tuple(cloud.get_facecolor()[0][:3])
+def test_groups_differ_by_more_than_their_grey():
+    for count in [2, 4, 6]:
+        ax = lk.plot_sweep(grouped(count), "rate", "name", xlabel="learning rate")
+        styles = {(curve.get_linestyle(), curve.get_color()) for curve in ax.lines}
+        shapes = [cloud.get_paths()[0].vertices.tobytes() for cloud in ax.collections]
+        assert len(styles) == len(ax.collections) == count
+        assert len({curve.get_linestyle() for curve in ax.lines}) == min(count, 4)
+        assert len(set(shapes)) == min(count, 5)
+        for curve, cloud in zip(ax.lines, ax.collections, strict=True):
+            assert to_rgba(curve.get_color())[:3] == tuple(cloud.get_facecolor()[0][:3])
 
 
-@pytest.mark.parametrize(("rows", "x", "by"), [(NUMBERS, "rank", None), (grouped(2), "rate", "name")])
-def test_axes_are_labelled_with_units(rows, x, by):
-    ax = lk.plot_sweep(rows, x, by, xlabel="size (1)")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("size (1)", "accuracy (%), one dot a seed")
-    assert (ax.get_legend() is None) == (by is None)
+def test_axes_are_labelled_with_units():
+    for rows, x, by in [(NUMBERS, "rank", None), (grouped(2), "rate", "name")]:
+        ax = lk.plot_sweep(rows, x, by, xlabel="size (1)")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("size (1)", "accuracy (%), one dot a seed")
+        assert (ax.get_legend() is None) == (by is None)
 
 
 def test_a_figure_can_be_drawn_where_one_likes():
@@ -156,9 +153,8 @@ def test_the_spread_can_be_had_by_several_columns():
     pd.testing.assert_frame_equal(rows, before)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "tie"),
-    [
+def test_two_groups_tie_where_their_ranges_meet():
+    for first, second, tie in [
         ([0.5, 0.6], [0.55, 0.7], True),
         ([0.5, 0.9], [0.6, 0.7], True),
         ([0.6, 0.5], [0.6, 0.7], True),
@@ -167,13 +163,10 @@ def test_the_spread_can_be_had_by_several_columns():
         ([0.5], [0.51], False),
         ([0.5], [0.4, 0.6], True),
         ([0.5, 0.7], [0.7], True),
-    ],
-    ids=["overlap", "inside", "touch", "apart", "same run", "other run", "run inside", "run at the edge"],
-)
-def test_two_groups_tie_where_their_ranges_meet(first, second, tie):
-    first, second = (pd.DataFrame({"accuracy": values}) for values in (first, second))
-    assert lk.is_tie(first, second) is tie
-    assert lk.is_tie(second, first) is tie
+    ]:
+        one, two = (pd.DataFrame({"accuracy": values}) for values in (first, second))
+        assert lk.is_tie(one, two) is tie
+        assert lk.is_tie(two, one) is tie
 
 
 def test_right_predictions_lie_on_the_diagonal():

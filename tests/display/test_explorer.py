@@ -93,16 +93,14 @@ def test_error_and_bits_are_those_of_quantize(either, paths, monkeypatch):
             assert said in verdict(explorer)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("layer", "model.layers.0.mlp.up_proj"), ("format", "int4"), ("block_size", 32)]
-)
-def test_setting_a_control_draws_another_picture(tiny, name, value):
+def test_setting_a_control_draws_another_picture(tiny):
     explorer = QuantizationExplorer(tiny)
-    before = picture(explorer), verdict(explorer), explorer.error
-    choose(explorer, **{name: value})
-    after = picture(explorer), verdict(explorer), explorer.error
-    assert all(shown.startswith(b"\x89PNG\r\n\x1a\n") for shown in (before[0], after[0]))
-    assert all(one != other for one, other in zip(before, after, strict=True))
+    for name, value in [("layer", "model.layers.0.mlp.up_proj"), ("format", "int4"), ("block_size", 32)]:
+        before = picture(explorer), verdict(explorer), explorer.error
+        choose(explorer, **{name: value})
+        after = picture(explorer), verdict(explorer), explorer.error
+        assert all(shown.startswith(b"\x89PNG\r\n\x1a\n") for shown in (before[0], after[0]))
+        assert all(one != other for one, other in zip(before, after, strict=True))
 
 
 def test_double_quantization_changes_the_numbers_and_not_the_picture(tiny):
@@ -123,20 +121,21 @@ def test_choosing_what_was_chosen_before_shows_what_was_shown(either):
     assert (picture(explorer), verdict(explorer)) == before
 
 
-@pytest.mark.parametrize("name", ["nf4", "fp4", "int4"])
-def test_the_picture_shows_the_weights_and_the_levels_of_the_format(tiny, drawn, name):
+def test_the_picture_shows_the_weights_and_the_levels_of_the_format(tiny, drawn):
     explorer = QuantizationExplorer(tiny)
-    choose(explorer, layer=QUERY["tiny"], block_size=32, format=name)
-    (ax,) = drawn[-1].axes
-    histogram, lines = ax.collections
-    places = np.array(lines.get_segments())[:, 0, 0]
-    assert places.tolist() == sorted(set(levels(name).tolist()))
-    assert name in ax.get_xlabel()
-    assert ax.get_ylabel() == "weights"
+    choose(explorer, layer=QUERY["tiny"], block_size=32)
+    for name in ["int4", "fp4", "nf4"]:
+        choose(explorer, format=name)
+        (ax,) = drawn[-1].axes
+        histogram, lines = ax.collections
+        places = np.array(lines.get_segments())[:, 0, 0]
+        assert places.tolist() == sorted(set(levels(name).tolist()))
+        assert name in ax.get_xlabel()
+        assert ax.get_ylabel() == "weights"
 
-    weight = tiny.module.get_submodule(QUERY["tiny"]).weight.detach().double().numpy().reshape(-1, 32)
-    counts, _ = np.histogram(weight / np.abs(weight).max(axis=1, keepdims=True), 121, (-1, 1))
-    assert sorted({y for _, y in histogram.get_paths()[0].vertices}) == sorted({0, *counts})
+        weight = tiny.module.get_submodule(QUERY["tiny"]).weight.detach().double().numpy().reshape(-1, 32)
+        counts, _ = np.histogram(weight / np.abs(weight).max(axis=1, keepdims=True), 121, (-1, 1))
+        assert sorted({y for _, y in histogram.get_paths()[0].vertices}) == sorted({0, *counts})
 
 
 def test_a_short_last_block_adds_no_weights_to_the_picture(tiny, drawn):

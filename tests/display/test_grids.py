@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib
 import numpy as np
 import pytest
@@ -39,16 +41,15 @@ def _close_figures():
     plt.close("all")
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_each_level_is_drawn_once_and_at_its_place(name):
-    grid, places = GRIDS[name]
-    (ax,) = lk.plot_grids(random(8, 64), {name: grid})
-    (lines,) = ax.collections
-    segments = np.array(lines.get_segments())
-    np.testing.assert_allclose(segments[:, 0, 0], places, rtol=1e-6)
-    assert np.array_equal(segments[:, 0, 0], segments[:, 1, 0])
-    assert (segments[:, :, 1] == [0, 1]).all()  # from the bottom of the axes to the top, whatever the counts
-    assert lines.get_transform() == ax.get_xaxis_transform()
+def test_each_level_is_drawn_once_and_at_its_place():
+    for name, (grid, places) in GRIDS.items():
+        (ax,) = lk.plot_grids(random(8, 64), {name: grid})
+        (lines,) = ax.collections
+        segments = np.array(lines.get_segments())
+        np.testing.assert_allclose(segments[:, 0, 0], places, rtol=1e-6)
+        assert np.array_equal(segments[:, 0, 0], segments[:, 1, 0])
+        assert (segments[:, :, 1] == [0, 1]).all()  # from the bottom of the axes to the top, whatever the counts
+        assert lines.get_transform() == ax.get_xaxis_transform()
 
 
 def test_nf4_has_its_sixteen_levels_drawn():
@@ -59,12 +60,12 @@ def test_nf4_has_its_sixteen_levels_drawn():
     assert places[1] == pytest.approx(-0.6962, abs=1e-4)  # Dettmers et al., 2023, appendix E
 
 
-@pytest.mark.parametrize(("shape", "size"), [((16, 48), 32), ((16, 64), 64), ((3, 7, 5), 105), ((4, 1024), 4096)])
-def test_the_histogram_counts_every_weight_over_its_blocks_absmax(shape, size):
-    weight = random(*shape)
-    (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, size)
-    assert heights(ax) == counts(weight, size).tolist()
-    assert sum(heights(ax)) == weight.numel()
+def test_the_histogram_counts_every_weight_over_its_blocks_absmax():
+    for shape, size in [((16, 48), 32), ((16, 64), 64), ((3, 7, 5), 105), ((4, 1024), 4096)]:
+        weight = random(*shape)
+        (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, size)
+        assert heights(ax) == counts(weight, size).tolist()
+        assert sum(heights(ax)) == weight.numel()
 
 
 def test_a_block_is_the_usual_64_or_the_whole_tensor():
@@ -80,13 +81,13 @@ def test_a_short_last_block_adds_no_weights():
     assert heights(ax) == counts(weight, 64).tolist()
 
 
-@pytest.mark.parametrize("zeros", [1, 4])
-def test_a_block_of_zeros_is_drawn_at_zero(zeros):
-    weight = random(4, 64)
-    weight[:zeros] = 0
-    (ax,) = lk.plot_grids(weight, {"nf4": levels("nf4")})
-    assert heights(ax) == counts(weight, 64).tolist()
-    assert heights(ax)[60] >= 64 * zeros  # the bin in the middle
+def test_a_block_of_zeros_is_drawn_at_zero():
+    for zeros in [1, 4]:
+        weight = random(4, 64)
+        weight[:zeros] = 0
+        (ax,) = lk.plot_grids(weight, {"nf4": levels("nf4")})
+        assert heights(ax) == counts(weight, 64).tolist()
+        assert heights(ax)[60] >= 64 * zeros  # the bin in the middle
 
 
 def test_a_parameter_in_16_bits_is_drawn_and_left_alone():
@@ -116,21 +117,25 @@ def test_figures_are_grey(tmp_path):
     assert np.ptp(pixels, axis=-1).max() < 0.02
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("shape", [(1,), (300,), (7, 31), (2, 3, 4)])
-def test_the_relative_error_is_that_of_numpy(shape, dtype):
-    original = torch.nn.Parameter(random(*shape).to(dtype))
-    restored = (original + 0.1 * random(2, *shape)[1]).detach().to(dtype)
-    x, y = (tensor.detach().double().numpy().ravel() for tensor in (original, restored))
-    error = lk.relative_error(original, restored)
-    assert type(error) is float
-    assert error == pytest.approx(np.linalg.norm(y - x) / np.linalg.norm(x), rel=1e-5)
+def test_the_relative_error_is_that_of_numpy():
+    for dtype, shape in itertools.product(
+        [torch.float32, torch.float64, torch.bfloat16, torch.float16], [(1,), (300,), (7, 31), (2, 3, 4)]
+    ):
+        original = torch.nn.Parameter(random(*shape).to(dtype))
+        restored = (original + 0.1 * random(2, *shape)[1]).detach().to(dtype)
+        x, y = (tensor.detach().double().numpy().ravel() for tensor in (original, restored))
+        error = lk.relative_error(original, restored)
+        assert type(error) is float
+        assert error == pytest.approx(np.linalg.norm(y - x) / np.linalg.norm(x), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("original", "restored", "error"),
-    [([3, 4], [3, 4], 0), ([3, 4], [0, 0], 1), ([3, 4], [3, 0], 0.8), ([3, 0], [3, 4], 4 / 3), ([-2], [2], 2)],
-)
-def test_the_relative_error_is_relative_to_the_original(original, restored, error):
-    original, restored = (torch.tensor(values, dtype=torch.float32) for values in (original, restored))
-    assert lk.relative_error(original, restored) == pytest.approx(error)
+def test_the_relative_error_is_relative_to_the_original():
+    for original, restored, error in [
+        ([3, 4], [3, 4], 0),
+        ([3, 4], [0, 0], 1),
+        ([3, 4], [3, 0], 0.8),
+        ([3, 0], [3, 4], 4 / 3),
+        ([-2], [2], 2),
+    ]:
+        pair = (torch.tensor(values, dtype=torch.float32) for values in (original, restored))
+        assert lk.relative_error(*pair) == pytest.approx(error)

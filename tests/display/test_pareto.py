@@ -1,3 +1,4 @@
+import itertools
 import math
 from itertools import pairwise
 
@@ -46,17 +47,16 @@ def brute_force(costs, gains):
     return [point not in beaten for point in points]
 
 
-@pytest.mark.parametrize("values", [2, 3, 5, 1000])
-def test_the_front_is_what_no_other_point_beats(values):
-    rng = np.random.default_rng(values)
-    for count in range(1, 30):
-        costs, gains = rng.integers(values, size=(2, count)).tolist()
-        assert front(costs, gains) == brute_force(costs, gains)
+def test_the_front_is_what_no_other_point_beats():
+    for values in [2, 3, 5, 1000]:
+        rng = np.random.default_rng(values)
+        for count in range(1, 30):
+            costs, gains = rng.integers(values, size=(2, count)).tolist()
+            assert front(costs, gains) == brute_force(costs, gains)
 
 
-@pytest.mark.parametrize(
-    ("costs", "gains", "expected"),
-    [
+def test_ties_are_beaten_by_what_is_better_in_one_way():
+    for costs, gains, expected in [
         ([], [], []),
         ([3], [1], [True]),
         ([1, 2, 3], [1, 2, 3], [True, True, True]),
@@ -64,11 +64,8 @@ def test_the_front_is_what_no_other_point_beats(values):
         ([1, 1], [2, 3], [False, True]),
         ([1, 2], [3, 3], [True, False]),
         ([2, 2, 9], [3, 3, 3], [True, True, False]),
-    ],
-    ids=["none", "one", "all", "the best", "same cost", "same gain", "same point"],
-)
-def test_ties_are_beaten_by_what_is_better_in_one_way(costs, gains, expected):
-    assert front(costs, gains) == expected
+    ]:
+        assert front(costs, gains) == expected
 
 
 def test_costs_without_gains_are_no_points():
@@ -100,17 +97,17 @@ def test_a_line_of_steps_joins_the_front():
     assert line.get_drawstyle() == "steps-post"  # between two methods, one has the accuracy of the cheaper one
 
 
-@pytest.mark.parametrize(
-    ("name", "costs", "gains"),
-    [("full", (800, 1000), (80, 90)), ("LoRA", (90, 110), (80, 90)), ("head", (1, 1), (50, 50))],
-    ids=["two runs", "three runs", "one run"],
-)
-def test_bars_reach_from_the_lowest_run_to_the_highest(name, costs, gains):
-    along, up = draw().containers[list(MEANS).index(name)].lines[2]
-    (xs,), (ys,) = along.get_segments(), up.get_segments()
-    x, y = MEANS[name]
-    np.testing.assert_allclose(xs, [(costs[0], y), (costs[1], y)])
-    np.testing.assert_allclose(ys, [(x, gains[0]), (x, gains[1])])
+def test_bars_reach_from_the_lowest_run_to_the_highest():
+    for name, costs, gains in [
+        ("full", (800, 1000), (80, 90)),
+        ("LoRA", (90, 110), (80, 90)),
+        ("head", (1, 1), (50, 50)),
+    ]:
+        along, up = draw().containers[list(MEANS).index(name)].lines[2]
+        (xs,), (ys,) = along.get_segments(), up.get_segments()
+        x, y = MEANS[name]
+        np.testing.assert_allclose(xs, [(costs[0], y), (costs[1], y)])
+        np.testing.assert_allclose(ys, [(x, gains[0]), (x, gains[1])])
 
 
 def test_axes_are_labelled_with_units():
@@ -119,9 +116,9 @@ def test_axes_are_labelled_with_units():
     assert ax.get_ylabel() == "accuracy (%): mean, lowest and highest seed"
 
 
-@pytest.mark.parametrize(("settings", "scale"), [({}, "log"), ({"log": False}, "linear")])
-def test_costs_have_powers_of_ten_unless_told_otherwise(settings, scale):
-    assert draw(**settings).get_xscale() == scale
+def test_costs_have_powers_of_ten_unless_told_otherwise():
+    for settings, scale in [({}, "log"), ({"log": False}, "linear")]:
+        assert draw(**settings).get_xscale() == scale
 
 
 def test_neighbours_differ_by_their_markers():
@@ -158,16 +155,16 @@ def test_what_has_no_cost_is_not_on_the_front():
     assert dark == ["IA3"]
 
 
-@pytest.mark.parametrize("log", [True, False])
-@pytest.mark.parametrize("count", [3, 10])
-def test_names_of_points_close_together_do_not_cover_one_another(count, log):
-    near = [
-        {"name": f"method {i}", "cost": 10 + i / 10, "accuracy": 0.5 + i % 3 / 1000 + i / 5000} for i in range(count)
-    ]
-    rows = pd.DataFrame([{"name": "far", "cost": 1.0, "accuracy": 0.1}, *near])
-    _, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    ax = lk.plot_pareto(rows, "cost", "name", xlabel="cost", log=log, ax=axes[1])
-    ax.figure.canvas.draw()
-    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines that lead to them
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    plt.close(ax.figure)
+def test_names_of_points_close_together_do_not_cover_one_another():
+    for log, count in itertools.product([True, False], [3, 10]):
+        near = [
+            {"name": f"method {i}", "cost": 10 + i / 10, "accuracy": 0.5 + i % 3 / 1000 + i / 5000}
+            for i in range(count)
+        ]
+        rows = pd.DataFrame([{"name": "far", "cost": 1.0, "accuracy": 0.1}, *near])
+        _, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+        ax = lk.plot_pareto(rows, "cost", "name", xlabel="cost", log=log, ax=axes[1])
+        ax.figure.canvas.draw()
+        boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines that lead to them
+        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+        plt.close(ax.figure)

@@ -1,6 +1,7 @@
 import matplotlib
 import pytest
 from matplotlib import pyplot as plt
+from tiny import tiny_config
 
 import labkit as lk
 from labkit.display import planner as module
@@ -12,11 +13,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def models(llama, tmp_path_factory):
+def models(tmp_path_factory):
     """Folders with the configurations of two models, which are quickly planned."""
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     for folder, blocks in zip(folders, (1, 2), strict=True):
-        llama(100, num_hidden_layers=blocks).config.save_pretrained(folder)
+        tiny_config(num_hidden_layers=blocks).save_pretrained(folder)
     return [str(folder) for folder in folders]
 
 

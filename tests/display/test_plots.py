@@ -46,38 +46,35 @@ def _close_figures():
     plt.close("all")
 
 
-@pytest.mark.parametrize(
-    ("name", "xlabel", "ylabel"),
-    [
+def test_axes_are_labelled_with_units():
+    for name, xlabel, ylabel in [
         ("history", "step", "loss (nats a token)"),
         ("memory", "memory at the peak of a step (MB)", ""),
         ("accuracy", "accuracy on the test set (%), with 95% interval", ""),
         ("curves", "training examples", "loss (nats a token)"),
         ("timeline", "progress of one step (% of allocations and releases)", "memory in use (MB)"),
-    ],
-)
-def test_axes_are_labelled_with_units(name, xlabel, ylabel):
-    ax = DRAW[name]()
-    assert isinstance(ax, plt.Axes)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == (xlabel, ylabel)
+    ]:
+        ax = DRAW[name]()
+        assert isinstance(ax, plt.Axes)
+        assert (ax.get_xlabel(), ax.get_ylabel()) == (xlabel, ylabel)
 
 
-@pytest.mark.parametrize("name", DRAW)
-def test_a_figure_can_be_drawn_where_one_likes(name):
-    figure, axes = plt.subplots(2)
-    assert DRAW[name](axes[1]) is axes[1]
-    assert axes[1].has_data()
-    assert not axes[0].has_data()
-    assert plt.get_fignums() == [figure.number]
+def test_a_figure_can_be_drawn_where_one_likes():
+    for draw in DRAW.values():
+        figure, axes = plt.subplots(2)
+        assert draw(axes[1]) is axes[1]
+        assert axes[1].has_data()
+        assert not axes[0].has_data()
+        assert plt.get_fignums() == [figure.number]
 
 
-@pytest.mark.parametrize("name", DRAW)
-def test_figures_are_grey(name, tmp_path):
-    ax = DRAW[name]()
-    ax.figure.savefig(tmp_path / "figure.png", dpi=60)
-    pixels = plt.imread(tmp_path / "figure.png")[..., :3]
-    assert pixels.min() < 0.2  # something was drawn
-    assert np.ptp(pixels, axis=-1).max() < 0.02
+def test_figures_are_grey(tmp_path):
+    for draw in DRAW.values():
+        ax = draw()
+        ax.figure.savefig(tmp_path / "figure.png", dpi=60)
+        pixels = plt.imread(tmp_path / "figure.png")[..., :3]
+        assert pixels.min() < 0.2  # something was drawn
+        assert np.ptp(pixels, axis=-1).max() < 0.02
 
 
 def test_the_loss_is_drawn_with_its_running_mean():
@@ -106,18 +103,18 @@ def test_an_unknown_column_names_the_nearest():
         plot_history(HISTORY, column="acuracy")
 
 
-@pytest.mark.parametrize(("unit", "size"), [("MB", 1e6), ("GB", 1e9)])
-def test_the_bars_of_a_report_add_up_to_its_peak(unit, size):
-    ax = plot_memory(REPORTS, unit=unit)
-    assert ax.get_xlabel() == f"memory at the peak of a step ({unit})"
-    assert [container.get_label() for container in ax.containers] == list(KINDS)
-    for row, (name, report) in enumerate(REPORTS.items()):
-        bars = [container[row] for container in ax.containers]
-        assert [bar.get_width() for bar in bars] == pytest.approx([getattr(report, kind) / size for kind in KINDS])
-        assert sum(bar.get_width() for bar in bars) == pytest.approx(report.peak / size)
-        for one, two in pairwise(bars):  # each begins where the last one ends
-            assert two.get_x() == pytest.approx(one.get_x() + one.get_width())
-        assert ax.get_yticklabels()[row].get_text() == name
+def test_the_bars_of_a_report_add_up_to_its_peak():
+    for unit, size in [("MB", 1e6), ("GB", 1e9)]:
+        ax = plot_memory(REPORTS, unit=unit)
+        assert ax.get_xlabel() == f"memory at the peak of a step ({unit})"
+        assert [container.get_label() for container in ax.containers] == list(KINDS)
+        for row, (name, report) in enumerate(REPORTS.items()):
+            bars = [container[row] for container in ax.containers]
+            assert [bar.get_width() for bar in bars] == pytest.approx([getattr(report, kind) / size for kind in KINDS])
+            assert sum(bar.get_width() for bar in bars) == pytest.approx(report.peak / size)
+            for one, two in pairwise(bars):  # each begins where the last one ends
+                assert two.get_x() == pytest.approx(one.get_x() + one.get_width())
+            assert ax.get_yticklabels()[row].get_text() == name
 
 
 def test_kinds_too_small_to_be_seen_are_left_out():

@@ -32,15 +32,17 @@ def brute_force(first, second, draws=4000):
 FIRST, SECOND = runs(5, 60, 0.8, seed=1), runs(3, 60, 0.7, seed=2)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [(FIRST, SECOND), (FIRST[:1], SECOND), (FIRST[:1], SECOND[:1]), (runs(4, 30, 0.5, 3), runs(4, 30, 0.9, 4))],
-)
-def test_the_interval_is_that_of_drawing_runs_and_examples_one_by_one(first, second):
-    found = lk.paired_bootstrap(first, second, draws=4000)
-    assert found.mean == pytest.approx(accuracies(first).mean() - accuracies(second).mean())
-    expected = brute_force(first, second)
-    assert found.interval == pytest.approx(expected, abs=0.08 * (expected[1] - expected[0]))
+def test_the_interval_is_that_of_drawing_runs_and_examples_one_by_one():
+    for first, second in [
+        (FIRST, SECOND),
+        (FIRST[:1], SECOND),
+        (FIRST[:1], SECOND[:1]),
+        (runs(4, 30, 0.5, 3), runs(4, 30, 0.9, 4)),
+    ]:
+        found = lk.paired_bootstrap(first, second, draws=4000)
+        assert found.mean == pytest.approx(accuracies(first).mean() - accuracies(second).mean())
+        expected = brute_force(first, second)
+        assert found.interval == pytest.approx(expected, abs=0.08 * (expected[1] - expected[0]))
 
 
 def test_the_interval_of_many_examples_is_the_normal_distributions():
@@ -123,46 +125,44 @@ def test_intervals_contain_the_truth_about_as_often_as_they_say():
     assert covered >= 88
 
 
-@pytest.mark.parametrize(
-    ("interval", "tie"),
-    [((0.01, 0.05), False), ((-0.05, -0.01), False), ((-0.01, 0.05), True), ((0, 0.05), True), ((-0.05, 0), True)],
-)
-def test_two_methods_tie_where_the_interval_holds_0(interval, tie):
-    assert lk.Difference(0.03, interval).tie is tie
+def test_two_methods_tie_where_the_interval_holds_0():
+    for interval, tie in [
+        ((0.01, 0.05), False),
+        ((-0.05, -0.01), False),
+        ((-0.01, 0.05), True),
+        ((0, 0.05), True),
+        ((-0.05, 0), True),
+    ]:
+        assert lk.Difference(0.03, interval).tie is tie
 
 
-@pytest.mark.parametrize(
-    ("difference", "text"),
-    [
+def test_a_difference_says_what_it_means():
+    for difference, text in [
         (lk.Difference(0.0312, (0.0104, 0.052)), "+3.1 points, 95% interval +1.0 to +5.2: better"),
         (lk.Difference(-0.0312, (-0.052, -0.0104)), "-3.1 points, 95% interval -5.2 to -1.0: worse"),
         (lk.Difference(0.0312, (-0.0104, 0.052)), "+3.1 points, 95% interval -1.0 to +5.2: a tie"),
-    ],
-)
-def test_a_difference_says_what_it_means(difference, text):
-    assert str(difference) == text
+    ]:
+        assert str(difference) == text
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "lengths"),
-    [(["01"], ["010"], "2, 3"), (["01", "0"], ["01"], "1, 2"), ([""], [""], "0"), ([], [], "no")],
-)
-def test_runs_of_other_examples_are_no_pairs(first, second, lengths):
-    with pytest.raises(lk.LabkitError, match=rf"The runs have {lengths} examples.*\n.*same model and task"):
-        lk.paired_bootstrap(first, second)
+def test_runs_of_other_examples_are_no_pairs():
+    for first, second, lengths in [
+        (["01"], ["010"], "2, 3"),
+        (["01", "0"], ["01"], "1, 2"),
+        ([""], [""], "0"),
+        ([], [], "no"),
+    ]:
+        with pytest.raises(lk.LabkitError, match=rf"The runs have {lengths} examples.*\n.*same model and task"):
+            lk.paired_bootstrap(first, second)
 
 
-@pytest.mark.parametrize("unequal", [["01", "010"], [""], []])
-def test_an_accuracy_needs_runs_of_the_same_examples(unequal):
-    with pytest.raises(lk.LabkitError, match="no pairs"):
-        lk.bootstrap_interval(unequal)
+def test_an_accuracy_needs_runs_of_the_same_examples():
+    for unequal in [["01", "010"], [""], []]:
+        with pytest.raises(lk.LabkitError, match="no pairs"):
+            lk.bootstrap_interval(unequal)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [([], ["01"]), (["01"], []), ("0110", "1100")],
-    ids=["no run", "no other run", "a text"],
-)
-def test_what_is_no_list_of_runs_is_refused(first, second):
-    with pytest.raises(lk.LabkitError):
-        lk.paired_bootstrap(first, second)
+def test_what_is_no_list_of_runs_is_refused():
+    for first, second in [([], ["01"]), (["01"], []), ("0110", "1100")]:
+        with pytest.raises(lk.LabkitError):
+            lk.paired_bootstrap(first, second)

@@ -414,22 +414,22 @@ def made_up(count, seed):
     return events, totals
 
 
-@pytest.mark.parametrize("count", [100, MOMENTS - 2, MOMENTS - 1, MOMENTS, 3 * MOMENTS + 7])
-def test_the_timeline_of_a_long_step_is_short_and_keeps_the_peak(count):
-    events, totals = made_up(count, seed=count)
-    found = report(events)
-    assert found.peak == max(totals)
-    if len(totals) <= MOMENTS:
-        assert [total(moment) for moment in found.timeline] == totals
-    else:
-        assert MOMENTS / 2 < len(found.timeline) <= MOMENTS
-    assert max(total(moment) for moment in found.timeline) == found.peak
-    assert tuple(getattr(found, kind) for kind in KINDS) in found.timeline
-    assert min(min(moment) for moment in found.timeline) >= 0
-    assert sum(found.modules.values()) == found.peak
-    assert list(found.phases) == ["forward", "loss", "backward", "update"]
-    shares = [at / len(found.timeline) for at in found.phases.values()]
-    assert shares == pytest.approx([0.1, 0.5, 0.6, 0.9], abs=0.02)
+def test_the_timeline_of_a_long_step_is_short_and_keeps_the_peak():
+    for count in [100, MOMENTS - 2, MOMENTS - 1, MOMENTS, 3 * MOMENTS + 7]:
+        events, totals = made_up(count, seed=count)
+        found = report(events)
+        assert found.peak == max(totals)
+        if len(totals) <= MOMENTS:
+            assert [total(moment) for moment in found.timeline] == totals
+        else:
+            assert MOMENTS / 2 < len(found.timeline) <= MOMENTS
+        assert max(total(moment) for moment in found.timeline) == found.peak
+        assert tuple(getattr(found, kind) for kind in KINDS) in found.timeline
+        assert min(min(moment) for moment in found.timeline) >= 0
+        assert sum(found.modules.values()) == found.peak
+        assert list(found.phases) == ["forward", "loss", "backward", "update"]
+        shares = [at / len(found.timeline) for at in found.phases.values()]
+        assert shares == pytest.approx([0.1, 0.5, 0.6, 0.9], abs=0.02)
 
 
 def test_a_spike_in_a_long_step_is_not_thinned_away():
@@ -439,16 +439,16 @@ def test_a_spike_in_a_long_step_is_not_thinned_away():
     assert len(found.timeline) <= MOMENTS
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_stages_of_a_random_step(seed):
-    events, totals = made_up(300, seed)
-    books = Books({}, events, {})
-    cuts = sorted(random.Random(seed).sample(range(300), 5))
-    starts = [("a", 0), *zip("bcabc", cuts, strict=True)]
-    expected = dict.fromkeys("abc", 0)
-    for (stage, start), end in zip(starts, [*cuts, 300], strict=True):
-        expected[stage] = max(expected[stage], *totals[start : end + 1])
-    assert {stage: total(moment) for stage, moment in books.highest(starts).items()} == expected
+def test_the_stages_of_a_random_step():
+    for seed in range(5):
+        events, totals = made_up(300, seed)
+        books = Books({}, events, {})
+        cuts = sorted(random.Random(seed).sample(range(300), 5))
+        starts = [("a", 0), *zip("bcabc", cuts, strict=True)]
+        expected = dict.fromkeys("abc", 0)
+        for (stage, start), end in zip(starts, [*cuts, 300], strict=True):
+            expected[stage] = max(expected[stage], *totals[start : end + 1])
+        assert {stage: total(moment) for stage, moment in books.highest(starts).items()} == expected
 
 
 def test_an_encoders_head_outside_keeps_what_the_pooling_made():

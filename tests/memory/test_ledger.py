@@ -1,15 +1,17 @@
 import gc
+import itertools
 import random
 import weakref
 
 import psutil
 import pytest
 import torch
+from tiny import tiny_model
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import labkit as lk
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.memory import KINDS, Ledger
 from labkit.quant.bnb import quantized_tensors
 from labkit.training.batching import Example, collate
@@ -62,10 +64,10 @@ class Setup:
 
 
 @pytest.fixture
-def layered(tiny, llama):
+def layered(tiny):
     """A model whose memory lies in its layers: a small vocabulary, many blocks."""
-    module = llama(200, hidden_size=64, intermediate_size=128, num_hidden_layers=4, tie_word_embeddings=False)
-    return Model("layered", module, tiny.tokenizer, "causal", torch.float32)
+    sizes = {"vocab_size": 200, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
+    return tiny_model("llama", tiny.tokenizer, "layered", **sizes)
 
 
 def bytes_of(parameters):
@@ -84,61 +86,63 @@ def last(report):
 # What is held
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_parameters_are_exact(tiny, method):
-    setup = Setup(tiny, method)
-    report = setup.measured()
-    trained = bytes_of(setup.trained)
-    # Beside the weights there are two tables of rotation frequencies of 4 numbers each.
-    frozen = bytes_of(p for p in setup.model.parameters() if not p.requires_grad) + 2 * 4 * 4
-    assert (report.trainable, report.frozen, report.quantized) == (trained, frozen, 0)
-    assert report.parameters == setup.model.nbytes
-    for kind, expected in (("trainable", trained), ("frozen", frozen), ("quantized", 0)):
-        assert set(course(report, kind)) == {expected}
+def test_parameters_are_exact(tiny):
+    for method in ["full", "lora"]:
+        setup = Setup(tiny, method)
+        report = setup.measured()
+        trained = bytes_of(setup.trained)
+        # Beside the weights there are two tables of rotation frequencies of 4 numbers each.
+        frozen = bytes_of(p for p in setup.model.parameters() if not p.requires_grad) + 2 * 4 * 4
+        assert (report.trainable, report.frozen, report.quantized) == (trained, frozen, 0)
+        assert report.parameters == setup.model.nbytes
+        for kind, expected in (("trainable", trained), ("frozen", frozen), ("quantized", 0)):
+            assert set(course(report, kind)) == {expected}
 
 
-@pytest.mark.parametrize("method", [lk.QLoRA(backend="labkit", block_size=32), lk.QLoRA(block_size=32)])
-def test_weights_in_4_bits_are_exact(tiny, method):
-    setup = Setup(tiny, method)
-    report = setup.measured()
-    counts = [layer.weight.numel() for name, layer in tiny.module.named_modules() if name.endswith("_proj")]
-    assert len(counts) == 14
-    # Half a byte a number, a byte for the scale of 32, four for that of 256 scales and four for their mean.
-    expected = sum(count // 2 + count // 32 + 4 * -(-count // 32 // 256) + 4 for count in counts)
-    if method.backend == "bitsandbytes":
-        states = [layer.base.weight.quant_state for layer in setup.model.module.modules() if hasattr(layer, "lora_A")]
-        assert len(states) == len(counts)
-        expected += size(table for state in states for table in (state.code, state.state2.code))
-    assert report.quantized == expected
-    assert set(course(report, "quantized")) == {expected}
-    assert report.parameters == setup.model.nbytes
-    assert report.trainable == bytes_of(setup.trained)
+def test_weights_in_4_bits_are_exact(tiny):
+    for method in [lk.QLoRA(backend="labkit", block_size=32), lk.QLoRA(block_size=32)]:
+        setup = Setup(tiny, method)
+        report = setup.measured()
+        counts = [layer.weight.numel() for name, layer in tiny.module.named_modules() if name.endswith("_proj")]
+        assert len(counts) == 14
+        # Half a byte a number, a byte for the scale of 32, four for that of 256 scales and four for their mean.
+        expected = sum(count // 2 + count // 32 + 4 * -(-count // 32 // 256) + 4 for count in counts)
+        if method.backend == "bitsandbytes":
+            states = [
+                layer.base.weight.quant_state for layer in setup.model.module.modules() if hasattr(layer, "lora_A")
+            ]
+            assert len(states) == len(counts)
+            expected += size(table for state in states for table in (state.code, state.state2.code))
+        assert report.quantized == expected
+        assert set(course(report, "quantized")) == {expected}
+        assert report.parameters == setup.model.nbytes
+        assert report.trainable == bytes_of(setup.trained)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_after_the_backward_pass_each_trained_weight_has_a_gradient(layered, method):
-    setup = Setup(layered, method)
-    with setup.ledger() as ledger:
-        setup.forward().backward()
-    trained = bytes_of(setup.trained)
-    assert last(ledger.report)["gradients"] == trained
-    assert last(ledger.report)["optimizer"] == 2 * trained + 4 * len(setup.trained)
-    assert last(ledger.report)["activations"] == 0  # all that the forward pass had kept is gone
+def test_after_the_backward_pass_each_trained_weight_has_a_gradient(layered):
+    for method in ["full", "lora"]:
+        setup = Setup(layered, method)
+        with setup.ledger() as ledger:
+            setup.forward().backward()
+        trained = bytes_of(setup.trained)
+        assert last(ledger.report)["gradients"] == trained
+        assert last(ledger.report)["optimizer"] == 2 * trained + 4 * len(setup.trained)
+        assert last(ledger.report)["activations"] == 0  # all that the forward pass had kept is gone
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_after_the_first_update_the_optimizer_holds_two_numbers_and_a_step_count(layered, method):
-    setup = Setup(layered, method)
-    setup.optimizer = torch.optim.AdamW(setup.trained, lr=1e-3, fused=True)
-    with setup.ledger() as ledger:
-        setup.forward().backward()
-        assert not setup.states()
-        setup.optimizer.step()
-    trained = bytes_of(setup.trained)
-    report = ledger.report
-    assert last(report)["optimizer"] == 2 * trained + 4 * len(setup.trained) == size(setup.states())
-    assert last(report)["gradients"] == trained
-    assert set(course(report, "optimizer")[: report.phases["update"]]) == {0}
+def test_after_the_first_update_the_optimizer_holds_two_numbers_and_a_step_count(layered):
+    for method in ["full", "lora"]:
+        setup = Setup(layered, method)
+        setup.optimizer = torch.optim.AdamW(setup.trained, lr=1e-3, fused=True)
+        with setup.ledger() as ledger:
+            setup.forward().backward()
+            assert not setup.states()
+            setup.optimizer.step()
+        trained = bytes_of(setup.trained)
+        report = ledger.report
+        assert last(report)["optimizer"] == 2 * trained + 4 * len(setup.trained) == size(setup.states())
+        assert last(report)["gradients"] == trained
+        assert set(course(report, "optimizer")[: report.phases["update"]]) == {0}
 
 
 def test_gradients_come_and_go(layered):
@@ -165,11 +169,11 @@ def test_frozen_weights_have_no_gradients(tiny):
     assert max(course(report, "gradients")) == trained
 
 
-def test_tied_weights_are_counted_once(llama, tiny):
+def test_tied_weights_are_counted_once(tiny):
     reports = []
     for tied in (True, False):
-        module = llama(5000, tie_word_embeddings=tied)
-        reports.append(Setup(Model("either", module, tiny.tokenizer, "causal", torch.float32), "full").measured())
+        model = tiny_model("llama", tiny.tokenizer, vocab_size=5000, tie_word_embeddings=tied)
+        reports.append(Setup(model, "full").measured())
     embedding = 4 * 5000 * 32
     for kind, times in {"trainable": 1, "optimizer": 2, "gradients": 1}.items():
         tied, untied = (max(course(report, kind)) for report in reports)
@@ -219,13 +223,13 @@ class Sum(nn.Module):
         return self.weight + x
 
 
-@pytest.mark.parametrize(("dtype", "copied"), [(torch.float32, 0), (torch.bfloat16, 4 * 300 * 200)])
-def test_scratch_memory_inside_an_operator_is_seen(dtype, copied):
-    net, x = Sum(dtype), torch.zeros(300, 200)
-    with torch.no_grad(), Ledger(net, torch.optim.AdamW(net.parameters())) as ledger:
-        net(x)
-    # On a CPU, the smaller type is copied to the larger one before the two are added.
-    assert ledger.report.peak - ledger.report.trainable == 4 * 300 * 200 + copied
+def test_scratch_memory_inside_an_operator_is_seen():
+    for dtype, copied in [(torch.float32, 0), (torch.bfloat16, 4 * 300 * 200)]:
+        net, x = Sum(dtype), torch.zeros(300, 200)
+        with torch.no_grad(), Ledger(net, torch.optim.AdamW(net.parameters())) as ledger:
+            net(x)
+        # On a CPU, the smaller type is copied to the larger one before the two are added.
+        assert ledger.report.peak - ledger.report.trainable == 4 * 300 * 200 + copied
 
 
 def public_peak(setup):
@@ -242,13 +246,12 @@ def public_peak(setup):
     return peak
 
 
-@pytest.mark.parametrize("name", ["tiny", "layered", "tiny_encoder"])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_peak_is_that_of_the_profiler(request, name, method):
-    model = request.getfixturevalue(name)
-    report = Setup(model, method, length=64).measured()
-    assert report.peak == pytest.approx(public_peak(Setup(model, method, length=64)), rel=1e-3)
-    assert max(course(report, "activations")) > 0.01 * report.peak
+def test_the_peak_is_that_of_the_profiler(request):
+    for name, method in [("tiny", "full"), ("layered", "lora"), ("tiny_encoder", "full"), ("tiny_encoder", "lora")]:
+        model = request.getfixturevalue(name)
+        report = Setup(model, method, length=64).measured()
+        assert report.peak == pytest.approx(public_peak(Setup(model, method, length=64)), rel=1e-3)
+        assert max(course(report, "activations")) > 0.01 * report.peak
 
 
 @pytest.mark.parametrize(
@@ -289,10 +292,10 @@ def test_activations_grow_with_the_batch_and_parameters_do_not(layered):
     assert large.optimizer == small.optimizer
 
 
-def test_logits_grow_with_the_vocabulary(tiny, llama):
+def test_logits_grow_with_the_vocabulary(tiny):
     def report(vocabulary):
-        module = llama(vocabulary)
-        return Setup(Model("wide", module, tiny.tokenizer, "causal", torch.float32), "lora").measured()
+        model = tiny_model("llama", tiny.tokenizer, vocab_size=vocabulary, tie_word_embeddings=True)
+        return Setup(model, "lora").measured()
 
     small, large = report(1000), report(4000)
     one = 4 * 4 * 24 * 1000  # a number for each learned token and word
@@ -304,25 +307,24 @@ def test_logits_grow_with_the_vocabulary(tiny, llama):
 # What a report says
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_peak_is_the_highest_moment_of_the_timeline(layered, method):
-    report = Setup(layered, method).measured()
-    assert report.peak == max(sum(moment) for moment in report.timeline)
-    assert tuple(getattr(report, kind) for kind in KINDS) in report.timeline
-    assert min(min(moment) for moment in report.timeline) >= 0
+def test_the_peak_is_the_highest_moment_of_the_timeline(layered):
+    for method in ["full", "lora"]:
+        report = Setup(layered, method).measured()
+        assert report.peak == max(sum(moment) for moment in report.timeline)
+        assert tuple(getattr(report, kind) for kind in KINDS) in report.timeline
+        assert min(min(moment) for moment in report.timeline) >= 0
 
 
-@pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
-@pytest.mark.parametrize("method", ["full", "lora", lk.QLoRA(block_size=32)])
-def test_modules_add_up_to_the_peak(request, name, method):
-    setup = Setup(request.getfixturevalue(name), method)
-    report = setup.measured()
-    paths = dict(setup.model.module.named_modules()).keys() | {"head"}
-    assert report.modules.keys() <= paths
-    for depth in range(8):
-        assert sum(report.by_module(depth).values()) == report.peak
-    top = {"layered": {"", "model", "lm_head"}, "tiny_encoder": {"", "embeddings", "encoder", "pooler", "head"}}[name]
-    assert report.by_module(1).keys() == top
+def test_modules_add_up_to_the_peak(request):
+    for name, method in itertools.product(["layered", "tiny_encoder"], ["full", "lora", lk.QLoRA(block_size=32)]):
+        setup = Setup(request.getfixturevalue(name), method)
+        report = setup.measured()
+        paths = dict(setup.model.module.named_modules()).keys() | {"head"}
+        assert report.modules.keys() <= paths
+        for depth in range(8):
+            assert sum(report.by_module(depth).values()) == report.peak
+        top = {"model", "lm_head"} if name == "layered" else {"embeddings", "encoder", "pooler", "head"}
+        assert report.by_module(1).keys() == {""} | top
 
 
 def test_equal_blocks_take_equal_memory(layered):
@@ -334,27 +336,27 @@ def test_equal_blocks_take_equal_memory(layered):
     assert sum(blocks) > 0.5 * report.peak
 
 
-@pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_phases_follow_each_other(request, name, method):
-    setup = Setup(request.getfixturevalue(name), method)
-    report = setup.measured()
-    starts = [report.phases[name] for name in ("forward", "loss", "backward", "update")]
-    assert 0 < starts[0] < starts[1] < starts[2] < starts[3] < len(report.timeline)
-    assert set(course(report, "activations")[: starts[0]]) == {0}
-    assert set(course(report, "logits")[: starts[1]]) == {0}
-    graded = bytes_of(p for name, p in setup.trainer.named.items() if "pooler" not in name)  # nothing uses the pooler
-    assert course(report, "gradients")[starts[3]] == max(course(report, "gradients")) == graded
+def test_the_phases_follow_each_other(request):
+    for name, method in itertools.product(["layered", "tiny_encoder"], ["full", "lora"]):
+        setup = Setup(request.getfixturevalue(name), method)
+        report = setup.measured()
+        starts = [report.phases[phase] for phase in ("forward", "loss", "backward", "update")]
+        assert 0 < starts[0] < starts[1] < starts[2] < starts[3] < len(report.timeline)
+        assert set(course(report, "activations")[: starts[0]]) == {0}
+        assert set(course(report, "logits")[: starts[1]]) == {0}
+        # Nothing uses the pooler.
+        graded = bytes_of(p for path, p in setup.trainer.named.items() if "pooler" not in path)
+        assert course(report, "gradients")[starts[3]] == max(course(report, "gradients")) == graded
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_activations_are_there_until_the_backward_pass(layered, method):
-    report = Setup(layered, method).measured()
-    kept = course(report, "activations")
-    loss, backward, update = (report.phases[name] for name in ("loss", "backward", "update"))
-    assert kept[:loss] == sorted(kept[:loss])
-    assert min(kept[loss:backward]) > 0.95 * max(kept) > 0
-    assert kept[update] == 0
+def test_activations_are_there_until_the_backward_pass(layered):
+    for method in ["full", "lora"]:
+        report = Setup(layered, method).measured()
+        kept = course(report, "activations")
+        loss, backward, update = (report.phases[name] for name in ("loss", "backward", "update"))
+        assert kept[:loss] == sorted(kept[:loss])
+        assert min(kept[loss:backward]) > 0.95 * max(kept) > 0
+        assert kept[update] == 0
 
 
 def test_an_encoders_head_is_a_module_of_its_own(tiny_encoder):
@@ -406,21 +408,21 @@ def hooks(setup):
     return count + sum(len(p._post_accumulate_grad_hooks or ()) for p in setup.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["layered", "tiny_encoder"])
-def test_nothing_is_left_behind(request, name):
-    setup = Setup(request.getfixturevalue(name), "full")
-    before = hooks(setup)
-    with setup.ledger() as ledger:
-        during = hooks(setup)
+def test_nothing_is_left_behind(request):
+    for name in ["layered", "tiny_encoder"]:
+        setup = Setup(request.getfixturevalue(name), "full")
+        before = hooks(setup)
+        with setup.ledger() as ledger:
+            during = hooks(setup)
+            setup.step()
+        report = ledger.report
+
         setup.step()
-    report = ledger.report
 
-    setup.step()
-
-    assert during > before + 50
-    assert hooks(setup) == before
-    assert not torch.autograd._profiler_enabled()
-    assert ledger.report is report  # later steps are not booked
+        assert during > before + 50
+        assert hooks(setup) == before
+        assert not torch.autograd._profiler_enabled()
+        assert ledger.report is report  # later steps are not booked
 
 
 def test_an_error_inside_leaves_nothing_either(layered):

@@ -33,19 +33,16 @@ def test_megabytes_are_millions_of_bytes_in_the_order_of_the_kinds(report):
     assert list(report.megabytes().values()) == [4.0, 2.0, 1.0, 8.0, 1.5, 0.5, 0.25, 0.03]
 
 
-@pytest.mark.parametrize(
-    ("depth", "expected"),
-    [
+def test_modules_are_counted_with_what_they_are_part_of():
+    for depth, expected in [
         (0, {"": 19}),
         (1, {"": 5, "model": 10, "lm_head": 4}),
         (2, {"": 5, "model.layers": 10, "lm_head": 4}),
         (3, {"": 5, "model.layers.0": 8, "model.layers.1": 2, "lm_head": 4}),
         (4, MODULES),
         (9, MODULES),
-    ],
-)
-def test_modules_are_counted_with_what_they_are_part_of(depth, expected):
-    assert MemoryReport(modules=MODULES).by_module(depth) == expected
+    ]:
+        assert MemoryReport(modules=MODULES).by_module(depth) == expected
 
 
 def test_an_empty_report_is_of_nothing():

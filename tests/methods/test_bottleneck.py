@@ -1,13 +1,14 @@
+import itertools
 import math
 
 import pytest
 import torch
 from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
+from tiny import tiny_model
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.assets.models import Model
 from labkit.methods import IA3, Bottleneck, BottleneckAdapters, LoRA, get_method
 from labkit.methods.adapter import adapters_of
 
@@ -64,45 +65,44 @@ SETTINGS = [{"placement": placement} for placement in PLACEMENTS] + [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_outputs_and_gradients_are_those_of_hooks_that_add_the_formula(model, ids, settings):
-    tuned = trained(model, BottleneckAdapters(size=5, **settings))
-    plain, weights = by_hooks(model, tuned, **settings)
+def test_outputs_and_gradients_are_those_of_hooks_that_add_the_formula(model, ids):
+    for settings in SETTINGS:
+        tuned = trained(model, BottleneckAdapters(size=5, **settings))
+        plain, weights = by_hooks(model, tuned, **settings)
 
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(plain.module, ids), atol=1e-5, rtol=1e-5)
-    assert (outputs(tuned.module, ids) - outputs(model.module, ids)).abs().max() > 1e-2
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(plain.module, ids), atol=1e-5, rtol=1e-5)
+        assert (outputs(tuned.module, ids) - outputs(model.module, ids)).abs().max() > 1e-2
 
-    backward(tuned.module, ids)
-    backward(plain.module, ids)
-    for layer, expected in zip(adapters_of(tuned).values(), weights, strict=True):
-        f = layer.bottleneck
-        for parameter, other in zip((f.down.weight, f.down.bias, f.up.weight, f.up.bias), expected, strict=True):
-            assert other.grad.abs().max() > 1e-3
-            torch.testing.assert_close(parameter.grad, other.grad, atol=1e-4, rtol=1e-4)
+        backward(tuned.module, ids)
+        backward(plain.module, ids)
+        for layer, expected in zip(adapters_of(tuned).values(), weights, strict=True):
+            f = layer.bottleneck
+            for parameter, other in zip((f.down.weight, f.down.bias, f.up.weight, f.up.bias), expected, strict=True):
+                assert other.grad.abs().max() > 1e-3
+                torch.testing.assert_close(parameter.grad, other.grad, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-@pytest.mark.parametrize(("activation", "function"), FUNCTIONS.items())
-def test_a_bottleneck_computes_the_formula_of_the_paper(activation, function, scale):
-    torch.manual_seed(0)
-    f = Bottleneck(24, 6, activation, scale)
-    x = torch.randn(2, 5, 24)
-    with torch.no_grad():
-        for parameter in f.parameters():
-            parameter.normal_()
-    D, d, U, u = (p.detach().double() for p in (f.down.weight, f.down.bias, f.up.weight, f.up.bias))
-    inner = function(torch.einsum("mi,bti->btm", D, x.double()) + d)
-    expected = scale * (torch.einsum("im,btm->bti", U, inner) + u)
-    torch.testing.assert_close(f(x).double(), expected, atol=1e-4, rtol=1e-5)
+def test_a_bottleneck_computes_the_formula_of_the_paper():
+    for scale, (activation, function) in itertools.product([1.0, 0.25], FUNCTIONS.items()):
+        torch.manual_seed(0)
+        f = Bottleneck(24, 6, activation, scale)
+        x = torch.randn(2, 5, 24)
+        with torch.no_grad():
+            for parameter in f.parameters():
+                parameter.normal_()
+        D, d, U, u = (p.detach().double() for p in (f.down.weight, f.down.bias, f.up.weight, f.up.bias))
+        inner = function(torch.einsum("mi,bti->btm", D, x.double()) + d)
+        expected = scale * (torch.einsum("im,btm->bti", U, inner) + u)
+        torch.testing.assert_close(f(x).double(), expected, atol=1e-4, rtol=1e-5)
 
 
 # The start
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_training_starts_at_the_unchanged_model(model, ids, placement):
-    tuned = BottleneckAdapters(placement=placement).apply(model)
-    assert torch.equal(outputs(tuned.module, ids), outputs(model.module, ids))
+def test_training_starts_at_the_unchanged_model(model, ids):
+    for placement in PLACEMENTS:
+        tuned = BottleneckAdapters(placement=placement).apply(model)
+        assert torch.equal(outputs(tuned.module, ids), outputs(model.module, ids))
 
 
 def test_the_first_matrix_starts_random_and_the_rest_at_zero():
@@ -122,35 +122,34 @@ def test_new_layers_are_in_the_mode_of_the_model(tiny, train):
 # What is trained
 
 
-@pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_it_trains_as_many_numbers_as_the_paper_counts(model, placement, size):
-    tuned = BottleneckAdapters(size=size, placement=placement).apply(model)
-    each = 2 * size * 32 + 32 + size
-    assert sum(p.numel() for p in tuned.trainable().values()) == 2 * PER_BLOCK[placement] * each
+def test_it_trains_as_many_numbers_as_the_paper_counts(model):
+    for size, placement in itertools.product([1, 7], PLACEMENTS):
+        tuned = BottleneckAdapters(size=size, placement=placement).apply(model)
+        each = 2 * size * 32 + 32 + size
+        assert sum(p.numel() for p in tuned.trainable().values()) == 2 * PER_BLOCK[placement] * each
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_gradients_reach_the_adapters_and_nothing_else(model, ids, placement):
-    tuned = trained(model, BottleneckAdapters(placement=placement))
-    backward(tuned.module, ids)
-    for name, parameter in tuned.module.named_parameters():
-        assert (parameter.grad is not None and bool(parameter.grad.any())) == (".bottleneck." in name), name
-    assert all(p.grad is None for p in model.module.parameters())
+def test_gradients_reach_the_adapters_and_nothing_else(model, ids):
+    for placement in PLACEMENTS:
+        tuned = trained(model, BottleneckAdapters(placement=placement))
+        backward(tuned.module, ids)
+        for name, parameter in tuned.module.named_parameters():
+            assert (parameter.grad is not None and bool(parameter.grad.any())) == (".bottleneck." in name), name
+        assert all(p.grad is None for p in model.module.parameters())
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_the_base_stays_as_it_was_and_shares_its_weights(model, ids, placement):
-    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
-    expected, names = outputs(model.module, ids), [name for name, _ in model.module.named_modules()]
+def test_the_base_stays_as_it_was_and_shares_its_weights(model, ids):
+    for placement in PLACEMENTS:
+        before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        expected, names = outputs(model.module, ids), [name for name, _ in model.module.named_modules()]
 
-    tuned = trained(model, BottleneckAdapters(placement=placement))
+        tuned = trained(model, BottleneckAdapters(placement=placement))
 
-    assert torch.equal(outputs(model.module, ids), expected)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.module.state_dict().items())
-    assert [name for name, _ in model.module.named_modules()] == names
-    assert all(p.requires_grad for p in model.module.parameters())
-    assert {p.data_ptr() for p in model.parameters()} <= {p.data_ptr() for p in tuned.parameters()}
+        assert torch.equal(outputs(model.module, ids), expected)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.module.state_dict().items())
+        assert [name for name, _ in model.module.named_modules()] == names
+        assert all(p.requires_grad for p in model.module.parameters())
+        assert {p.data_ptr() for p in model.parameters()} <= {p.data_ptr() for p in tuned.parameters()}
 
 
 def test_inplace_adapts_the_model_itself(tiny):
@@ -185,17 +184,16 @@ def test_adapters_stand_where_all_that_a_block_adds_passes(name, ids):
     torch.testing.assert_close(states[1], states[0], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "placement"),
-    [(name, placement) for name in KNOWN for placement in PLACEMENTS if (name, placement) != ("opt", "parallel")],
-)
-def test_every_known_architecture_starts_unchanged_and_learns(name, placement, ids):
-    model, method = small(name), BottleneckAdapters(size=3, placement=placement)
-    base = outputs(model.module, ids)
-    assert torch.equal(outputs(method.apply(model).module, ids), base)
-    tuned = trained(model, method)
-    assert len(adapters_of(tuned)) == 2 * PER_BLOCK[placement]
-    assert (outputs(tuned.module, ids) - base).abs().max() > 1e-2
+def test_every_known_architecture_starts_unchanged_and_learns(ids):
+    for name, placement in [
+        (name, placement) for name in KNOWN for placement in PLACEMENTS if (name, placement) != ("opt", "parallel")
+    ]:
+        model, method = small(name), BottleneckAdapters(size=3, placement=placement)
+        base = outputs(model.module, ids)
+        assert torch.equal(outputs(method.apply(model).module, ids), base)
+        tuned = trained(model, method)
+        assert len(adapters_of(tuned)) == 2 * PER_BLOCK[placement]
+        assert (outputs(tuned.module, ids) - base).abs().max() > 1e-2
 
 
 def test_parallel_needs_an_mlp_that_is_a_module():
@@ -204,13 +202,12 @@ def test_parallel_needs_an_mlp_that_is_a_module():
     assert '"houlsby" or "pfeiffer"' in caught.value.remedy
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_an_unknown_architecture_gets_the_list_of_those_known(placement):
-    with pytest.raises(
-        lk.LabkitError, match=r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\."
-    ) as caught:
-        BottleneckAdapters(placement=placement).apply(small(UNKNOWN))
-    assert "target_modules=" in caught.value.remedy
+def test_an_unknown_architecture_gets_the_list_of_those_known():
+    message = r"'gpt_bigcode' .*Known architectures: bert, .*llama, .*roberta\."
+    for placement in PLACEMENTS:
+        with pytest.raises(lk.LabkitError, match=message) as caught:
+            BottleneckAdapters(placement=placement).apply(small(UNKNOWN))
+        assert "target_modules=" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -251,11 +248,11 @@ def test_naming_the_modules_of_a_placement_gives_the_placement(model, ids):
     assert torch.equal(outputs(named.module, ids), outputs(placed.module, ids))
 
 
-@pytest.mark.parametrize(("name", "near"), [("down_prj", "down_proj"), ("MLP.down_proj", "down_proj")])
-def test_a_name_that_no_module_has_gets_the_nearest(causal, name, near):
-    with pytest.raises(lk.LabkitError, match=f"No part of this model is called '{name}'; near to it: .*{near}"):
-        BottleneckAdapters(target_modules=["q_proj", name]).apply(causal)
-    assert not adapters_of(causal)
+def test_a_name_that_no_module_has_gets_the_nearest(causal):
+    for name, near in [("down_prj", "down_proj"), ("MLP.down_proj", "down_proj")]:
+        with pytest.raises(lk.LabkitError, match=f"No part of this model is called '{name}'; near to it: .*{near}"):
+            BottleneckAdapters(target_modules=["q_proj", name]).apply(causal)
+        assert not adapters_of(causal)
 
 
 def test_an_empty_list_of_modules_is_refused(causal):
@@ -269,24 +266,24 @@ def test_modules_inside_one_another_are_refused(causal):
         BottleneckAdapters(target_modules=["mlp", "down_proj"]).apply(causal)
 
 
-@pytest.mark.parametrize("name", ["up_proj", "down_proj"])
-def test_nothing_stands_beside_a_module_whose_input_and_output_differ_in_width(causal, name):
-    with pytest.raises(lk.LabkitError, match=name):
-        BottleneckAdapters(placement="parallel", target_modules=name).apply(causal)
+def test_nothing_stands_beside_a_module_whose_input_and_output_differ_in_width(causal):
+    for name in ["up_proj", "down_proj"]:
+        with pytest.raises(lk.LabkitError, match=name):
+            BottleneckAdapters(placement="parallel", target_modules=name).apply(causal)
 
 
-@pytest.mark.parametrize(("name", "part"), [("llama", "self_attn"), ("bert", "attention")])
-def test_a_module_that_returns_several_things_is_refused(ids, name, part):
-    method = BottleneckAdapters(target_modules=part)
-    with pytest.raises(lk.LabkitError):
-        outputs(method.apply(small(name)).module, ids)
+def test_a_module_that_returns_several_things_is_refused(ids):
+    for name, part in [("llama", "self_attn"), ("bert", "attention")]:
+        method = BottleneckAdapters(target_modules=part)
+        with pytest.raises(lk.LabkitError):
+            outputs(method.apply(small(name)).module, ids)
 
 
-@pytest.mark.parametrize(("name", "block"), [("llama", "model.layers.1"), ("bert", "encoder.layer.1")])
-def test_an_adapter_can_stand_behind_a_whole_block(ids, name, block):
-    model = small(name)
-    tuned = trained(model, BottleneckAdapters(target_modules=block))
-    assert (outputs(tuned.module, ids) - outputs(model.module, ids)).abs().max() > 1e-2
+def test_an_adapter_can_stand_behind_a_whole_block(ids):
+    for name, block in [("llama", "model.layers.1"), ("bert", "encoder.layer.1")]:
+        model = small(name)
+        tuned = trained(model, BottleneckAdapters(target_modules=block))
+        assert (outputs(tuned.module, ids) - outputs(model.module, ids)).abs().max() > 1e-2
 
 
 # Files
@@ -344,8 +341,8 @@ def test_a_run_is_kept_and_brought_back(run, tiny, ids, tmp_path):
     assert torch.equal(outputs(loaded.model.module, ids), outputs(run.model.module, ids))
 
 
-def test_a_run_does_not_go_on_another_base(run, tiny, llama, tmp_path):
-    wide = Model("wide", llama(100, hidden_size=64), tiny.tokenizer, "causal", torch.float32)
+def test_a_run_does_not_go_on_another_base(run, tiny, tmp_path):
+    wide = tiny_model("llama", tiny.tokenizer, "wide", hidden_size=64)
     with pytest.raises(lk.LabkitError, match="was trained on tiny, and wide is not that model"):
         lk.load_run(tmp_path / "run", wide)
     with pytest.raises(lk.LabkitError, match=r"does not fit: .*\(3, 32\) there and \(3, 64\) here"):
@@ -385,23 +382,22 @@ def test_over_4_bits_it_computes_with_the_dequantized_weights(model, ids, tmp_pa
 # What is refused
 
 
-@pytest.mark.parametrize("dequantize", [False, True])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_merging_is_refused(causal, ids, placement, dequantize):
-    tuned = trained(causal, BottleneckAdapters(placement=placement))
-    expected = outputs(tuned.module, ids)
-    with pytest.raises(
-        lk.LabkitError, match="cannot be merged: no weight of a linear layer does what it does"
-    ) as caught:
-        lk.merge(tuned, dequantize=dequantize)
-    assert "beside the model" in caught.value.remedy
-    assert torch.equal(outputs(tuned.module, ids), expected)
+def test_merging_is_refused(causal, ids):
+    for dequantize, placement in itertools.product([False, True], PLACEMENTS):
+        tuned = trained(causal, BottleneckAdapters(placement=placement))
+        expected = outputs(tuned.module, ids)
+        with pytest.raises(
+            lk.LabkitError, match="cannot be merged: no weight of a linear layer does what it does"
+        ) as caught:
+            lk.merge(tuned, dequantize=dequantize)
+        assert "beside the model" in caught.value.remedy
+        assert torch.equal(outputs(tuned.module, ids), expected)
 
 
-@pytest.mark.parametrize("first", [BottleneckAdapters(), LoRA(), IA3()], ids=lambda method: method.name)
-def test_an_adapter_on_an_adapter_is_refused(causal, first):
-    with pytest.raises(lk.LabkitError, match="llama has an adapter already"):
-        BottleneckAdapters().apply(first.apply(causal))
+def test_an_adapter_on_an_adapter_is_refused(causal):
+    for first in [BottleneckAdapters(), LoRA(), IA3()]:
+        with pytest.raises(lk.LabkitError, match="llama has an adapter already"):
+            BottleneckAdapters().apply(first.apply(causal))
 
 
 def test_the_remedy_for_an_adapter_on_a_bottleneck_is_not_to_merge_it(causal):
@@ -410,30 +406,27 @@ def test_the_remedy_for_an_adapter_on_a_bottleneck_is_not_to_merge_it(causal):
     assert "lk.merge" not in caught.value.remedy
 
 
-@pytest.mark.parametrize("size", [0, -4, True, 2.5, "8", None])
-def test_a_size_that_is_no_whole_number_from_1_up_is_named(size):
-    with pytest.raises(lk.LabkitError, match=f"size must be a whole number from 1 up, not {size!r}"):
-        BottleneckAdapters(size=size)
+def test_a_size_that_is_no_whole_number_from_1_up_is_named():
+    for size in [0, -4, True, 2.5, "8", None]:
+        with pytest.raises(lk.LabkitError, match=f"size must be a whole number from 1 up, not {size!r}"):
+            BottleneckAdapters(size=size)
 
 
-@pytest.mark.parametrize("scale", [0, -1.0, math.nan, math.inf])
-def test_a_scale_that_is_not_positive_is_named(scale):
-    with pytest.raises(lk.LabkitError, match=f"scale must be above 0 and finite, not {scale}"):
-        BottleneckAdapters(scale=scale)
+def test_a_scale_that_is_not_positive_is_named():
+    for scale in [0, -1.0, math.nan, math.inf]:
+        with pytest.raises(lk.LabkitError, match=f"scale must be above 0 and finite, not {scale}"):
+            BottleneckAdapters(scale=scale)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
+def test_an_unknown_name_gets_the_nearest_and_the_list():
+    for settings, message in [
         ({"placement": "houlsbi"}, r"no placement of adapters called 'houlsbi'.*\n.*'houlsby'.*houlsby, paral.*pfeif"),
         ({"placement": None}, r"no placement of adapters called 'None'.*\n.*houlsby, parallel, pfeiffer"),
         ({"activation": "rellu"}, r"no activation called 'rellu'.*\n.*'relu'.*gelu, relu, silu"),
         ({"activation": "sigmoid"}, r"no activation called 'sigmoid'.*\n.*gelu, relu, silu"),
-    ],
-)
-def test_an_unknown_name_gets_the_nearest_and_the_list(settings, message):
-    with pytest.raises(lk.LabkitError, match=message):
-        BottleneckAdapters(**settings)
+    ]:
+        with pytest.raises(lk.LabkitError, match=message):
+            BottleneckAdapters(**settings)
 
 
 def test_a_refused_model_is_left_alone(causal):

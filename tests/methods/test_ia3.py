@@ -1,14 +1,15 @@
 import copy
+import itertools
 
 import peft
 import pytest
 import torch
 from architectures import KNOWN, UNKNOWN, backward, outputs, small
 from moved import trained
+from tiny import tiny_model
 from torch import nn
 
 import labkit as lk
-from labkit.assets.models import Model
 from labkit.methods import IA3, BottleneckAdapters, IA3Linear, LoRA
 from labkit.methods.adapter import adapters_of
 
@@ -70,37 +71,36 @@ def test_outputs_and_gradients_are_those_of_peft_with_the_same_factors(model, id
         torch.testing.assert_close(ours[f"{path}.ia3_l"], gradient, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("of_input", [True, False])
-def test_a_layer_computes_the_equation_of_the_paper(of_input, bias):
-    layer = random_layer(of_input, bias)
-    x = torch.randn(2, 5, 24)
-    W, diagonal = layer.base.weight.detach().double(), torch.diag(layer.ia3_l.detach().double())
-    b = layer.base.bias.detach().double() if bias else torch.zeros(10).double()
-    expected = x.double() @ (W @ diagonal).T + b if of_input else (x.double() @ W.T + b) @ diagonal
-    torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
+def test_a_layer_computes_the_equation_of_the_paper():
+    for bias, of_input in itertools.product([True, False], [True, False]):
+        layer = random_layer(of_input, bias)
+        x = torch.randn(2, 5, 24)
+        W, diagonal = layer.base.weight.detach().double(), torch.diag(layer.ia3_l.detach().double())
+        b = layer.base.bias.detach().double() if bias else torch.zeros(10).double()
+        expected = x.double() @ (W @ diagonal).T + b if of_input else (x.double() @ W.T + b) @ diagonal
+        torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
 
 
 # What is trained
 
 
-@pytest.mark.parametrize(("name", "keys"), [("llama", 16), ("bert", 32)])
-def test_it_trains_a_factor_for_each_key_value_and_inner_number_of_a_block(name, keys):
-    tuned = IA3().apply(small(name))
-    assert sum(p.numel() for p in tuned.trainable().values()) == 2 * (keys + keys + 64)
+def test_it_trains_a_factor_for_each_key_value_and_inner_number_of_a_block():
+    for name, keys in [("llama", 16), ("bert", 32)]:
+        tuned = IA3().apply(small(name))
+        assert sum(p.numel() for p in tuned.trainable().values()) == 2 * (keys + keys + 64)
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_every_known_architecture_has_its_three_places(name, ids):
-    model = small(name)
-    config = model.module.config
-    heads = config.num_kv_heads if name == "falcon" else getattr(config, "num_key_value_heads", 4)
-    keys = 32 * heads // 4
-    fused = ("falcon", "gpt2", "gpt_neox", "modernbert", "phi3")
-    queries = 32 if name in fused else 0  # they come out of the same matrix
-    tuned = trained(model, IA3())
-    assert sum(p.numel() for p in tuned.trainable().values()) == 2 * (queries + 2 * keys + 64)
-    assert not torch.equal(outputs(tuned.module, ids), outputs(model.module, ids))
+def test_every_known_architecture_has_its_three_places(ids):
+    for name in KNOWN:
+        model = small(name)
+        config = model.module.config
+        heads = config.num_kv_heads if name == "falcon" else config.num_key_value_heads
+        keys = 32 * heads // 4
+        fused = ("falcon", "gpt2", "gpt_neox", "modernbert", "phi3")
+        queries = 32 if name in fused else 0  # they come out of the same matrix
+        tuned = trained(model, IA3())
+        assert sum(p.numel() for p in tuned.trainable().values()) == 2 * (queries + 2 * keys + 64)
+        assert not torch.equal(outputs(tuned.module, ids), outputs(model.module, ids))
 
 
 def test_every_factor_matters_for_the_output(model, ids):
@@ -134,16 +134,16 @@ def test_inplace_adapts_the_model_itself(tiny, ids):
     assert torch.equal(outputs(tiny.module, ids), expected)
 
 
-@pytest.mark.parametrize("of_input", [True, False])
-def test_a_factor_near_one_counts_in_16_bits(of_input):
-    layer = random_layer(of_input, bias=False, dtype=torch.bfloat16)
-    nn.init.constant_(layer.ia3_l, 1.003)  # between 1 and the next number of bfloat16
-    x = torch.randn(2000, 24, dtype=torch.bfloat16)
-    scaled, plain = layer(x), layer.base(x)
-    assert scaled.dtype == torch.bfloat16
-    assert layer.ia3_l.dtype == torch.float32
-    slope = (scaled.double() * plain.double()).sum() / plain.double().square().sum()
-    assert slope.item() == pytest.approx(1.003, abs=5e-4)
+def test_a_factor_near_one_counts_in_16_bits():
+    for of_input in [True, False]:
+        layer = random_layer(of_input, bias=False, dtype=torch.bfloat16)
+        nn.init.constant_(layer.ia3_l, 1.003)  # between 1 and the next number of bfloat16
+        x = torch.randn(2000, 24, dtype=torch.bfloat16)
+        scaled, plain = layer(x), layer.base(x)
+        assert scaled.dtype == torch.bfloat16
+        assert layer.ia3_l.dtype == torch.float32
+        slope = (scaled.double() * plain.double()).sum() / plain.double().square().sum()
+        assert slope.item() == pytest.approx(1.003, abs=5e-4)
 
 
 # Files
@@ -179,9 +179,9 @@ def test_what_peft_saves_is_read(model, ids, tmp_path):
     torch.testing.assert_close(outputs(ours.module, ids), outputs(theirs, ids), atol=1e-6, rtol=0)
 
 
-def test_an_adapter_of_another_model_is_refused(causal, encoder, llama, tmp_path):
+def test_an_adapter_of_another_model_is_refused(causal, encoder, tmp_path):
     IA3().save(IA3().apply(causal), tmp_path)
-    wide = Model("wide", llama(100, intermediate_size=96), None, "causal", torch.float32)
+    wide = tiny_model(name="wide", intermediate_size=96)
     with pytest.raises(lk.LabkitError, match=r"does not fit: .*down_proj\.ia3_l is \(1, 64\) there and \(1, 96\) here"):
         IA3().load(wide, tmp_path)
     with pytest.raises(lk.LabkitError, match=r"does not fit: .* is missing there"):
@@ -223,53 +223,53 @@ def test_unmerging_restores_every_bit(model, ids):
     assert {p.data_ptr() for p in model.parameters()} <= {p.data_ptr() for p in tuned.parameters()}
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("of_input", [True, False])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_a_merged_layer_computes_the_same(dtype, tolerance, of_input, bias):
-    layer = random_layer(of_input, bias, dtype)
-    x = torch.randn(7, 24).to(dtype)
-    expected = layer(x)
-    layer.merge()
-    torch.testing.assert_close(layer(x), expected, atol=tolerance, rtol=tolerance)
-    assert torch.equal(layer(x), layer.base(x))
-    assert layer.base.weight.dtype == dtype
+def test_a_merged_layer_computes_the_same():
+    for bias, of_input, (dtype, tolerance) in itertools.product(
+        [True, False], [True, False], [(torch.float32, 1e-5), (torch.bfloat16, 0.05)]
+    ):
+        layer = random_layer(of_input, bias, dtype)
+        x = torch.randn(7, 24).to(dtype)
+        expected = layer(x)
+        layer.merge()
+        torch.testing.assert_close(layer(x), expected, atol=tolerance, rtol=tolerance)
+        assert torch.equal(layer(x), layer.base(x))
+        assert layer.base.weight.dtype == dtype
 
 
-@pytest.mark.parametrize("of_input", [True, False])
-def test_a_merged_layer_still_knows_what_it_is_merged_of(of_input):
-    layer = random_layer(of_input)
-    before = layer.combined()
-    layer.merge()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in layer.combined().items())
+def test_a_merged_layer_still_knows_what_it_is_merged_of():
+    for of_input in [True, False]:
+        layer = random_layer(of_input)
+        before = layer.combined()
+        layer.merge()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in layer.combined().items())
 
 
 # Weights in 4 bits
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_over_4_bits_it_computes_with_the_dequantized_weights(model, ids, backend):
-    quantized = lk.quantize_model(model, lk.Quantization(block_size=32, backend=backend))
-    assert torch.equal(outputs(IA3().apply(quantized).module, ids), outputs(quantized.module, ids))
+def test_over_4_bits_it_computes_with_the_dequantized_weights(model, ids):
+    for backend in BACKENDS:
+        quantized = lk.quantize_model(model, lk.Quantization(block_size=32, backend=backend))
+        assert torch.equal(outputs(IA3().apply(quantized).module, ids), outputs(quantized.module, ids))
 
-    floats = lk.merge(LoRA().apply(quantized), dequantize=True)  # an update of zero
-    tuned, reference = trained(quantized, IA3()), trained(floats, IA3())
+        floats = lk.merge(LoRA().apply(quantized), dequantize=True)  # an update of zero
+        tuned, reference = trained(quantized, IA3()), trained(floats, IA3())
 
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(reference.module, ids), atol=1e-5, rtol=1e-5)
-    found, expected = gradients(tuned.module, ids), gradients(reference.module, ids)
-    for name, gradient in found.items():
-        assert gradient.abs().max() > 1e-3
-        torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(reference.module, ids), atol=1e-5, rtol=1e-5)
+        found, expected = gradients(tuned.module, ids), gradients(reference.module, ids)
+        for name, gradient in found.items():
+            assert gradient.abs().max() > 1e-3
+            torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_merging_needs_floats(model, ids, backend):
-    tuned = trained(lk.quantize_model(model, lk.Quantization(block_size=32, backend=backend)), IA3())
-    with pytest.raises(lk.LabkitError, match="in 4 bits") as caught:
-        lk.merge(tuned)
-    assert "dequantize=True" in caught.value.remedy
-    merged = lk.merge(tuned, dequantize=True)
-    torch.testing.assert_close(outputs(merged.module, ids), outputs(tuned.module, ids), atol=1e-5, rtol=1e-5)
+def test_merging_needs_floats(model, ids):
+    for backend in BACKENDS:
+        tuned = trained(lk.quantize_model(model, lk.Quantization(block_size=32, backend=backend)), IA3())
+        with pytest.raises(lk.LabkitError, match="in 4 bits") as caught:
+            lk.merge(tuned)
+        assert "dequantize=True" in caught.value.remedy
+        merged = lk.merge(tuned, dequantize=True)
+        torch.testing.assert_close(outputs(merged.module, ids), outputs(tuned.module, ids), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -297,16 +297,16 @@ def test_the_remedy_for_an_unknown_architecture_names_a_setting_that_exists():
     assert "target_modules" not in caught.value.remedy or hasattr(IA3(), "target_modules")
 
 
-@pytest.mark.parametrize("first", [IA3(), LoRA(), BottleneckAdapters()], ids=lambda method: method.name)
-def test_an_adapter_on_an_adapter_is_refused(causal, first):
-    with pytest.raises(lk.LabkitError, match="llama has an adapter already"):
-        IA3().apply(first.apply(causal))
+def test_an_adapter_on_an_adapter_is_refused(causal):
+    for first in [IA3(), LoRA(), BottleneckAdapters()]:
+        with pytest.raises(lk.LabkitError, match="llama has an adapter already"):
+            IA3().apply(first.apply(causal))
 
 
-@pytest.mark.parametrize("second", [LoRA(), BottleneckAdapters()], ids=lambda method: method.name)
-def test_no_other_adapter_goes_on_top(causal, second):
-    with pytest.raises(lk.LabkitError, match="llama has an adapter already"):
-        second.apply(IA3().apply(causal))
+def test_no_other_adapter_goes_on_top(causal):
+    for second in [LoRA(), BottleneckAdapters()]:
+        with pytest.raises(lk.LabkitError, match="llama has an adapter already"):
+            second.apply(IA3().apply(causal))
 
 
 def test_a_merged_model_takes_a_new_adapter(causal, ids):

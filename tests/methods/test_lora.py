@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 
 import peft
@@ -62,53 +63,53 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_outputs_and_gradients_are_those_of_peft_with_the_same_factors(tiny, ids, settings, training):
-    tuned = adapted(tiny, **settings)
-    targets = settings.get("target_modules", "all-linear")
-    targets = [targets] if targets == "down_proj" else targets
-    twin, theirs = peft_twin(tiny, tuned, **{**settings, "target_modules": targets})
-    assert sum(p.requires_grad for p in twin.parameters()) == len(tuned.trainable())
+def test_outputs_and_gradients_are_those_of_peft_with_the_same_factors(tiny, ids):
+    for training, settings in itertools.product([False, True], SETTINGS):
+        tuned = adapted(tiny, **settings)
+        targets = settings.get("target_modules", "all-linear")
+        targets = [targets] if targets == "down_proj" else targets
+        twin, theirs = peft_twin(tiny, tuned, **{**settings, "target_modules": targets})
+        assert sum(p.requires_grad for p in twin.parameters()) == len(tuned.trainable())
 
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-6, rtol=0)
-    for module in (tuned.module, twin):
-        backward(module.train(training), ids)
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-6, rtol=0)
+        for module in (tuned.module, twin):
+            backward(module.train(training), ids)
 
-    for path, layer in adapters_of(tuned).items():
-        for ours, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
-            expected = getattr(theirs[path], name)["default"].weight.grad
-            assert expected.abs().max() > 1e-3
-            torch.testing.assert_close(ours.grad, expected, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("settings", [{}, {"rank": 3, "rslora": True, "target_modules": ["query", "output.dense"]}])
-def test_an_encoder_with_biases_equals_that_of_peft(tiny_encoder, ids, settings):
-    tuned = adapted(tiny_encoder, **settings)
-    twin, theirs = peft_twin(tiny_encoder, tuned, **settings)
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-6, rtol=0)
-    assert (outputs(tuned.module, ids) - outputs(tiny_encoder.module, ids)).abs().max() > 1e-2
-
-    backward(tuned.module, ids)
-    backward(twin, ids)
-    used = {path: layer for path, layer in adapters_of(tuned).items() if "pooler" not in path}
-    for path, layer in used.items():
-        torch.testing.assert_close(layer.lora_B.grad, theirs[path].lora_B["default"].weight.grad, atol=1e-6, rtol=1e-5)
+        for path, layer in adapters_of(tuned).items():
+            for ours, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
+                expected = getattr(theirs[path], name)["default"].weight.grad
+                assert expected.abs().max() > 1e-3
+                torch.testing.assert_close(ours.grad, expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("rank", "scale"), [(4, 2.0), (1, 0.25), (3, 2.5)])
-def test_a_layer_computes_the_equation_of_the_paper(rank, scale, bias):
-    torch.manual_seed(0)
-    layer = LoRALinear(nn.Linear(24, 10, bias=bias), rank, scale)
-    nn.init.normal_(layer.lora_B)
-    x = torch.randn(2, 5, 24)
+def test_an_encoder_with_biases_equals_that_of_peft(tiny_encoder, ids):
+    for settings in [{}, {"rank": 3, "rslora": True, "target_modules": ["query", "output.dense"]}]:
+        tuned = adapted(tiny_encoder, **settings)
+        twin, theirs = peft_twin(tiny_encoder, tuned, **settings)
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-6, rtol=0)
+        assert (outputs(tuned.module, ids) - outputs(tiny_encoder.module, ids)).abs().max() > 1e-2
 
-    W, A, B = (tensor.detach().double() for tensor in (layer.base.weight, layer.lora_A, layer.lora_B))
-    b = layer.base.bias.detach().double() if bias else 0.0
-    expected = torch.einsum("oi,bti->bto", W + scale * torch.einsum("or,ri->oi", B, A), x.double()) + b
-    torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(layer.delta().double(), scale * B @ A, atol=1e-6, rtol=1e-6)
+        backward(tuned.module, ids)
+        backward(twin, ids)
+        used = {path: layer for path, layer in adapters_of(tuned).items() if "pooler" not in path}
+        for path, layer in used.items():
+            torch.testing.assert_close(
+                layer.lora_B.grad, theirs[path].lora_B["default"].weight.grad, atol=1e-6, rtol=1e-5
+            )
+
+
+def test_a_layer_computes_the_equation_of_the_paper():
+    for bias, (rank, scale) in itertools.product([True, False], [(4, 2.0), (1, 0.25), (3, 2.5)]):
+        torch.manual_seed(0)
+        layer = LoRALinear(nn.Linear(24, 10, bias=bias), rank, scale)
+        nn.init.normal_(layer.lora_B)
+        x = torch.randn(2, 5, 24)
+
+        W, A, B = (tensor.detach().double() for tensor in (layer.base.weight, layer.lora_A, layer.lora_B))
+        b = layer.base.bias.detach().double() if bias else 0.0
+        expected = torch.einsum("oi,bti->bto", W + scale * torch.einsum("or,ri->oi", B, A), x.double()) + b
+        torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(layer.delta().double(), scale * B @ A, atol=1e-6, rtol=1e-6)
 
 
 def test_a_model_computes_with_the_sum_of_weight_and_update(tiny, ids):
@@ -121,12 +122,12 @@ def test_a_model_computes_with_the_sum_of_weight_and_update(tiny, ids):
     assert (outputs(tuned.module, ids) - outputs(tiny.module, ids)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("rank", "alpha", "plain", "stabilized"), [(4, 8, 2, 4), (16, 8, 0.5, 2), (1, 3.5, 3.5, 3.5)])
-def test_the_scale_is_alpha_over_rank_or_over_its_root(tiny, rank, alpha, plain, stabilized):
-    for rslora, scale in ((False, plain), (True, stabilized)):
-        method = LoRA(rank=rank, alpha=alpha, rslora=rslora)
-        assert method.scale == scale
-        assert {layer.scale for layer in adapters_of(method.apply(tiny)).values()} == {scale}
+def test_the_scale_is_alpha_over_rank_or_over_its_root(tiny):
+    for rank, alpha, plain, stabilized in [(4, 8, 2, 4), (16, 8, 0.5, 2), (1, 3.5, 3.5, 3.5)]:
+        for rslora, scale in ((False, plain), (True, stabilized)):
+            method = LoRA(rank=rank, alpha=alpha, rslora=rslora)
+            assert method.scale == scale
+            assert {layer.scale for layer in adapters_of(method.apply(tiny)).values()} == {scale}
 
 
 def test_it_starts_at_the_unchanged_model(tiny, ids):
@@ -147,12 +148,12 @@ def test_a_starts_with_the_spread_that_peft_gives_it(tiny):
             assert A.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.2)
 
 
-@pytest.mark.parametrize("rank", [1, 4, 8])
-def test_it_trains_rank_times_in_plus_out_numbers_a_layer(tiny, rank):
-    layers = [layer for layer in tiny.module.model.modules() if isinstance(layer, nn.Linear)]
-    assert len(layers) == 14  # 7 in each of the two blocks; the head is not adapted
-    trained = sum(p.numel() for p in LoRA(rank=rank).apply(tiny).trainable().values())
-    assert trained == sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+def test_it_trains_rank_times_in_plus_out_numbers_a_layer(tiny):
+    for rank in [1, 4, 8]:
+        layers = [layer for layer in tiny.module.model.modules() if isinstance(layer, nn.Linear)]
+        assert len(layers) == 14  # 7 in each of the two blocks; the head is not adapted
+        trained = sum(p.numel() for p in LoRA(rank=rank).apply(tiny).trainable().values())
+        assert trained == sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
 def test_only_adapters_are_trainable_and_the_base_keeps_its_layers(tiny):
@@ -180,15 +181,15 @@ def test_inplace_adapts_the_model_itself(tiny, ids):
     assert torch.equal(outputs(tiny.module, ids), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_factors_stay_in_float32_and_products_run_in_the_type_of_autocast(dtype):
-    layer = LoRALinear(nn.Linear(32, 16).to(dtype), 4, 1.0)
-    assert layer.lora_A.dtype == layer.lora_B.dtype == torch.float32
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = layer(torch.randn(3, 32))
-    assert result.dtype == torch.bfloat16
-    result.sum().backward()
-    assert layer.lora_B.grad.dtype == torch.float32
+def test_factors_stay_in_float32_and_products_run_in_the_type_of_autocast():
+    for dtype in [torch.float32, torch.bfloat16]:
+        layer = LoRALinear(nn.Linear(32, 16).to(dtype), 4, 1.0)
+        assert layer.lora_A.dtype == layer.lora_B.dtype == torch.float32
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = layer(torch.randn(3, 32))
+        assert result.dtype == torch.bfloat16
+        result.sum().backward()
+        assert layer.lora_B.grad.dtype == torch.float32
 
 
 # Dropout
@@ -230,30 +231,30 @@ def random_layer(dtype=torch.float32):
     return layer
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_a_merged_layer_computes_the_same(dtype, tolerance):
-    layer, x = random_layer(dtype), torch.randn(7, 32)
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        expected = layer(x)
+def test_a_merged_layer_computes_the_same():
+    for dtype, tolerance in [(torch.float32, 1e-5), (torch.bfloat16, 0.05)]:
+        layer, x = random_layer(dtype), torch.randn(7, 32)
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            expected = layer(x)
+            layer.merge()
+            torch.testing.assert_close(layer(x), expected, atol=tolerance, rtol=tolerance)
+            assert torch.equal(layer(x), layer.base(x))
+        assert layer.base.weight.dtype == dtype
+
+
+def test_unmerging_restores_every_bit():
+    for dtype in [torch.float32, torch.bfloat16]:
+        layer, x = random_layer(dtype), torch.randn(7, 32).to(dtype)
+        weight = layer.base.weight.detach().clone()
         layer.merge()
-        torch.testing.assert_close(layer(x), expected, atol=tolerance, rtol=tolerance)
-        assert torch.equal(layer(x), layer.base(x))
-    assert layer.base.weight.dtype == dtype
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_unmerging_restores_every_bit(dtype):
-    layer, x = random_layer(dtype), torch.randn(7, 32).to(dtype)
-    weight = layer.base.weight.detach().clone()
-    layer.merge()
-    layer.merge()  # a second time changes nothing
-    assert torch.equal(layer.base.weight, (weight.float() + layer.delta()).to(dtype))
-    assert not torch.equal(layer.base.weight, weight)
-    layer.unmerge()
-    layer.unmerge()
-    assert torch.equal(layer.base.weight, weight)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(layer(x), layer.base(x) + layer.update(x))
+        layer.merge()  # a second time changes nothing
+        assert torch.equal(layer.base.weight, (weight.float() + layer.delta()).to(dtype))
+        assert not torch.equal(layer.base.weight, weight)
+        layer.unmerge()
+        layer.unmerge()
+        assert torch.equal(layer.base.weight, weight)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(layer(x), layer.base(x) + layer.update(x))
 
 
 def test_merging_leaves_the_shared_weights_of_the_base_alone(tiny, ids):
@@ -278,9 +279,8 @@ def test_merging_leaves_the_shared_weights_of_the_base_alone(tiny, ids):
 # Settings
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_an_impossible_setting_is_named():
+    for name, value in [
         ("rank", 0),
         ("rank", -8),
         ("rank", 2.5),
@@ -291,11 +291,9 @@ def test_merging_leaves_the_shared_weights_of_the_base_alone(tiny, ids):
         ("dropout", 1),
         ("dropout", -0.1),
         ("dropout", math.nan),
-    ],
-)
-def test_an_impossible_setting_is_named(name, value):
-    with pytest.raises(lk.LabkitError, match=f"{name} must .*not {value}"):
-        LoRA(**{name: value})
+    ]:
+        with pytest.raises(lk.LabkitError, match=f"{name} must .*not {value}"):
+            LoRA(**{name: value})
 
 
 def test_an_unknown_variant_gets_the_nearest_name():
@@ -303,13 +301,13 @@ def test_an_unknown_variant_gets_the_nearest_name():
         LoRA(variant="dorra")
 
 
-@pytest.mark.parametrize("inplace", [False, True])
-def test_a_rank_above_a_layers_size_names_the_layer_and_the_limit(tiny, inplace):
-    message = r"rank=17 .*model\.layers\.0\.self_attn\.k_proj .*16 × 32.*\n.*rank up to 16"
-    with pytest.raises(lk.LabkitError, match=message):
-        LoRA(rank=17).apply(tiny, inplace=inplace)
-    assert not adapters_of(tiny)
-    assert all(p.requires_grad for p in tiny.parameters())
+def test_a_rank_above_a_layers_size_names_the_layer_and_the_limit(tiny):
+    for inplace in [False, True]:
+        message = r"rank=17 .*model\.layers\.0\.self_attn\.k_proj .*16 × 32.*\n.*rank up to 16"
+        with pytest.raises(lk.LabkitError, match=message):
+            LoRA(rank=17).apply(tiny, inplace=inplace)
+        assert not adapters_of(tiny)
+        assert all(p.requires_grad for p in tiny.parameters())
 
 
 def test_the_highest_rank_is_the_shorter_side(tiny):

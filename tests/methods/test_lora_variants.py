@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import numpy as np
 import peft
@@ -56,105 +57,103 @@ def random_layer(variant, bias=True, dtype=torch.float32):
     return layer
 
 
-@pytest.mark.parametrize("variant", LAYERS)
-@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
-def test_training_starts_at_the_unchanged_model(request, ids, fixture, variant):
-    model = request.getfixturevalue(fixture)
-    tuned = LoRA(variant=variant).apply(model)
-    tuned.module.eval()
-    assert {type(layer) for layer in adapters_of(tuned).values()} == {LAYERS[variant]}
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(model.module, ids), atol=1e-5, rtol=1e-5)
+def test_training_starts_at_the_unchanged_model(request, ids):
+    for variant, fixture in itertools.product(LAYERS, ["tiny", "tiny_encoder"]):
+        model = request.getfixturevalue(fixture)
+        tuned = LoRA(variant=variant).apply(model)
+        tuned.module.eval()
+        assert {type(layer) for layer in adapters_of(tuned).values()} == {LAYERS[variant]}
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(model.module, ids), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("variant", LAYERS)
-def test_base_weights_are_shared_and_frozen(tiny, ids, variant):
-    before = outputs(tiny.module, ids)
-    tuned = trained(tiny, variant=variant)
-    kinds = {name.rsplit(".", 1)[-1] for name in tuned.trainable()}
-    assert kinds == {"lora_A", "lora_B"} | ({"magnitude"} if variant == "dora" else set())
-    assert {p.data_ptr() for p in tiny.parameters()} <= {p.data_ptr() for p in tuned.parameters()}
-    assert not torch.equal(outputs(tuned.module, ids), before)
-    assert torch.equal(outputs(tiny.module, ids), before)
+def test_base_weights_are_shared_and_frozen(tiny, ids):
+    for variant in LAYERS:
+        before = outputs(tiny.module, ids)
+        tuned = trained(tiny, variant=variant)
+        kinds = {name.rsplit(".", 1)[-1] for name in tuned.trainable()}
+        assert kinds == {"lora_A", "lora_B"} | ({"magnitude"} if variant == "dora" else set())
+        assert {p.data_ptr() for p in tiny.parameters()} <= {p.data_ptr() for p in tuned.parameters()}
+        assert not torch.equal(outputs(tuned.module, ids), before)
+        assert torch.equal(outputs(tiny.module, ids), before)
 
 
-@pytest.mark.parametrize("variant", LAYERS)
-@pytest.mark.parametrize("bias", [True, False])
-def test_delta_is_what_merging_adds_to_the_weight(variant, bias):
-    layer, x = random_layer(variant, bias), torch.randn(7, 32)
-    weight, expected, delta = layer.base.weight.detach().clone(), layer(x), layer.delta()
-    assert delta.abs().max() > 0.05
+def test_delta_is_what_merging_adds_to_the_weight():
+    for variant, bias in itertools.product(LAYERS, [True, False]):
+        layer, x = random_layer(variant, bias), torch.randn(7, 32)
+        weight, expected, delta = layer.base.weight.detach().clone(), layer(x), layer.delta()
+        assert delta.abs().max() > 0.05
 
-    layer.merge()
+        layer.merge()
 
-    torch.testing.assert_close(layer.base.weight - weight, delta, atol=1e-6, rtol=0)
-    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(F.linear(x, weight + delta, layer.base.bias), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(layer.base.weight - weight, delta, atol=1e-6, rtol=0)
+        torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(F.linear(x, weight + delta, layer.base.bias), expected, atol=1e-5, rtol=1e-5)
 
-    layer.unmerge()
-    assert torch.equal(layer.base.weight, weight)
-    assert torch.equal(layer(x), expected)
-
-
-@pytest.mark.parametrize("variant", LAYERS)
-def test_delta_is_the_same_after_merging(variant):
-    layer = random_layer(variant)
-    delta = layer.delta()
-    layer.merge()
-    torch.testing.assert_close(layer.delta(), delta)
+        layer.unmerge()
+        assert torch.equal(layer.base.weight, weight)
+        assert torch.equal(layer(x), expected)
 
 
-@pytest.mark.parametrize("variant", LAYERS)
-def test_the_weight_may_be_in_16_bits(variant):
-    layer, x = random_layer(variant, dtype=torch.bfloat16), torch.randn(7, 32)
-    assert {p.dtype for p in layer.parameters() if p.requires_grad} == {torch.float32}
-    expected = F.linear(x, layer.base.weight.float() + layer.delta(), layer.base.bias.float())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = layer(x)
-    assert result.dtype == torch.bfloat16
-    torch.testing.assert_close(result.float(), expected, atol=0.05, rtol=0.05)
-    result.sum().backward()
-    assert all(p.grad is not None for p in layer.parameters() if p.requires_grad)
+def test_delta_is_the_same_after_merging():
+    for variant in LAYERS:
+        layer = random_layer(variant)
+        delta = layer.delta()
+        layer.merge()
+        torch.testing.assert_close(layer.delta(), delta)
 
 
-@pytest.mark.parametrize("variant", ["dora", "pissa"])
-@pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
-def test_variants_need_weights_in_floats(tiny, variant, backend):
-    quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32, backend=backend))
-    with pytest.raises(lk.LabkitError, match=r"needs weights in floats, and .* is stored in 4 bits"):
-        LoRA(variant=variant).apply(quantized)
-    assert not adapters_of(quantized)
+def test_the_weight_may_be_in_16_bits():
+    for variant in LAYERS:
+        layer, x = random_layer(variant, dtype=torch.bfloat16), torch.randn(7, 32)
+        assert {p.dtype for p in layer.parameters() if p.requires_grad} == {torch.float32}
+        expected = F.linear(x, layer.base.weight.float() + layer.delta(), layer.base.bias.float())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = layer(x)
+        assert result.dtype == torch.bfloat16
+        torch.testing.assert_close(result.float(), expected, atol=0.05, rtol=0.05)
+        result.sum().backward()
+        assert all(p.grad is not None for p in layer.parameters() if p.requires_grad)
+
+
+def test_variants_need_weights_in_floats(tiny):
+    for variant, backend in itertools.product(["dora", "pissa"], ["labkit", "bitsandbytes"]):
+        quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32, backend=backend))
+        with pytest.raises(lk.LabkitError, match=r"needs weights in floats, and .* is stored in 4 bits"):
+            LoRA(variant=variant).apply(quantized)
+        assert not adapters_of(quantized)
 
 
 # DoRA
 
 
-@pytest.mark.parametrize(
-    ("settings", "rslora"),
-    [({}, False), ({"rank": 4, "alpha": 6.0, "target_modules": ["q_proj", "up_proj"]}, False), ({"rank": 3}, True)],
-)
-def test_dora_equals_that_of_peft_with_the_same_factors_and_lengths(tiny, ids, settings, rslora):
-    tuned = trained(tiny, variant="dora", rslora=rslora, **settings)
-    twin, theirs = with_peft(tiny, use_dora=True, use_rslora=rslora, **settings)
-    ours = adapters_of(tuned)
-    assert ours.keys() == theirs.keys()
-    with torch.no_grad():
-        for path, layer in ours.items():
-            theirs[path].lora_A["default"].weight.copy_(layer.lora_A)
-            theirs[path].lora_B["default"].weight.copy_(layer.lora_B)
-            theirs[path].lora_magnitude_vector["default"].weight.copy_(layer.magnitude)
+def test_dora_equals_that_of_peft_with_the_same_factors_and_lengths(tiny, ids):
+    for settings, rslora in [
+        ({}, False),
+        ({"rank": 4, "alpha": 6.0, "target_modules": ["q_proj", "up_proj"]}, False),
+        ({"rank": 3}, True),
+    ]:
+        tuned = trained(tiny, variant="dora", rslora=rslora, **settings)
+        twin, theirs = with_peft(tiny, use_dora=True, use_rslora=rslora, **settings)
+        ours = adapters_of(tuned)
+        assert ours.keys() == theirs.keys()
+        with torch.no_grad():
+            for path, layer in ours.items():
+                theirs[path].lora_A["default"].weight.copy_(layer.lora_A)
+                theirs[path].lora_B["default"].weight.copy_(layer.lora_B)
+                theirs[path].lora_magnitude_vector["default"].weight.copy_(layer.magnitude)
 
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-5, rtol=0)
-    backward(tuned.module, ids)
-    backward(twin, ids)
-    for path, layer in ours.items():
-        for parameter, name in (
-            (layer.lora_A, "lora_A"),
-            (layer.lora_B, "lora_B"),
-            (layer.magnitude, "lora_magnitude_vector"),
-        ):
-            expected = getattr(theirs[path], name)["default"].weight.grad
-            assert expected.abs().max() > 1e-3
-            torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-5, rtol=0)
+        backward(tuned.module, ids)
+        backward(twin, ids)
+        for path, layer in ours.items():
+            for parameter, name in (
+                (layer.lora_A, "lora_A"),
+                (layer.lora_B, "lora_B"),
+                (layer.magnitude, "lora_magnitude_vector"),
+            ):
+                expected = getattr(theirs[path], name)["default"].weight.grad
+                assert expected.abs().max() > 1e-3
+                torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_dora_equals_that_of_peft_in_an_encoder_with_biases(tiny_encoder, ids):
@@ -186,39 +185,39 @@ def test_dora_trains_one_more_number_a_row(tiny):
 # PiSSA
 
 
-@pytest.mark.parametrize(("rank", "alpha"), [(8, 16), (4, 3.0), (16, 16)])
-def test_pissa_starts_with_the_factors_of_peft(tiny, ids, rank, alpha):
-    tuned = LoRA(variant="pissa", rank=rank, alpha=alpha).apply(tiny)
-    _, theirs = with_peft(tiny, rank=rank, alpha=alpha, init_lora_weights="pissa")
-    for path, layer in adapters_of(tuned).items():
-        torch.testing.assert_close(layer.lora_A, theirs[path].lora_A["default"].weight, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(layer.lora_B, theirs[path].lora_B["default"].weight, atol=1e-6, rtol=1e-5)
-        assert torch.equal(layer.base.weight, tiny.module.get_submodule(path).weight)  # PEFT's has become the rest
+def test_pissa_starts_with_the_factors_of_peft(tiny, ids):
+    for rank, alpha in [(8, 16), (4, 3.0), (16, 16)]:
+        tuned = LoRA(variant="pissa", rank=rank, alpha=alpha).apply(tiny)
+        _, theirs = with_peft(tiny, rank=rank, alpha=alpha, init_lora_weights="pissa")
+        for path, layer in adapters_of(tuned).items():
+            torch.testing.assert_close(layer.lora_A, theirs[path].lora_A["default"].weight, atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(layer.lora_B, theirs[path].lora_B["default"].weight, atol=1e-6, rtol=1e-5)
+            assert torch.equal(layer.base.weight, tiny.module.get_submodule(path).weight)  # PEFT's has become the rest
 
 
-@pytest.mark.parametrize("settings", [{}, {"rank": 4, "alpha": 3.0, "target_modules": ["v_proj", "down_proj"]}])
-def test_pissa_equals_that_of_peft_after_the_same_change(tiny, ids, settings):
-    tuned = LoRA(variant="pissa", **settings).apply(tiny)
-    tuned.module.eval()
-    twin, theirs = with_peft(tiny, init_lora_weights="pissa", **settings)
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-5, rtol=0)
+def test_pissa_equals_that_of_peft_after_the_same_change(tiny, ids):
+    for settings in [{}, {"rank": 4, "alpha": 3.0, "target_modules": ["v_proj", "down_proj"]}]:
+        tuned = LoRA(variant="pissa", **settings).apply(tiny)
+        tuned.module.eval()
+        twin, theirs = with_peft(tiny, init_lora_weights="pissa", **settings)
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-5, rtol=0)
 
-    torch.manual_seed(1)
-    with torch.no_grad():
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for path, layer in adapters_of(tuned).items():
+                for parameter, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
+                    change = 0.1 * torch.randn_like(parameter)
+                    parameter.add_(change)
+                    getattr(theirs[path], name)["default"].weight += change
+
+        torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-5, rtol=0)
+        assert (outputs(tuned.module, ids) - outputs(tiny.module, ids)).abs().max() > 1e-2
+        backward(tuned.module, ids)
+        backward(twin, ids)
         for path, layer in adapters_of(tuned).items():
             for parameter, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
-                change = 0.1 * torch.randn_like(parameter)
-                parameter.add_(change)
-                getattr(theirs[path], name)["default"].weight += change
-
-    torch.testing.assert_close(outputs(tuned.module, ids), outputs(twin, ids), atol=1e-5, rtol=0)
-    assert (outputs(tuned.module, ids) - outputs(tiny.module, ids)).abs().max() > 1e-2
-    backward(tuned.module, ids)
-    backward(twin, ids)
-    for path, layer in adapters_of(tuned).items():
-        for parameter, name in ((layer.lora_A, "lora_A"), (layer.lora_B, "lora_B")):
-            expected = getattr(theirs[path], name)["default"].weight.grad
-            torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)
+                expected = getattr(theirs[path], name)["default"].weight.grad
+                torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_first_factors_of_pissa_are_the_best_matrix_of_their_rank():

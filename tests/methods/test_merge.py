@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from moved import trained
@@ -21,30 +23,28 @@ def kinds(model):
     return {name: type(layer) for name, layer in model.module.named_modules()}
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"rank": 4, "alpha": 6.0, "dropout": 0.3, "target_modules": ["q_proj", "up_proj"]},
-        {"rslora": True},
-        {"variant": "dora"},
-        {"variant": "pissa"},
-    ],
-)
-@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
-def test_the_merged_model_answers_as_the_adapted_one(request, ids, fixture, settings):
-    model = request.getfixturevalue(fixture)
-    if fixture == "tiny_encoder" and "target_modules" in settings:
-        settings = {**settings, "target_modules": ["query", "output.dense"]}
-    tuned = trained(model, LoRA(**settings))
-    expected = outputs(tuned, ids)
+def test_the_merged_model_answers_as_the_adapted_one(request, ids):
+    for settings, fixture in itertools.product(
+        [
+            {},
+            {"rank": 4, "alpha": 6.0, "dropout": 0.3, "target_modules": ["q_proj", "up_proj"]},
+            {"rslora": True},
+            {"variant": "dora"},
+            {"variant": "pissa"},
+        ],
+        ["tiny", "tiny_encoder"],
+    ):
+        model = request.getfixturevalue(fixture)
+        own = {"target_modules": ["query", "output.dense"]} if fixture == "tiny_encoder" and "rank" in settings else {}
+        tuned = trained(model, LoRA(**(settings | own)))
+        expected = outputs(tuned, ids)
 
-    merged = lk.merge(tuned)
+        merged = lk.merge(tuned)
 
-    torch.testing.assert_close(outputs(merged, ids), expected, atol=1e-5, rtol=1e-5)
-    assert (expected - outputs(model, ids)).abs().max() > 1e-2
-    assert kinds(merged) == kinds(model)
-    assert not merged.trainable()
+        torch.testing.assert_close(outputs(merged, ids), expected, atol=1e-5, rtol=1e-5)
+        assert (expected - outputs(model, ids)).abs().max() > 1e-2
+        assert kinds(merged) == kinds(model)
+        assert not merged.trainable()
 
 
 def test_the_model_it_comes_from_stays_as_it_was(tiny, ids):
@@ -87,48 +87,49 @@ def test_an_encoder_keeps_its_head(tiny_encoder, colours):
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dequantize", [False, True])
-def test_a_model_without_adapters_is_refused(tiny, dequantize):
-    quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32))
-    for model in (tiny, quantized, lk.merge(trained(tiny, LoRA()))):
-        with pytest.raises(lk.LabkitError, match="tiny has no adapter to merge"):
-            lk.merge(model, dequantize=dequantize)
+def test_a_model_without_adapters_is_refused(tiny):
+    for dequantize in [False, True]:
+        quantized = lk.quantize_model(tiny, lk.Quantization(block_size=32))
+        for model in (tiny, quantized, lk.merge(trained(tiny, LoRA()))):
+            with pytest.raises(lk.LabkitError, match="tiny has no adapter to merge"):
+                lk.merge(model, dequantize=dequantize)
 
 
 # Weights in 4 bits
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_merging_into_4_bits_is_refused(tiny, ids, backend):
-    tuned = trained(tiny, QLoRA(block_size=32, backend=backend))
-    expected = outputs(tuned, ids)
-    with pytest.raises(lk.LabkitError, match="in 4 bits") as caught:
-        lk.merge(tuned)
-    assert "lk.merge(model, dequantize=True)" in caught.value.remedy
-    with pytest.raises(lk.LabkitError, match="in 4 bits"):
-        next(iter(adapters_of(tuned).values())).merge()
-    assert torch.equal(outputs(tuned, ids), expected)
+def test_merging_into_4_bits_is_refused(tiny, ids):
+    for backend in BACKENDS:
+        tuned = trained(tiny, QLoRA(block_size=32, backend=backend))
+        expected = outputs(tuned, ids)
+        with pytest.raises(lk.LabkitError, match="in 4 bits") as caught:
+            lk.merge(tuned)
+        assert "lk.merge(model, dequantize=True)" in caught.value.remedy
+        with pytest.raises(lk.LabkitError, match="in 4 bits"):
+            next(iter(adapters_of(tuned).values())).merge()
+        assert torch.equal(outputs(tuned, ids), expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
-@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
-def test_dequantized_and_merged_it_answers_as_in_4_bits(request, ids, fixture, targets, double, backend):
-    model = request.getfixturevalue(fixture)
-    if fixture == "tiny_encoder" and targets != "all-linear":
-        targets = ["query", "attention.output.dense"]
-    tuned = trained(model, QLoRA(block_size=32, double=double, backend=backend, target_modules=targets))
-    expected, layers = outputs(tuned, ids), kinds(tuned)
+def test_dequantized_and_merged_it_answers_as_in_4_bits(request, ids):
+    cases = [
+        ("tiny", "all-linear"),
+        ("tiny", ["q_proj", "down_proj"]),
+        ("tiny_encoder", "all-linear"),
+        ("tiny_encoder", ["query", "attention.output.dense"]),
+    ]
+    for backend, double, (fixture, targets) in itertools.product(BACKENDS, [False, True], cases):
+        model = request.getfixturevalue(fixture)
+        tuned = trained(model, QLoRA(block_size=32, double=double, backend=backend, target_modules=targets))
+        expected, layers = outputs(tuned, ids), kinds(tuned)
 
-    merged = lk.merge(tuned, dequantize=True)
+        merged = lk.merge(tuned, dequantize=True)
 
-    torch.testing.assert_close(outputs(merged, ids), expected, atol=1e-5, rtol=1e-5)
-    assert kinds(merged) == kinds(model)  # plain linear layers everywhere, adapted or not
-    assert merged.quantization is None
-    assert merged.fingerprint() != tuned.fingerprint()
-    assert kinds(tuned) == layers
-    assert torch.equal(outputs(tuned, ids), expected)
+        torch.testing.assert_close(outputs(merged, ids), expected, atol=1e-5, rtol=1e-5)
+        assert kinds(merged) == kinds(model)  # plain linear layers everywhere, adapted or not
+        assert merged.quantization is None
+        assert merged.fingerprint() != tuned.fingerprint()
+        assert kinds(tuned) == layers
+        assert torch.equal(outputs(tuned, ids), expected)
 
 
 def test_dequantize_makes_no_difference_to_floats(tiny, ids):
@@ -146,19 +147,19 @@ def test_in_16_bits_the_merged_weights_are_16_bits(tiny, ids, backend):
     torch.testing.assert_close(outputs(merged, ids), outputs(tuned, ids), atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_merged_model_can_be_fully_fine_tuned(tiny, colours, backend):
-    merged = lk.merge(trained(tiny, QLoRA(block_size=32, backend=backend)), dequantize=True)
-    run = lk.finetune(merged, colours, "full", steps=2, batch_size=4, progress=False)
-    assert run.trained_parameters == sum(p.numel() for p in tiny.parameters())
-    assert not any(is_4bit(layer) or isinstance(layer, LoRALinear) for layer in run.model.module.modules())
+def test_the_merged_model_can_be_fully_fine_tuned(tiny, colours):
+    for backend in BACKENDS:
+        merged = lk.merge(trained(tiny, QLoRA(block_size=32, backend=backend)), dequantize=True)
+        run = lk.finetune(merged, colours, "full", steps=2, batch_size=4, progress=False)
+        assert run.trained_parameters == sum(p.numel() for p in tiny.parameters())
+        assert not any(is_4bit(layer) or isinstance(layer, LoRALinear) for layer in run.model.module.modules())
 
 
-@pytest.mark.parametrize("method", [LoRA, QLoRA])
-def test_an_adapted_head_is_merged_too(tiny, ids, method):
-    # The head stays in floats, also where the model is in 4 bits.
-    settings = {"block_size": 32} if method is QLoRA else {}
-    tuned = trained(tiny, method(target_modules=["q_proj", "lm_head"], **settings))
-    merged = lk.merge(tuned, dequantize=True)
-    torch.testing.assert_close(outputs(merged, ids), outputs(tuned, ids), atol=1e-5, rtol=1e-5)
-    assert kinds(merged) == kinds(tiny)
+def test_an_adapted_head_is_merged_too(tiny, ids):
+    for method in [LoRA, QLoRA]:
+        # The head stays in floats, also where the model is in 4 bits.
+        settings = {"block_size": 32} if method is QLoRA else {}
+        tuned = trained(tiny, method(target_modules=["q_proj", "lm_head"], **settings))
+        merged = lk.merge(tuned, dequantize=True)
+        torch.testing.assert_close(outputs(merged, ids), outputs(tuned, ids), atol=1e-5, rtol=1e-5)
+        assert kinds(merged) == kinds(tiny)

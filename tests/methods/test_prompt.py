@@ -1,5 +1,7 @@
 """The references are PEFT's prompt tuning, and the model itself when it reads the words before the text."""
 
+import itertools
+
 import pytest
 import torch
 from letters import CAUSAL, ENCODERS, TEXT, after_words, make, outputs, table_of
@@ -23,13 +25,13 @@ def causal():
 # What it starts from
 
 
-@pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS])
-def test_it_starts_as_if_the_words_stood_before_the_text(kind, ids, mask):
-    model = make(kind)
-    expected = outputs(model.module, *after_words(ids, mask))[:, 5:]
-    found = outputs(METHOD.apply(model).module, ids, mask)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert (found - outputs(model.module, ids, mask)).abs().max() > 0.1
+def test_it_starts_as_if_the_words_stood_before_the_text(ids, mask):
+    for kind in [*CAUSAL, *ENCODERS]:
+        model = make(kind)
+        expected = outputs(model.module, *after_words(ids, mask))[:, 5:]
+        found = outputs(METHOD.apply(model).module, ids, mask)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert (found - outputs(model.module, ids, mask)).abs().max() > 0.1
 
 
 def test_the_words_are_of_the_first_type_of_tokens(ids, mask):
@@ -54,12 +56,13 @@ def test_words_are_repeated_or_cut_to_as_many_tokens(causal):
 # What is trained
 
 
-@pytest.mark.parametrize("kind", ["llama", "bert"])
-@pytest.mark.parametrize(("count", "sizes"), [(5, {}), (1, {"num_hidden_layers": 3}), (7, {"hidden_size": 64})])
-def test_it_trains_a_vector_for_each_virtual_token(kind, count, sizes):
-    tuned = lk.PromptTuning(virtual_tokens=count).apply(make(kind, **sizes))
-    assert table_of(tuned).shape == (count, sizes.get("hidden_size", 32))
-    assert table_of(tuned).dtype == torch.float32
+def test_it_trains_a_vector_for_each_virtual_token():
+    for kind, (count, sizes) in itertools.product(
+        ["llama", "bert"], [(5, {}), (1, {"num_hidden_layers": 3}), (7, {"hidden_size": 64})]
+    ):
+        tuned = lk.PromptTuning(virtual_tokens=count).apply(make(kind, **sizes))
+        assert table_of(tuned).shape == (count, sizes.get("hidden_size", 32))
+        assert table_of(tuned).dtype == torch.float32
 
 
 def test_vectors_are_as_wide_as_those_of_words(ids):
@@ -81,13 +84,13 @@ def test_the_words_are_those_of_the_tokenizer_without_what_begins_and_ends_a_tex
     assert torch.equal(vectors, tiny_encoder.module.embeddings.word_embeddings.weight[words])
 
 
-@pytest.mark.parametrize("fixture", ["tiny", "tiny_encoder"])
-def test_gradient_checkpointing_changes_no_result(request, colours, fixture):
-    base = request.getfixturevalue(fixture)
-    runs = [lk.finetune(base, colours, METHOD, gradient_checkpointing=saving, **QUICK) for saving in (False, True)]
-    one, two = (next(iter(run.model.trainable().values())) for run in runs)
-    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
-    assert runs[1].memory.peak < runs[0].memory.peak
+def test_gradient_checkpointing_changes_no_result(request, colours):
+    for fixture in ["tiny", "tiny_encoder"]:
+        base = request.getfixturevalue(fixture)
+        runs = [lk.finetune(base, colours, METHOD, gradient_checkpointing=saving, **QUICK) for saving in (False, True)]
+        one, two = (next(iter(run.model.trainable().values())) for run in runs)
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+        assert runs[1].memory.peak < runs[0].memory.peak
 
 
 # On disk

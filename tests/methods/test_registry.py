@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -32,17 +33,14 @@ def test_an_instance_is_returned_as_it_is():
     assert get_method(method) is method
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
+def test_settings_survive_the_way_to_json_and_back():
+    for method in [
         FullFineTuning(learning_rate=3e-4),
         LoRA(rank=3, alpha=5, dropout=0.2),
         LoRA(variant="dora", rslora=True),
         QLoRA(rank=3, format="fp4", block_size=128, double=False, backend="labkit"),
-    ],
-)
-def test_settings_survive_the_way_to_json_and_back(method):
-    assert get_method(json.loads(json.dumps(method.to_dict()))) == method
+    ]:
+        assert get_method(json.loads(json.dumps(method.to_dict()))) == method
 
 
 def test_an_unknown_name_lists_the_valid_ones_and_the_nearest():
@@ -53,11 +51,10 @@ def test_an_unknown_name_lists_the_valid_ones_and_the_nearest():
         get_method("lorra")
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
-@pytest.mark.parametrize("rate", [0, -1e-3, math.nan, math.inf])
-def test_every_method_refuses_an_impossible_rate(name, rate):
-    with pytest.raises(lk.LabkitError, match=f"learning_rate .*not {rate}"):
-        METHODS[name](learning_rate=rate)
+def test_every_method_refuses_an_impossible_rate():
+    for name, rate in itertools.product(sorted(METHODS), [0, -1e-3, math.nan, math.inf]):
+        with pytest.raises(lk.LabkitError, match=f"learning_rate .*not {rate}"):
+            METHODS[name](learning_rate=rate)
 
 
 def test_a_taken_name_cannot_be_registered_again(own_registry):

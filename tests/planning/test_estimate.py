@@ -1,10 +1,11 @@
 """The references are a real model's sizes, and the formula worked out by hand."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
-from small import alike, small
+from tiny import alike, tiny_config
 
 import labkit as lk
 from labkit.assets.blueprints import blueprint_config
@@ -23,19 +24,17 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layers", [1, 2, 5])
-@pytest.mark.parametrize("method", METHODS)
-def test_weights_gradients_and_states_are_exact(method, layers, precision):
-    config = small(num_hidden_layers=layers)
-    report = estimate(Step(config, METHODS[method], ONE, alike(1, 16, 15), precision))
-    model = adapt(skeleton(config, precision), METHODS[method])  # as large as the real model, as another test shows
-    trained = sum(p.numel() for p in model.trainable().values())
-    assert report.trainable == report.gradients == 4 * trained
-    assert report.optimizer == 8 * trained
-    assert report.parameters == model.nbytes
-    assert (report.quantized > 0) == method.startswith("qlora")
-    assert (report.frozen > 1000) == (method != "full")
+def test_weights_gradients_and_states_are_exact():
+    for precision, layers, method in itertools.product([torch.float32, torch.bfloat16], [1, 2, 5], METHODS):
+        config = tiny_config(num_hidden_layers=layers)
+        report = estimate(Step(config, METHODS[method], ONE, alike(1, 16, 15), precision))
+        model = adapt(skeleton(config, precision), METHODS[method])  # as large as the real model, as another test shows
+        trained = sum(p.numel() for p in model.trainable().values())
+        assert report.trainable == report.gradients == 4 * trained
+        assert report.optimizer == 8 * trained
+        assert report.parameters == model.nbytes
+        assert (report.quantized > 0) == method.startswith("qlora")
+        assert (report.frozen > 1000) == (method != "full")
 
 
 def test_weights_of_a_real_model_are_exact(tiny):
@@ -46,23 +45,19 @@ def test_weights_of_a_real_model_are_exact(tiny):
     assert report.parameters == tiny.nbytes
 
 
-@pytest.mark.parametrize(
-    ("precision", "activations", "logits"),
-    [
+def test_activations_and_logits_follow_the_formula():
+    for precision, activations, logits in [
         # 34 (68) bytes for each of 4 × 16 tokens, 32 numbers wide, in each of 5 blocks.
-        (torch.bfloat16, 34 * 4 * 16 * 32 * 5, 2 * 4 * 10 * 100 * (2 + 4)),
-        (torch.float32, 68 * 4 * 16 * 32 * 5, 2 * 4 * 10 * 100 * (4 + 4)),
-    ],
-    ids=["bfloat16", "float32"],
-)
-def test_activations_and_logits_follow_the_formula(precision, activations, logits):
-    config = small(num_hidden_layers=5)
-    report = estimate(Step(config, lk.LoRA(rank=2), replace(ONE, batch_size=4), alike(4, 16, 10), precision))
-    assert (report.activations, report.logits, report.temporaries) == (activations, logits, 0)
+        (torch.bfloat16, 34 * 4 * 16 * 32 * 5, 2 * 4 * 10 * 128 * (2 + 4)),
+        (torch.float32, 68 * 4 * 16 * 32 * 5, 2 * 4 * 10 * 128 * (4 + 4)),
+    ]:
+        config = tiny_config(num_hidden_layers=5)
+        report = estimate(Step(config, lk.LoRA(rank=2), replace(ONE, batch_size=4), alike(4, 16, 10), precision))
+        assert (report.activations, report.logits, report.temporaries) == (activations, logits, 0)
 
 
 def test_checkpointing_keeps_the_inputs_of_blocks_and_one_block():
-    config, training = small(num_hidden_layers=5), replace(ONE, gradient_checkpointing=True)
+    config, training = tiny_config(num_hidden_layers=5), replace(ONE, gradient_checkpointing=True)
     report = estimate(Step(config, lk.LoRA(rank=2), training, alike(4, 16, 10), torch.bfloat16))
     assert report.activations == 34 * 4 * 16 * 32 + 5 * 4 * 16 * 32 * 4
 

@@ -5,9 +5,9 @@ import sys
 import psutil
 import pytest
 import torch
+from tiny import tiny_model
 
 import labkit as lk
-from labkit.assets.models import Model
 from labkit.planning import Step
 from labkit.planning.sizes import parse_size
 from labkit.training.batching import Example, Schedule, encode
@@ -162,9 +162,9 @@ def test_other_architectures_are_let_through(tiny, colours, free, unasked):
     assert lk.finetune(tiny, colours, **QUICK).history
 
 
-def test_a_model_in_4_bits_needs_no_second_copy_of_its_weights(tiny, llama, colours, free, no_ways):
-    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4}
-    big = Model("big", llama(len(tiny.tokenizer), **sizes), tiny.tokenizer, "causal", torch.float32)
+def test_a_model_in_4_bits_needs_no_second_copy_of_its_weights(tiny, colours, free, no_ways):
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "tie_word_embeddings": True}
+    big = tiny_model("llama", tiny.tokenizer, "big", vocab_size=len(tiny.tokenizer), **sizes)
     coded = lk.quantize_model(big)
     report = lk.predict_memory(coded, colours, **SMALL)
     assert report.quantized > 0

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from small import alike, small
+from tiny import alike, tiny_config, tiny_model
 
 import labkit as lk
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.planning import Step, estimate
 from labkit.planning.simulate import predict, simulate
 from labkit.planning.sizes import allocated, reserved
@@ -51,9 +51,9 @@ def assert_foretold(model, task, method, **settings):
     assert moving == pytest.approx(real_moving, rel=0.05)
 
 
-@pytest.mark.parametrize(("fixture", "name"), BOTH)
-def test_a_run_holds_what_was_predicted(request, colours, fixture, name):
-    assert_foretold(request.getfixturevalue(fixture), colours, METHODS[name])
+def test_a_run_holds_what_was_predicted(request, colours):
+    for fixture, name in BOTH:
+        assert_foretold(request.getfixturevalue(fixture), colours, METHODS[name])
 
 
 @pytest.mark.parametrize(("fixture", "name"), [("tiny", "prefix"), ("tiny_encoder", "parallel")])
@@ -69,24 +69,21 @@ def test_a_run_with_gradient_checkpointing_holds_what_was_predicted(request, col
     assert report.peak == pytest.approx(real.peak, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("fixture", "name", "backend"),
-    [
+def test_a_run_over_4_bits_holds_what_was_predicted(request, colours):
+    for fixture, name, backend in [
         ("tiny", "pfeiffer", "bitsandbytes"),
         ("tiny", "ia3", "bitsandbytes"),
         ("tiny", "prefix", "bitsandbytes"),
         ("tiny", "prompt", "labkit"),
         ("tiny_encoder", "head", "bitsandbytes"),
-    ],
-)
-def test_a_run_over_4_bits_holds_what_was_predicted(request, colours, fixture, name, backend):
-    stored = lk.Quantization(block_size=32, backend=backend)
-    assert_foretold(lk.quantize_model(request.getfixturevalue(fixture), stored), colours, METHODS[name])
+    ]:
+        stored = lk.Quantization(block_size=32, backend=backend)
+        assert_foretold(lk.quantize_model(request.getfixturevalue(fixture), stored), colours, METHODS[name])
 
 
 @pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
-def test_lora_over_4_bits_takes_what_qlora_takes(llama, backend):
-    floats = Model("floats", llama(100, num_hidden_layers=1), None, "causal", F32)
+def test_lora_over_4_bits_takes_what_qlora_takes(backend):
+    floats = tiny_model(name="floats", num_hidden_layers=1)
     base = lk.quantize_model(floats, lk.Quantization(block_size=32, backend=backend))
     few = {"rank": 2, "target_modules": ["q_proj", "down_proj"]}
     over = lk.plan(base, lk.LoRA(**few), length=32)
@@ -97,7 +94,6 @@ def test_lora_over_4_bits_takes_what_qlora_takes(llama, backend):
 
 # Many blocks
 
-FOUR_HEADS = {"num_key_value_heads": 4}  # where keys and values have as many heads as queries
 CASES = [
     ("llama", "houlsby"),
     ("llama", "parallel"),
@@ -121,15 +117,14 @@ def assert_extrapolated(run):
     assert made.reserved.peak == pytest.approx(books.rounded(reserved).report().peak, rel=0.01)
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES)
-def test_four_blocks_are_foretold_from_two_and_three(kind, name):
-    sizes = {} if kind == "llama" else FOUR_HEADS
-    config = small(kind, num_hidden_layers=4, **sizes)
-    assert_extrapolated(Step(config, METHODS[name], TrainingConfig(batch_size=4), alike(4, 16, 8), F32))
+def test_four_blocks_are_foretold_from_two_and_three():
+    for kind, name in CASES:
+        config = tiny_config(kind, num_hidden_layers=4)
+        assert_extrapolated(Step(config, METHODS[name], TrainingConfig(batch_size=4), alike(4, 16, 8), F32))
 
 
 def test_a_cache_that_outlives_the_forward_pass_moves_the_peak_of_a_deep_model():
-    config = small("llama", num_hidden_layers=16, vocab_size=1024)
+    config = tiny_config("llama", num_hidden_layers=16, vocab_size=1024)
     run = Step(config, lk.PrefixTuning(virtual_tokens=16), TrainingConfig(batch_size=8), alike(8, 24, 8), F32)
     assert_extrapolated(run)
 
@@ -143,7 +138,9 @@ def test_a_cache_that_outlives_the_forward_pass_moves_the_peak_of_a_deep_model()
 )
 def test_every_way_of_training_is_foretold(name, settings, stored):
     training, examples = TrainingConfig(batch_size=4, **settings), [*alike(2, 8, 5), *alike(2, 16, 8)]
-    assert_extrapolated(Step(small(num_hidden_layers=4), METHODS[name], training, examples, B16, quantization=stored))
+    assert_extrapolated(
+        Step(tiny_config(num_hidden_layers=4), METHODS[name], training, examples, B16, quantization=stored)
+    )
 
 
 # Published models
@@ -185,12 +182,12 @@ def test_frozen_weights_are_those_of_the_model_in_16_bits(plans):
         assert plans[name].report.frozen == pytest.approx(expected + 2 * 32000 * 4096, rel=1e-3)
 
 
-@pytest.mark.parametrize("method", [lk.PrefixTuning, lk.PromptTuning])
-def test_more_virtual_tokens_take_more(method):
-    config = small(num_hidden_layers=1)
-    few, many = (lk.plan(config, method(virtual_tokens=count), length=32) for count in (4, 64))
-    assert many.report.trainable == 16 * few.report.trainable
-    assert many.peak > few.peak
+def test_more_virtual_tokens_take_more():
+    for method in [lk.PrefixTuning, lk.PromptTuning]:
+        config = tiny_config(num_hidden_layers=1)
+        few, many = (lk.plan(config, method(virtual_tokens=count), length=32) for count in (4, 64))
+        assert many.report.trainable == 16 * few.report.trainable
+        assert many.peak > few.peak
 
 
 def test_a_head_is_planned_for_an_encoder():
@@ -202,33 +199,31 @@ def test_a_head_is_planned_for_an_encoder():
 # The formula
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [*(("llama", name) for name in ADAPTERS), ("bert", "prefix"), ("bert", "head")]
-)
-def test_the_formula_counts_weights_gradients_and_states_exactly(kind, name):
-    config = small(kind, **(FOUR_HEADS if kind == "bert" else {}))
-    report = estimate(Step(config, METHODS[name], TrainingConfig(batch_size=1), alike(1, 16, 8), B16))
-    model = adapt(skeleton(config, B16), METHODS[name])
-    trained = sum(p.numel() for p in model.trainable().values())
-    assert report.trainable == report.gradients == 4 * trained
-    assert report.optimizer == 8 * trained
-    assert report.parameters == model.nbytes
+def test_the_formula_counts_weights_gradients_and_states_exactly():
+    for kind, name in [*(("llama", name) for name in ADAPTERS), ("bert", "prefix"), ("bert", "head")]:
+        config = tiny_config(kind)
+        report = estimate(Step(config, METHODS[name], TrainingConfig(batch_size=1), alike(1, 16, 8), B16))
+        model = adapt(skeleton(config, B16), METHODS[name])
+        trained = sum(p.numel() for p in model.trainable().values())
+        assert report.trainable == report.gradients == 4 * trained
+        assert report.optimizer == 8 * trained
+        assert report.parameters == model.nbytes
 
 
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["llama-7b", "smollm2-135m", "gpt3-175b"])
-def test_a_causal_model_has_no_head_to_plan_for(name):
-    with pytest.raises(lk.LabkitError, match=r"no classifier of its own.*\n.*Use an encoder"):
-        lk.plan(name, "head", length=16)
+def test_a_causal_model_has_no_head_to_plan_for():
+    for name in ["llama-7b", "smollm2-135m", "gpt3-175b"]:
+        with pytest.raises(lk.LabkitError, match=r"no classifier of its own.*\n.*Use an encoder"):
+            lk.plan(name, "head", length=16)
 
 
-@pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_prefix_tuning_is_not_planned_with_gradient_checkpointing(kind):
-    config = small(kind, **(FOUR_HEADS if kind == "bert" else {}))
-    with pytest.raises(lk.LabkitError, match=r"checkpointing exclude each other.*\n.*gradient_checkpointing=False"):
-        lk.plan(config, "prefix", length=16, gradient_checkpointing=True)
+def test_prefix_tuning_is_not_planned_with_gradient_checkpointing():
+    for kind in ["llama", "bert"]:
+        config = tiny_config(kind)
+        with pytest.raises(lk.LabkitError, match=r"checkpointing exclude each other.*\n.*gradient_checkpointing=False"):
+            lk.plan(config, "prefix", length=16, gradient_checkpointing=True)
 
 
 def test_prefix_tuning_with_gradient_checkpointing_is_not_predicted(tiny, colours):
@@ -238,21 +233,21 @@ def test_prefix_tuning_with_gradient_checkpointing_is_not_predicted(tiny, colour
 
 def test_an_encoder_that_takes_no_prefix_is_not_planned_for():
     with pytest.raises(lk.LabkitError, match="'distilbert' take no keys and values"):
-        lk.plan(small("distilbert"), "prefix", length=16)
+        lk.plan(tiny_config("distilbert"), "prefix", length=16)
 
 
-@pytest.mark.parametrize("name", ["prefix", "prompt"])
-def test_a_plan_for_more_than_the_model_can_read_is_refused(name):
-    config = small(num_hidden_layers=1)
-    assert lk.plan(config, METHODS[name], length=507).peak > 0
-    with pytest.raises(lk.LabkitError, match="5 virtual tokens and a text of 508 are more than the 512"):
-        lk.plan(config, METHODS[name], length=508)
+def test_a_plan_for_more_than_the_model_can_read_is_refused():
+    for name in ["prefix", "prompt"]:
+        config = tiny_config(num_hidden_layers=1)
+        assert lk.plan(config, METHODS[name], length=507).peak > 0
+        with pytest.raises(lk.LabkitError, match="5 virtual tokens and a text of 508 are more than the 512"):
+            lk.plan(config, METHODS[name], length=508)
 
 
-@pytest.mark.parametrize("name", ["prefix", "prompt"])
-def test_the_longest_text_leaves_room_for_virtual_tokens(name):
-    made = lk.plan(small(num_hidden_layers=1), METHODS[name], length=16, gpu="24GB")
-    assert made.largest_length() == 507
+def test_the_longest_text_leaves_room_for_virtual_tokens():
+    for name in ["prefix", "prompt"]:
+        made = lk.plan(tiny_config(num_hidden_layers=1), METHODS[name], length=16, gpu="24GB")
+        assert made.largest_length() == 507
 
 
 def test_the_ways_to_go_on_from_prefix_tuning_name_no_gradient_checkpointing_of_it(tiny, colours, monkeypatch):

@@ -1,4 +1,4 @@
-import pytest
+import itertools
 
 from labkit.planning.search import most_that_fits
 
@@ -14,30 +14,29 @@ class Line:
         return self.fixed + self.each * count
 
 
-@pytest.mark.parametrize("start", [1, 2, 7, 100, 5000])
-@pytest.mark.parametrize("fixed", [0, 1000, 10**9])
-@pytest.mark.parametrize("each", [1, 3, 1000, 10**7])
-@pytest.mark.parametrize("most", [0, 1, 2, 6, 99, 4321])
-def test_on_a_line_the_answer_is_exact_and_quick(start, fixed, each, most):
-    for room in (fixed + each * most, fixed + each * (most + 1) - 1):
-        line = Line(fixed, each)
-        known = start, fixed + each * start
-        assert most_that_fits(line, known, room, fixed) == most
-        assert len(line.asked) <= 2
-        line.asked.clear()
-        assert most_that_fits(line, known, room, fixed // 2) == most  # a worse first guess
-        assert len(line.asked) <= 4
+def test_on_a_line_the_answer_is_exact_and_quick():
+    for start, fixed, each, most in itertools.product(
+        [1, 2, 7, 100, 5000], [0, 1000, 10**9], [1, 3, 1000, 10**7], [0, 1, 2, 6, 99, 4321]
+    ):
+        for room in (fixed + each * most, fixed + each * (most + 1) - 1):
+            line = Line(fixed, each)
+            known = start, fixed + each * start
+            assert most_that_fits(line, known, room, fixed) == most
+            assert len(line.asked) <= 2
+            line.asked.clear()
+            assert most_that_fits(line, known, room, fixed // 2) == most  # a worse first guess
+            assert len(line.asked) <= 4
 
 
-@pytest.mark.parametrize(("start", "limit"), [(1, 1), (1, 50), (50, 50), (7, 50)])
-def test_no_more_than_the_limit_is_found(start, limit):
-    line = Line(10, 2)
-    assert most_that_fits(line, (start, line(start)), 10**9, 10, limit) == limit
-    assert max(line.asked) <= limit
+def test_no_more_than_the_limit_is_found():
+    for start, limit in [(1, 1), (1, 50), (50, 50), (7, 50)]:
+        line = Line(10, 2)
+        assert most_that_fits(line, (start, line(start)), 10**9, 10, limit) == limit
+        assert max(line.asked) <= limit
 
 
-@pytest.mark.parametrize("room", [0, -5, 10, 11])
-def test_where_nothing_fits_the_answer_is_0(room):
-    line = Line(10, 2)
-    assert most_that_fits(line, (4, line(4)), room, 10) == 0
-    assert min(line.asked) >= 1  # nobody can say what a batch of nothing takes
+def test_where_nothing_fits_the_answer_is_0():
+    for room in [0, -5, 10, 11]:
+        line = Line(10, 2)
+        assert most_that_fits(line, (4, line(4)), room, 10) == 0
+        assert min(line.asked) >= 1  # nobody can say what a batch of nothing takes

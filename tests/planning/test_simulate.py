@@ -6,13 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small import alike, small
+from tiny import alike, model_of, tiny_config
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM
 
 import labkit as lk
 from labkit.assets.blueprints import blueprint_config
-from labkit.assets.models import Model, store_linear_weights
+from labkit.assets.models import store_linear_weights
 from labkit.memory import KINDS
 from labkit.planning import Step
 from labkit.planning.simulate import predict, simulate
@@ -64,8 +63,8 @@ def assert_foretold(made, books, report):
 
 
 @pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS])
-def test_five_blocks_are_foretold_from_two_and_three(kind):
-    config, batch = small(kind, num_hidden_layers=5), alike(4, 32, 31)
+def test_four_blocks_are_foretold_from_two_and_three(kind):
+    config, batch = tiny_config(kind, num_hidden_layers=4), alike(4, 32, 31)
     run = config, METHODS["full"], TrainingConfig(batch_size=4), batch, F32
     assert_foretold(predict(Step(*run)), *in_full(*run)[:2])
 
@@ -83,7 +82,7 @@ def test_five_blocks_are_foretold_from_two_and_three(kind):
 )
 def test_every_way_of_training_is_foretold(method, precision, settings, shape):
     training = TrainingConfig(batch_size=shape[0], **settings)
-    run = small(num_hidden_layers=4), METHODS[method], training, alike(*shape), precision
+    run = tiny_config(num_hidden_layers=4), METHODS[method], training, alike(*shape), precision
     assert_foretold(predict(Step(*run)), *in_full(*run)[:2])
 
 
@@ -99,7 +98,7 @@ def test_every_way_of_training_is_foretold(method, precision, settings, shape):
 )
 def test_the_peak_is_found_in_whatever_stage_it_is(phase, gradients, vocabulary, checkpointing, shape):
     training = TrainingConfig(batch_size=shape[0], gradient_checkpointing=checkpointing)
-    config = small(num_hidden_layers=5, vocab_size=vocabulary)
+    config = tiny_config(num_hidden_layers=5, vocab_size=vocabulary)
     run = config, METHODS["full"], training, alike(*shape), F32
     books, report, found = in_full(*run)
     assert found == phase
@@ -110,7 +109,7 @@ def test_the_peak_is_found_in_whatever_stage_it_is(phase, gradients, vocabulary,
 @pytest.mark.parametrize(("layers", "checkpointing"), [(1, True), (2, False), (3, True)])
 def test_few_blocks_need_no_line(layers, checkpointing):
     training = TrainingConfig(batch_size=2, gradient_checkpointing=checkpointing)
-    run = small(num_hidden_layers=layers), METHODS["full"], training, alike(2, 16, 15), B16
+    run = tiny_config(num_hidden_layers=layers), METHODS["full"], training, alike(2, 16, 15), B16
     report = in_full(*run)[1]
     made = predict(Step(*run)).tensors
     assert {kind: getattr(made, kind) for kind in KINDS} == {kind: getattr(report, kind) for kind in KINDS}
@@ -119,14 +118,13 @@ def test_few_blocks_need_no_line(layers, checkpointing):
 # A real step
 
 
-def measured(config, kind, method, training, examples, precision):
+def measured(config, method, training, examples, precision):
     """What the second step of a run held, of a model that is stored as ``load_model`` stores it."""
-    torch.manual_seed(0)
-    loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-    module = loader.from_config(config).eval()
-    store_linear_weights(module, precision)
-    model = method.apply(Model("real", module, SimpleNamespace(pad_token_id=0), kind, precision))
-    if kind == "encoder":
+    base = model_of(config, SimpleNamespace(pad_token_id=0))
+    store_linear_weights(base.module, precision)
+    base.precision = precision
+    model = method.apply(base)
+    if model.kind == "encoder":
         model.head = nn.Linear(config.hidden_size, 3)
     trainer = Trainer(model, examples, replace(training, steps=2))
     trainer.run()
@@ -142,11 +140,11 @@ def assert_measured(report, real, rel=5e-3):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("method", "precision"), [("full", F32), ("full", B16), ("dora", B16), ("qlora", B16)])
 def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
-    config = small(vocab_size=2000, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
+    config = tiny_config(vocab_size=2000, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = alike(8, 64, 32)
     report = predict(Step(config, METHODS[method], training, examples, precision)).tensors
-    assert_measured(report, measured(config, "causal", METHODS[method], training, examples, precision))
+    assert_measured(report, measured(config, METHODS[method], training, examples, precision))
 
 
 @pytest.mark.parametrize(
@@ -154,31 +152,31 @@ def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
     [("full", F32, False), ("full", B16, True), ("lora everywhere", B16, False), ("qlora everywhere", F32, True)],
 )
 def test_a_real_step_of_an_encoder_holds_what_was_predicted(method, precision, checkpointing):
-    config = small("bert", num_hidden_layers=2)
+    config = tiny_config("bert", num_hidden_layers=2)
     training = TrainingConfig(batch_size=16, gradient_checkpointing=checkpointing)
     examples = alike(16, 64, 0)
     report = predict(Step(config, METHODS[method], training, examples, precision, classes=3)).tensors
-    assert_measured(report, measured(config, "encoder", METHODS[method], training, examples, precision))
+    assert_measured(report, measured(config, METHODS[method], training, examples, precision))
 
 
 @pytest.mark.parametrize("times", [2, 3])
 def test_a_real_step_of_several_batches_holds_what_was_predicted(times):
-    config = small(vocab_size=2000, num_hidden_layers=2)
+    config = tiny_config(vocab_size=2000, num_hidden_layers=2)
     training = TrainingConfig(batch_size=4, accumulation=times)
     examples = alike(4, 32, 31)
     report = predict(Step(config, METHODS["full"], training, examples, F32)).tensors
     alone = predict(Step(config, METHODS["full"], replace(training, accumulation=1), examples, F32)).tensors
-    assert_measured(report, measured(config, "causal", METHODS["full"], training, examples, F32))
+    assert_measured(report, measured(config, METHODS["full"], training, examples, F32))
     assert report.peak > alone.peak + 0.9 * report.trainable  # the gradients of the batches before
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_padding_is_predicted(checkpointing):
-    config = small(vocab_size=2000, hidden_size=64, num_hidden_layers=2)
+    config = tiny_config(vocab_size=2000, hidden_size=64, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = [*alike(4, 40, 5), *alike(4, 64, 32)]
     report = predict(Step(config, METHODS["lora"], training, examples, F32)).tensors
-    assert_measured(report, measured(config, "causal", METHODS["lora"], training, examples, F32))
+    assert_measured(report, measured(config, METHODS["lora"], training, examples, F32))
     assert report.peak != predict(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
 
 
@@ -202,14 +200,14 @@ def test_a_run_after_a_prediction_is_the_run_without(tiny, colours):
     before = losses()
     kept = torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu")
     for precision in (torch.float16, B16):
-        predict(Step(small(num_hidden_layers=2), METHODS["lora"], TrainingConfig(), alike(2, 8, 4), precision))
+        predict(Step(tiny_config(num_hidden_layers=2), METHODS["lora"], TrainingConfig(), alike(2, 8, 4), precision))
         assert (torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu")) == kept
         assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
         assert losses() == before
 
 
 def test_the_configuration_is_left_as_it_was():
-    config = small("qwen3")
+    config = tiny_config("qwen3")
     before = config.to_dict()
     training = TrainingConfig(batch_size=2, gradient_checkpointing=True)
     predict(Step(config, METHODS["full"], training, alike(2, 8, 4), F32))
@@ -218,6 +216,6 @@ def test_the_configuration_is_left_as_it_was():
 
 def test_an_error_leaves_no_mode_behind():
     with pytest.raises(lk.LabkitError, match="rank=999"):
-        predict(Step(small(), lk.LoRA(rank=999), TrainingConfig(), alike(2, 8, 4), F32))
+        predict(Step(tiny_config(), lk.LoRA(rank=999), TrainingConfig(), alike(2, 8, 4), F32))
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
     assert torch.ones(1).item() == 1

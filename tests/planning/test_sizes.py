@@ -6,9 +6,8 @@ from labkit.planning.sizes import CONTEXT, GPUS, allocated, parse_size, readable
 MIB = 2**20
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
+def test_sizes_are_read():
+    for text, size in [
         ("48GB", 48 * 10**9),
         ("48 gb", 48 * 10**9),
         (" 48GB ", 48 * 10**9),
@@ -23,11 +22,9 @@ MIB = 2**20
         ("12345678", 12345678),
         (5 * 10**6, 5 * 10**6),
         (2**40, 2**40),
-    ],
-)
-def test_sizes_are_read(text, size):
-    made = parse_size(text)
-    assert (made, type(made)) == (size, int)
+    ]:
+        made = parse_size(text)
+        assert (made, type(made)) == (size, int)
 
 
 def test_cards_have_the_memory_that_nvidia_smi_shows():
@@ -49,10 +46,10 @@ def test_cards_have_the_memory_that_nvidia_smi_shows():
     assert parse_size("80GB") == 80 * 10**9 < parse_size("H100 80GB") < parse_size("80GiB")
 
 
-@pytest.mark.parametrize("text", ["48 GG", "", "GB", "1e9", "48,5GB", "nan", "inf", "48GB24", "GB48", "forty GB", "T"])
-def test_what_is_no_size_is_refused_with_the_names_of_cards(text):
-    with pytest.raises(lk.LabkitError, match=r"(?s)no size or GPU called .*a100, .*v100.*as in 48GB"):
-        parse_size(text)
+def test_what_is_no_size_is_refused_with_the_names_of_cards():
+    for text in ["48 GG", "", "GB", "1e9", "48,5GB", "nan", "inf", "48GB24", "GB48", "forty GB", "T"]:
+        with pytest.raises(lk.LabkitError, match=r"(?s)no size or GPU called .*a100, .*v100.*as in 48GB"):
+            parse_size(text)
 
 
 def test_the_nearest_card_is_named():
@@ -67,9 +64,8 @@ def test_what_no_card_can_have_is_refused():
             parse_size(size)
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
+def test_sizes_are_written_in_the_unit_that_suits_them():
+    for size, text in [
         (0, "0 MB"),
         (1_400_000, "1 MB"),
         (1_600_000, "2 MB"),
@@ -81,25 +77,22 @@ def test_what_no_card_can_have_is_refused():
         (10**12, "1,000 GB"),
         (1_234_567_890_123, "1,235 GB"),
         (-2 * 10**9, "-2.0 GB"),
-    ],
-)
-def test_sizes_are_written_in_the_unit_that_suits_them(size, text):
-    assert readable(size) == text
+    ]:
+        assert readable(size) == text
 
 
-@pytest.mark.parametrize("size", [10**6, 48 * 10**9, 999 * 10**6, 3 * 10**12])
-def test_what_is_written_can_be_read(size):
-    assert parse_size(readable(size).replace(",", "")) == size
+def test_what_is_written_can_be_read():
+    for size in [10**6, 48 * 10**9, 999 * 10**6, 3 * 10**12]:
+        assert parse_size(readable(size).replace(",", "")) == size
 
 
-@pytest.mark.parametrize(("size", "blocks"), [(0, 0), (1, 1), (511, 1), (512, 1), (513, 2), (2**30, 2**21)])
-def test_the_allocator_counts_blocks_of_512_bytes(size, blocks):
-    assert allocated(size) == 512 * blocks
+def test_the_allocator_counts_blocks_of_512_bytes():
+    for size, blocks in [(0, 0), (1, 1), (511, 1), (512, 1), (513, 2), (2**30, 2**21)]:
+        assert allocated(size) == 512 * blocks
 
 
-@pytest.mark.parametrize(
-    ("size", "whole"),
-    [
+def test_large_tensors_get_segments_of_2_mebibytes():
+    for size, whole in [
         (0, 0),
         (1, 512),
         (MIB, MIB),
@@ -109,11 +102,9 @@ def test_the_allocator_counts_blocks_of_512_bytes(size, blocks):
         (10 * MIB + 1, 12 * MIB),
         (12 * MIB, 12 * MIB),
         (2**30 + 1, 2**30 + 2 * MIB),
-    ],
-)
-def test_large_tensors_get_segments_of_2_mebibytes(size, whole):
-    assert reserved(size) == whole
-    assert reserved(size) >= allocated(size) >= size
+    ]:
+        assert reserved(size) == whole
+        assert reserved(size) >= allocated(size) >= size
 
 
 def test_the_context_is_within_what_is_seen_on_cards():

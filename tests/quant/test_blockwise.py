@@ -76,87 +76,84 @@ def by_hand(theirs, state):
     return torch.from_numpy(values).view(state.shape)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", TENSORS)
-def test_what_is_stored_is_bit_for_bit_that_of_bitsandbytes(kind, dtype):
-    x = TENSORS[kind].to(dtype)
-    for settings in SETTINGS:
-        ours, theirs, state = assert_stored_alike(x, *settings)
-        assert torch.equal(ours.dequantize(), by_hand(theirs, state).to(dtype))
+def test_what_is_stored_is_bit_for_bit_that_of_bitsandbytes():
+    for dtype, kind in itertools.product(DTYPES, TENSORS):
+        x = TENSORS[kind].to(dtype)
+        for settings in SETTINGS:
+            ours, theirs, state = assert_stored_alike(x, *settings)
+            assert torch.equal(ours.dequantize(), by_hand(theirs, state).to(dtype))
 
 
-@pytest.mark.parametrize("layer", ["self_attn.k_proj", "self_attn.o_proj", "mlp.down_proj"])
-def test_trained_weights_are_stored_and_read_as_by_bitsandbytes(smollm, layer):
-    for block in (0, 29):
-        weight = smollm.module.model.layers[block].get_submodule(layer).weight.detach()
-        for format, double in itertools.product(["nf4", "fp4"], [False, True]):
-            ours, theirs, state = assert_stored_alike(weight, format, 64, double)
-            assert torch.equal(ours.dequantize(), bnb.dequantize_4bit(theirs, state))
+def test_trained_weights_are_stored_and_read_as_by_bitsandbytes(smollm):
+    for layer in ["self_attn.k_proj", "self_attn.o_proj", "mlp.down_proj"]:
+        for block in (0, 29):
+            weight = smollm.module.model.layers[block].get_submodule(layer).weight.detach()
+            for format, double in itertools.product(["nf4", "fp4"], [False, True]):
+                ours, theirs, state = assert_stored_alike(weight, format, 64, double)
+                assert torch.equal(ours.dequantize(), bnb.dequantize_4bit(theirs, state))
 
 
 # Rows are multiples of the block size. From 2048 on bitsandbytes compiles a program, which takes long; see by_hand.
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("format", ["nf4", "fp4"])
-def test_dequantized_numbers_are_bit_for_bit_those_of_bitsandbytes(format, dtype):
-    x = random(33, 1024).to(dtype)
-    for size, double in itertools.product([size for size in SIZES if size < 2048], [False, True]):
-        ours, theirs, state = assert_stored_alike(x, format, size, double)
-        assert torch.equal(ours.dequantize(), bnb.dequantize_4bit(theirs, state))
+def test_dequantized_numbers_are_bit_for_bit_those_of_bitsandbytes():
+    for dtype, format in itertools.product(DTYPES, ["nf4", "fp4"]):
+        x = random(33, 1024).to(dtype)
+        for size, double in itertools.product([size for size in SIZES if size < 2048], [False, True]):
+            ours, theirs, state = assert_stored_alike(x, format, size, double)
+            assert torch.equal(ours.dequantize(), bnb.dequantize_4bit(theirs, state))
 
 
-@pytest.mark.parametrize(("shape", "size"), [((128, 576), 128), ((128, 576), 1024), ((8, 96), 64), ((16, 48), 32)])
-def test_blocks_run_on_into_the_next_row(shape, size):
-    # The CPU kernel of bitsandbytes 0.50.2 restarts the blocks with each row when it dequantizes, though it
-    # ran on when it quantized: for (128, 576) and blocks of 128 its relative error is 0.22 instead of 0.096.
-    # The same numbers in one row are dequantized right.
-    x = random(*shape)
-    theirs, state = bnb.quantize_4bit(x.view(1, -1), blocksize=size, quant_type="nf4", compress_statistics=False)
-    restored = quantize(x, "nf4", size).dequantize()
-    assert torch.equal(restored, bnb.dequantize_4bit(theirs, state).view(shape))
-    assert (restored - x).norm() / x.norm() < 0.12
+def test_blocks_run_on_into_the_next_row():
+    for shape, size in [((128, 576), 128), ((128, 576), 1024), ((8, 96), 64), ((16, 48), 32)]:
+        # The CPU kernel of bitsandbytes 0.50.2 restarts the blocks with each row when it dequantizes, though it
+        # ran on when it quantized: for (128, 576) and blocks of 128 its relative error is 0.22 instead of 0.096.
+        # The same numbers in one row are dequantized right.
+        x = random(*shape)
+        theirs, state = bnb.quantize_4bit(x.view(1, -1), blocksize=size, quant_type="nf4", compress_statistics=False)
+        restored = quantize(x, "nf4", size).dequantize()
+        assert torch.equal(restored, bnb.dequantize_4bit(theirs, state).view(shape))
+        assert (restored - x).norm() / x.norm() < 0.12
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_another_type_can_be_asked_for(dtype):
-    x = random(8, 64)
-    theirs, state = bnb.quantize_4bit(x, blocksize=64, quant_type="nf4", compress_statistics=False)
-    assert torch.equal(quantize(x).dequantize(dtype), bnb.dequantize_4bit(theirs, state).to(dtype))
+def test_another_type_can_be_asked_for():
+    for dtype in DTYPES:
+        x = random(8, 64)
+        theirs, state = bnb.quantize_4bit(x, blocksize=64, quant_type="nf4", compress_statistics=False)
+        assert torch.equal(quantize(x).dequantize(dtype), bnb.dequantize_4bit(theirs, state).to(dtype))
 
 
-@pytest.mark.parametrize("size", [32, 4096])
-def test_a_tensor_longer_than_what_is_looked_up_at_once(size):
-    x = random(1001, 701)
-    ours, theirs, state = assert_stored_alike(x, "nf4", size, True)
-    assert torch.equal(ours.dequantize(), by_hand(theirs, state))
+def test_a_tensor_longer_than_what_is_looked_up_at_once():
+    for size in [32, 4096]:
+        x = random(1001, 701)
+        ours, theirs, state = assert_stored_alike(x, "nf4", size, True)
+        assert torch.equal(ours.dequantize(), by_hand(theirs, state))
 
 
-@pytest.mark.parametrize("shape", [(128, 576), (1001,), (1,), (3, 7, 33)])
-@pytest.mark.parametrize("size", [32, 64, 4096])
-def test_int4_is_the_nearest_of_its_even_levels(shape, size):
-    # bitsandbytes stores no int4: the reference is written out here.
-    x = random(*shape)
-    flat = x.double().numpy().ravel()
-    blocks = np.pad(flat, (0, -flat.size % size)).reshape(-1, size)
-    absmax = np.abs(blocks).max(axis=1, keepdims=True)
-    grid = np.linspace(-1, 1, 15)
-    codes = np.abs(blocks[..., None] / absmax[..., None] - grid).argmin(axis=-1)
-    expected = (grid[codes] * absmax).ravel()[: flat.size].reshape(shape)
+def test_int4_is_the_nearest_of_its_even_levels():
+    for shape, size in itertools.product([(128, 576), (1001,), (1,), (3, 7, 33)], [32, 64, 4096]):
+        # bitsandbytes stores no int4: the reference is written out here.
+        x = random(*shape)
+        flat = x.double().numpy().ravel()
+        blocks = np.pad(flat, (0, -flat.size % size)).reshape(-1, size)
+        absmax = np.abs(blocks).max(axis=1, keepdims=True)
+        grid = np.linspace(-1, 1, 15)
+        codes = np.abs(blocks[..., None] / absmax[..., None] - grid).argmin(axis=-1)
+        expected = (grid[codes] * absmax).ravel()[: flat.size].reshape(shape)
 
-    ours = quantize(x, "int4", size)
+        ours = quantize(x, "int4", size)
 
-    stored = np.stack([ours.codes >> 4, ours.codes & 15], axis=1).ravel()[: flat.size]
-    assert np.array_equal(stored, codes.ravel()[: flat.size])
-    np.testing.assert_allclose(ours.dequantize(), expected, rtol=1e-6, atol=1e-7)
+        stored = np.stack([ours.codes >> 4, ours.codes & 15], axis=1).ravel()[: flat.size]
+        assert np.array_equal(stored, codes.ravel()[: flat.size])
+        np.testing.assert_allclose(ours.dequantize(), expected, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("format", ["nf4", "fp4", "int4"])
-def test_the_largest_number_and_zero_of_each_block_come_back(format):
-    x = random(10, 64)
-    x[:, 3] = 0
-    restored = quantize(x, format).dequantize()
-    top = x.abs().argmax(dim=1, keepdim=True)
-    assert torch.equal(restored.gather(1, top), x.gather(1, top))
-    assert (restored[:, 3] == 0).all()
+def test_the_largest_number_and_zero_of_each_block_come_back():
+    for format in ["nf4", "fp4", "int4"]:
+        x = random(10, 64)
+        x[:, 3] = 0
+        restored = quantize(x, format).dequantize()
+        top = x.abs().argmax(dim=1, keepdim=True)
+        assert torch.equal(restored.gather(1, top), x.gather(1, top))
+        assert (restored[:, 3] == 0).all()
 
 
 def test_an_outlier_spoils_its_own_block_only():
@@ -167,28 +164,28 @@ def test_an_outlier_spoils_its_own_block_only():
     assert torch.equal(quantize(spoilt).dequantize()[:64], quantize(x).dequantize()[:64])
 
 
-@pytest.mark.parametrize("format", ["nf4", "fp4", "int4"])
-def test_bits_are_counted_from_the_bytes_that_are_stored(format):
-    x = random(2048, 1024)
-    bits = {}
-    for double in (False, True):
-        stored = quantize(x, format, 64, double)
-        count = sum(len(tensor.numpy().tobytes()) for tensor in stored.tensors().values())
-        assert stored.nbytes == count
-        bits[double] = stored.bits_per_parameter
-        assert bits[double] == 8 * count / x.numel()
-    assert bits[False] == 4.5
-    assert bits[True] == pytest.approx(4.127, abs=1e-3)
-    assert bits[False] - bits[True] == pytest.approx(0.373, abs=1e-3)  # QLoRA, section 3
+def test_bits_are_counted_from_the_bytes_that_are_stored():
+    for format in ["nf4", "fp4", "int4"]:
+        x = random(2048, 1024)
+        bits = {}
+        for double in (False, True):
+            stored = quantize(x, format, 64, double)
+            count = sum(len(tensor.numpy().tobytes()) for tensor in stored.tensors().values())
+            assert stored.nbytes == count
+            bits[double] = stored.bits_per_parameter
+            assert bits[double] == 8 * count / x.numel()
+        assert bits[False] == 4.5
+        assert bits[True] == pytest.approx(4.127, abs=1e-3)
+        assert bits[False] - bits[True] == pytest.approx(0.373, abs=1e-3)  # QLoRA, section 3
 
 
-@pytest.mark.parametrize(("size", "bits"), [(32, 5), (128, 4.25), (4096, 4 + 32 / 4096)])
-def test_smaller_blocks_cost_more_and_are_more_exact(size, bits):
-    x = random(1024, 64)
-    assert quantize(x, block_size=size).bits_per_parameter == bits
-    if size > 32:
-        errors = [(quantize(x, block_size=each).dequantize() - x).norm() for each in (32, size)]
-        assert errors[0] < errors[1]
+def test_smaller_blocks_cost_more_and_are_more_exact():
+    for size, bits in [(32, 5), (128, 4.25), (4096, 4 + 32 / 4096)]:
+        x = random(1024, 64)
+        assert quantize(x, block_size=size).bits_per_parameter == bits
+        if size > 32:
+            errors = [(quantize(x, block_size=each).dequantize() - x).norm() for each in (32, size)]
+            assert errors[0] < errors[1]
 
 
 def test_double_quantization_changes_the_scales_a_little():
@@ -207,9 +204,8 @@ def test_the_result_holds_no_graph_and_the_tensor_stays_as_it_was():
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize(
-    ("tensor", "settings", "message"),
-    [
+def test_what_cannot_be_quantized_is_said():
+    for tensor, settings, message in [
         (torch.tensor([1.0, math.nan, math.inf]), {}, r"2 of the tensor's 3 numbers are infinite or not a .*\n→ One"),
         (torch.arange(64), {}, r"Only floating-point tensors .* this one is torch\.int64\.\n→ It may be quantized alr"),
         (torch.ones(0), {}, "This tensor is empty"),
@@ -218,46 +214,45 @@ def test_the_result_holds_no_graph_and_the_tensor_stays_as_it_was():
         (torch.ones(64), {"block_size": 8192}, "block_size must be a power of two from 32 to 4096, not 8192"),
         (torch.ones(64), {"block_size": None}, "block_size must be a power of two from 32 to 4096, not None"),
         (torch.ones(64), {"format": "nf8"}, r"no 4-bit format called 'nf8'\.\n→ .*Valid names: fp4, int4, nf4"),
-    ],
-)
-def test_what_cannot_be_quantized_is_said(tensor, settings, message):
-    with pytest.raises(lk.LabkitError, match=message):
-        quantize(tensor, **settings)
+    ]:
+        with pytest.raises(lk.LabkitError, match=message):
+            quantize(tensor, **settings)
 
 
-@pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("size", [32, 64, 4096])
-@pytest.mark.parametrize("format", ["nf4", "fp4", "int4"])
-@pytest.mark.parametrize("shape", [(1,), (), (31,), (64, 33), (3, 7, 33), (129, 255), (513, 128)])
-def test_a_tensor_without_numbers_is_stored_in_as_many_bytes(shape, format, size, double):
-    for dtype in (torch.float32, torch.bfloat16):
-        real = quantize(torch.ones(shape, dtype=dtype), format, size, double)
-        drawn = quantize(torch.ones(shape, dtype=dtype, device="meta"), format, size, double)
-        ours, theirs = ({name: (t.shape, t.dtype) for name, t in made.tensors().items()} for made in (drawn, real))
-        assert ours == theirs
-        assert {tensor.device.type for tensor in drawn.tensors().values()} == {"meta"}
-        assert (drawn.nbytes, drawn.bits_per_parameter) == (real.nbytes, real.bits_per_parameter)
-        for name in ("format", "block_size", "shape", "dtype"):
-            assert getattr(drawn, name) == getattr(real, name)
+def test_a_tensor_without_numbers_is_stored_in_as_many_bytes():
+    for double, size, format, shape in itertools.product(
+        [False, True],
+        [32, 64, 4096],
+        ["nf4", "fp4", "int4"],
+        [(1,), (), (31,), (64, 33), (3, 7, 33), (129, 255), (513, 128)],
+    ):
+        for dtype in (torch.float32, torch.bfloat16):
+            real = quantize(torch.ones(shape, dtype=dtype), format, size, double)
+            drawn = quantize(torch.ones(shape, dtype=dtype, device="meta"), format, size, double)
+            ours, theirs = ({name: (t.shape, t.dtype) for name, t in made.tensors().items()} for made in (drawn, real))
+            assert ours == theirs
+            assert {tensor.device.type for tensor in drawn.tensors().values()} == {"meta"}
+            assert (drawn.nbytes, drawn.bits_per_parameter) == (real.nbytes, real.bits_per_parameter)
+            for name in ("format", "block_size", "shape", "dtype"):
+                assert getattr(drawn, name) == getattr(real, name)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"format": "nf8"}, "no 4-bit format called 'nf8'"), ({"block_size": 48}, "block_size must be a power of two")],
-)
-def test_bad_settings_are_refused_for_a_tensor_without_numbers(settings, message):
-    with pytest.raises(lk.LabkitError, match=message):
-        quantize(torch.ones(64, device="meta"), **settings)
+def test_bad_settings_are_refused_for_a_tensor_without_numbers():
+    for settings, message in [
+        ({"format": "nf8"}, "no 4-bit format called 'nf8'"),
+        ({"block_size": 48}, "block_size must be a power of two"),
+    ]:
+        with pytest.raises(lk.LabkitError, match=message):
+            quantize(torch.ones(64, device="meta"), **settings)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", TENSORS)
-def test_the_dynamic_format_is_bit_for_bit_that_of_bitsandbytes(kind, dtype):
-    x = TENSORS[kind].to(dtype).reshape(-1)
-    theirs, state = bnb.quantize_blockwise(x, blocksize=256)
-    codes, scales = quantize_dynamic(x)
-    assert torch.equal(codes, theirs)
-    assert torch.equal(scales, state.absmax)
+def test_the_dynamic_format_is_bit_for_bit_that_of_bitsandbytes():
+    for dtype, kind in itertools.product(DTYPES, TENSORS):
+        x = TENSORS[kind].to(dtype).reshape(-1)
+        theirs, state = bnb.quantize_blockwise(x, blocksize=256)
+        codes, scales = quantize_dynamic(x)
+        assert torch.equal(codes, theirs)
+        assert torch.equal(scales, state.absmax)
 
 
 def test_the_dynamic_format_errs_little_also_where_numbers_are_small():

@@ -15,8 +15,8 @@ from labkit.quant.bnb import LostGradientWarning, bnb_layers, bnb_linear, guard,
 from labkit.quant.linear import Linear4bit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FORMATS = pytest.mark.parametrize("format", ["nf4", "fp4"])
-DOUBLE = pytest.mark.parametrize("double", [True, False])
+FORMATS = ["nf4", "fp4"]
+DOUBLE = [True, False]
 
 
 def linear(*, bias=True, inputs=64, outputs=32):
@@ -49,44 +49,41 @@ def evaluate(layer):
         layer.eval()(inputs(5, 64).detach())
 
 
-@FORMATS
-@DOUBLE
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("size", [32, 64])
-def test_it_computes_what_our_own_layer_does(format, double, bias, size):
-    layer = linear(bias=bias)
-    ours, theirs = Linear4bit(layer, format, size, double), bnb_linear(layer, format, size, double, torch.float32)
-    x, y = inputs(2, 3, 64), inputs(2, 3, 64)
+def test_it_computes_what_our_own_layer_does():
+    for format, double, bias, size in itertools.product(FORMATS, DOUBLE, [True, False], [32, 64]):
+        layer = linear(bias=bias)
+        ours, theirs = Linear4bit(layer, format, size, double), bnb_linear(layer, format, size, double, torch.float32)
+        x, y = inputs(2, 3, 64), inputs(2, 3, 64)
 
-    torch.testing.assert_close(theirs(x), ours(y), rtol=1e-6, atol=1e-6)
-    theirs(x).square().sum().backward()
-    ours(y).square().sum().backward()
+        torch.testing.assert_close(theirs(x), ours(y), rtol=1e-6, atol=1e-6)
+        theirs(x).square().sum().backward()
+        ours(y).square().sum().backward()
 
-    torch.testing.assert_close(x.grad, y.grad, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(x.grad, y.grad, rtol=1e-6, atol=1e-6)
 
 
-@DOUBLE
-def test_it_is_the_layer_that_bitsandbytes_makes_itself(double):
-    layer = linear()
-    theirs = bnb.nn.Linear4bit(64, 32, compute_dtype=torch.float32, compress_statistics=double, quant_type="nf4")
-    theirs.load_state_dict(layer.state_dict())
-    theirs = theirs.to("cpu")
+def test_it_is_the_layer_that_bitsandbytes_makes_itself():
+    for double in DOUBLE:
+        layer = linear()
+        theirs = bnb.nn.Linear4bit(64, 32, compute_dtype=torch.float32, compress_statistics=double, quant_type="nf4")
+        theirs.load_state_dict(layer.state_dict())
+        theirs = theirs.to("cpu")
 
-    ours = bnb_linear(layer, "nf4", 64, double, torch.float32)
+        ours = bnb_linear(layer, "nf4", 64, double, torch.float32)
 
-    assert type(ours) is type(theirs)
-    assert ours.state_dict().keys() == theirs.state_dict().keys()
-    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
-    assert torch.equal(gradient(ours), gradient(theirs))
+        assert type(ours) is type(theirs)
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+        assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
+        assert torch.equal(gradient(ours), gradient(theirs))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_products_are_computed_in_the_type_that_is_asked_for(dtype):
-    layer, x = linear(bias=False), inputs(5, 64).detach()
-    output = bnb_linear(layer, "nf4", 64, True, dtype)(x)
-    weight = quantize(layer.weight, double=True).dequantize(dtype)
-    assert output.dtype == torch.float32
-    assert torch.equal(output, F.linear(x.to(dtype), weight).float())
+def test_products_are_computed_in_the_type_that_is_asked_for():
+    for dtype in [torch.float32, torch.bfloat16, torch.float16]:
+        layer, x = linear(bias=False), inputs(5, 64).detach()
+        output = bnb_linear(layer, "nf4", 64, True, dtype)(x)
+        weight = quantize(layer.weight, double=True).dequantize(dtype)
+        assert output.dtype == torch.float32
+        assert torch.equal(output, F.linear(x.to(dtype), weight).float())
 
 
 def test_it_is_frozen_and_its_layer_stays_as_it_was():
@@ -121,20 +118,16 @@ def test_unguarded_layers_are_guarded_with_a_warning():
     assert [layer.support_avx512bf16_for_cpu for layer in bnb_layers(model)] == [False] * 3
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
+def test_the_guard_is_silent_where_there_is_nothing_to_mend():
+    for module in [
         bnb_linear(linear(), "nf4", 64, True, torch.float32),
         foreign(fast=False),
         Linear4bit(linear()),
         nn.Sequential(nn.Linear(4, 4), nn.ReLU()),
-    ],
-    ids=["bnb_linear", "other processors", "our own", "plain"],
-)
-def test_the_guard_is_silent_where_there_is_nothing_to_mend(module):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        guard(module)
+    ]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            guard(module)
 
 
 def test_the_second_call_of_the_guard_is_silent():
@@ -191,10 +184,10 @@ def test_a_format_that_bitsandbytes_lacks_is_named(format):
         bnb_linear(linear(), format, 64, True, torch.float32)
 
 
-@pytest.mark.parametrize("size", [0, 48, 8192])
-def test_a_bad_block_size_is_named(size):
-    with pytest.raises(lk.LabkitError, match=f"block_size must be a power of two from 32 to 4096, not {size}"):
-        bnb_linear(linear(), "nf4", size, True, torch.float32)
+def test_a_bad_block_size_is_named():
+    for size in [0, 48, 8192]:
+        with pytest.raises(lk.LabkitError, match=f"block_size must be a power of two from 32 to 4096, not {size}"):
+            bnb_linear(linear(), "nf4", size, True, torch.float32)
 
 
 def test_a_weight_that_is_not_finite_is_refused():
@@ -214,23 +207,22 @@ def test_a_missing_bitsandbytes_is_said_with_the_way_round(monkeypatch, problem)
         bnb_linear(linear(), "nf4", 64, True, torch.float32)
 
 
-@FORMATS
-@pytest.mark.parametrize(("inputs", "size"), [(96, 64), (100, 64), (576, 128), (64, 1024)])
-def test_rows_that_are_no_multiple_of_the_block_size_are_right_or_refused(format, inputs, size):
-    # Which it is depends on the processor: some kernels of bitsandbytes restart the blocks with each row.
-    layer = linear(inputs=inputs)
-    expected = quantize(layer.weight, format, size, True).dequantize()
-    try:
-        made = bnb_linear(layer, format, size, True, torch.float32)
-    except lk.LabkitError as error:
-        codes, state = bnb.functional.quantize_4bit(
-            layer.weight.detach(), blocksize=size, quant_type=format, compress_statistics=True
-        )
-        assert not torch.equal(bnb.functional.dequantize_4bit(codes, state), expected)
-        assert f"rows of {inputs} wrongly" in str(error)  # noqa: PT017
-    else:
-        x = torch.eye(inputs)
-        torch.testing.assert_close(made(x), expected.T + layer.bias, rtol=1e-6, atol=1e-6)
+def test_rows_that_are_no_multiple_of_the_block_size_are_right_or_refused():
+    for format, (inputs, size) in itertools.product(FORMATS, [(96, 64), (100, 64), (576, 128), (64, 1024)]):
+        # Which it is depends on the processor: some kernels of bitsandbytes restart the blocks with each row.
+        layer = linear(inputs=inputs)
+        expected = quantize(layer.weight, format, size, True).dequantize()
+        try:
+            made = bnb_linear(layer, format, size, True, torch.float32)
+        except lk.LabkitError as error:
+            codes, state = bnb.functional.quantize_4bit(
+                layer.weight.detach(), blocksize=size, quant_type=format, compress_statistics=True
+            )
+            assert not torch.equal(bnb.functional.dequantize_4bit(codes, state), expected)
+            assert f"rows of {inputs} wrongly" in str(error)  # noqa: PT017
+        else:
+            x = torch.eye(inputs)
+            torch.testing.assert_close(made(x), expected.T + layer.bias, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [True, False])
@@ -248,26 +240,25 @@ def test_the_check_of_short_rows_looks_at_the_numbers_themselves(monkeypatch, wr
     bnb_linear(layer, "nf4", 64, True, torch.float32)  # where the rows are multiples, nobody looks
 
 
-@FORMATS
-@DOUBLE
-def test_quantized_tensors_are_the_scales_and_the_tables_of_levels(format, double):
-    layer = bnb_linear(linear(outputs=256), format, 64, double, torch.float32)
-    found = quantized_tensors(nn.Sequential(layer, Linear4bit(linear()), nn.Linear(8, 8)))
+def test_quantized_tensors_are_the_scales_and_the_tables_of_levels():
+    for format, double in itertools.product(FORMATS, DOUBLE):
+        layer = bnb_linear(linear(outputs=256), format, 64, double, torch.float32)
+        found = quantized_tensors(nn.Sequential(layer, Linear4bit(linear()), nn.Linear(8, 8)))
 
-    blocks = 64 * 256 // 64
-    scales = blocks + 4 + 4 * blocks // 256 + 4 * 256 if double else 4 * blocks
-    assert sum(tensor.numel() * tensor.element_size() for tensor in found) == scales + 4 * 16
-    assert len(quantized_tensors(nn.Sequential(layer, copy.deepcopy(layer)))) == 2 * len(found)
+        blocks = 64 * 256 // 64
+        scales = blocks + 4 + 4 * blocks // 256 + 4 * 256 if double else 4 * blocks
+        assert sum(tensor.numel() * tensor.element_size() for tensor in found) == scales + 4 * 16
+        assert len(quantized_tensors(nn.Sequential(layer, copy.deepcopy(layer)))) == 2 * len(found)
 
 
-@DOUBLE
-def test_both_backends_count_the_same_bytes_but_for_the_tables_of_levels(double):
-    layer = linear(outputs=256)
-    theirs = bnb_linear(layer, "nf4", 64, double, torch.float32)
-    tables = 16 * 4 + (256 * 4 if double else 0)
-    held = itertools.chain([theirs.weight], quantized_tensors(theirs))
-    counted = sum(tensor.numel() * tensor.element_size() for tensor in held)
-    assert counted - tables == quantize(layer.weight, "nf4", 64, double).nbytes
+def test_both_backends_count_the_same_bytes_but_for_the_tables_of_levels():
+    for double in DOUBLE:
+        layer = linear(outputs=256)
+        theirs = bnb_linear(layer, "nf4", 64, double, torch.float32)
+        tables = 16 * 4 + (256 * 4 if double else 0)
+        held = itertools.chain([theirs.weight], quantized_tensors(theirs))
+        counted = sum(tensor.numel() * tensor.element_size() for tensor in held)
+        assert counted - tables == quantize(layer.weight, "nf4", 64, double).nbytes
 
 
 def test_only_layers_of_bitsandbytes_are_found():

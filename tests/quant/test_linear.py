@@ -13,8 +13,8 @@ from labkit.quant.bnb import bnb_linear
 from labkit.quant.linear import Linear4bit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FORMATS = pytest.mark.parametrize("format", ["nf4", "fp4", "int4"])
-BIAS = pytest.mark.parametrize("bias", [True, False])
+FORMATS = ["nf4", "fp4", "int4"]
+BIAS = [True, False]
 
 
 def linear(*, bias=True, inputs=64, outputs=32, seed=0):
@@ -40,62 +40,56 @@ def results(layer, x):
     return output.detach(), gradient
 
 
-@BIAS
-@FORMATS
-@pytest.mark.parametrize("double", [True, False])
-@pytest.mark.parametrize("shape", [(64,), (5, 64), (2, 3, 64)])
-def test_it_computes_what_a_plain_layer_does_with_the_dequantized_weight(bias, format, double, shape):
-    layer = linear(bias=bias)
-    ours = results(Linear4bit(layer, format, 64, double), inputs(*shape))
-    theirs = results(plain(layer, format=format, block_size=64, double=double), inputs(*shape))
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+def test_it_computes_what_a_plain_layer_does_with_the_dequantized_weight():
+    for bias, format, double, shape in itertools.product(BIAS, FORMATS, [True, False], [(64,), (5, 64), (2, 3, 64)]):
+        layer = linear(bias=bias)
+        ours = results(Linear4bit(layer, format, 64, double), inputs(*shape))
+        theirs = results(plain(layer, format=format, block_size=64, double=double), inputs(*shape))
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("size", "width"), [(32, 33), (128, 100), (4096, 64)])
-def test_rows_need_not_be_multiples_of_the_block_size(size, width):
-    layer = linear(inputs=width)
-    ours = results(Linear4bit(layer, "nf4", size), inputs(5, width))
-    theirs = results(plain(layer, format="nf4", block_size=size, double=True), inputs(5, width))
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+def test_rows_need_not_be_multiples_of_the_block_size():
+    for size, width in [(32, 33), (128, 100), (4096, 64)]:
+        layer = linear(inputs=width)
+        ours = results(Linear4bit(layer, "nf4", size), inputs(5, width))
+        theirs = results(plain(layer, format="nf4", block_size=size, double=True), inputs(5, width))
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
-@BIAS
-def test_the_gradient_is_that_of_finite_differences(bias):
-    layer = Linear4bit(linear(bias=bias, inputs=6, outputs=4), block_size=32)
-    x = inputs(3, 6, dtype=torch.float64)
-    assert torch.autograd.gradcheck(layer, x)
-    assert torch.autograd.gradgradcheck(layer, x)
+def test_the_gradient_is_that_of_finite_differences():
+    for bias in BIAS:
+        layer = Linear4bit(linear(bias=bias, inputs=6, outputs=4), block_size=32)
+        x = inputs(3, 6, dtype=torch.float64)
+        assert torch.autograd.gradcheck(layer, x)
+        assert torch.autograd.gradgradcheck(layer, x)
 
 
-@BIAS
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_sets_the_type_of_the_product(bias, dtype):
-    layer = linear(bias=bias)
-    with torch.autocast("cpu", dtype=dtype):
-        ours = results(Linear4bit(layer), inputs(5, 64))
-        theirs = results(plain(layer, double=True), inputs(5, 64))
-    assert [tensor.dtype for tensor in ours] == [dtype, torch.float32]
-    # The bias is added in 16 bits, after the product was rounded: one more rounding than in the plain layer.
-    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
+def test_autocast_sets_the_type_of_the_product():
+    for bias, dtype in itertools.product(BIAS, [torch.bfloat16, torch.float16]):
+        layer = linear(bias=bias)
+        with torch.autocast("cpu", dtype=dtype):
+            ours = results(Linear4bit(layer), inputs(5, 64))
+            theirs = results(plain(layer, double=True), inputs(5, 64))
+        assert [tensor.dtype for tensor in ours] == [dtype, torch.float32]
+        # The bias is added in 16 bits, after the product was rounded: one more rounding than in the plain layer.
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_without_autocast_the_type_is_that_of_the_input(dtype):
-    layer = linear(bias=False)
-    output = Linear4bit(layer)(inputs(5, 64, dtype=dtype))
-    assert output.dtype == dtype
-    weight = quantize(layer.weight, double=True).dequantize().to(dtype)
-    assert torch.equal(output, F.linear(inputs(5, 64, dtype=dtype), weight))
+def test_without_autocast_the_type_is_that_of_the_input():
+    for dtype in [torch.float32, torch.bfloat16, torch.float16]:
+        layer = linear(bias=False)
+        output = Linear4bit(layer)(inputs(5, 64, dtype=dtype))
+        assert output.dtype == dtype
+        weight = quantize(layer.weight, double=True).dequantize().to(dtype)
+        assert torch.equal(output, F.linear(inputs(5, 64, dtype=dtype), weight))
 
 
-@BIAS
-@pytest.mark.parametrize("format", ["nf4", "fp4"])
-@pytest.mark.parametrize("double", [True, False])
-def test_it_computes_what_bitsandbytes_does(bias, format, double):
-    layer = linear(bias=bias)
-    ours = results(Linear4bit(layer, format, 64, double), inputs(2, 3, 64))
-    theirs = results(bnb_linear(layer, format, 64, double, torch.float32), inputs(2, 3, 64))
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+def test_it_computes_what_bitsandbytes_does():
+    for bias, format, double in itertools.product(BIAS, ["nf4", "fp4"], [True, False]):
+        layer = linear(bias=bias)
+        ours = results(Linear4bit(layer, format, 64, double), inputs(2, 3, 64))
+        theirs = results(bnb_linear(layer, format, 64, double, torch.float32), inputs(2, 3, 64))
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_no_dequantized_matrix_is_kept_for_the_backward_pass(monkeypatch):
@@ -136,32 +130,31 @@ def test_only_the_input_gets_a_gradient():
     assert not layer(x.detach()).requires_grad
 
 
-@BIAS
-@pytest.mark.parametrize("double", [True, False])
-def test_a_state_dict_brings_the_whole_layer(bias, double):
-    layer = Linear4bit(linear(bias=bias), double=double)
-    file = io.BytesIO()
-    torch.save(layer.state_dict(), file)
-    other = Linear4bit(linear(bias=bias, seed=7), double=double)
-    assert not torch.equal(other(inputs(5, 64)), layer(inputs(5, 64)))
+def test_a_state_dict_brings_the_whole_layer():
+    for bias, double in itertools.product(BIAS, [True, False]):
+        layer = Linear4bit(linear(bias=bias), double=double)
+        file = io.BytesIO()
+        torch.save(layer.state_dict(), file)
+        other = Linear4bit(linear(bias=bias, seed=7), double=double)
+        assert not torch.equal(other(inputs(5, 64)), layer(inputs(5, 64)))
 
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
+        file.seek(0)
+        other.load_state_dict(torch.load(file, weights_only=True))
 
-    assert torch.equal(other(inputs(5, 64)), layer(inputs(5, 64)))
-    assert layer.state_dict().keys() == (
-        {"weight", "absmax"} | ({"offset", "scales"} if double else set()) | ({"bias"} if bias else set())
-    )
+        assert torch.equal(other(inputs(5, 64)), layer(inputs(5, 64)))
+        assert layer.state_dict().keys() == (
+            {"weight", "absmax"} | ({"offset", "scales"} if double else set()) | ({"bias"} if bias else set())
+        )
 
 
-@pytest.mark.parametrize("double", [True, False])
-def test_its_buffers_are_what_quantize_stores(double):
-    layer = linear()
-    stored = quantize(layer.weight, "fp4", 32, double)
-    made = Linear4bit(layer, "fp4", 32, double).quantized
-    assert made.tensors().keys() == stored.tensors().keys()
-    assert all(torch.equal(tensor, stored.tensors()[name]) for name, tensor in made.tensors().items())
-    assert (made.format, made.block_size, made.shape, made.dtype) == ("fp4", 32, (32, 64), torch.float32)
+def test_its_buffers_are_what_quantize_stores():
+    for double in [True, False]:
+        layer = linear()
+        stored = quantize(layer.weight, "fp4", 32, double)
+        made = Linear4bit(layer, "fp4", 32, double).quantized
+        assert made.tensors().keys() == stored.tensors().keys()
+        assert all(torch.equal(tensor, stored.tensors()[name]) for name, tensor in made.tensors().items())
+        assert (made.format, made.block_size, made.shape, made.dtype) == ("fp4", 32, (32, 64), torch.float32)
 
 
 def test_a_deep_copy_computes_the_same_and_shares_nothing():
