@@ -469,14 +469,14 @@ PICKS = {
 }
 
 
-@pytest.mark.parametrize("pick", PICKS.values(), ids=PICKS)
-def test_a_stored_row_is_repeated_with_the_same_result(tiny_encoder, sweep, asked, folder, pick):
+def test_a_stored_row_is_repeated_with_the_same_result(tiny_encoder, sweep, asked, folder):
     asked(tiny_encoder)
     sweep(setting(0, method="full"), setting(1, method=QUERY, rate=0.03))
     _, (_, _, row) = run_all()
-    again = lk.repeat(pick(folder))
-    assert {key: row[key] for key in again} == again | {key: row[key] for key in TIMES}
-    assert set(row) == {*PARTS, *again}
+    for pick in PICKS.values():
+        again = lk.repeat(pick(folder))
+        assert {key: row[key] for key in again} == again | {key: row[key] for key in TIMES}
+        assert set(row) == {*PARTS, *again}
     assert rows(folder)[1] == row
 
 
@@ -546,7 +546,7 @@ def test_stored_results_say_where_and_when_they_were_made(path):
 @pytest.mark.network
 def test_a_stored_run_made_again_lies_in_its_interval(minilm):
     table = lk.results("methods")
-    runs = table[(table["model"] == "minilm") & (table["task"] == "triage") & (table["label"] == "IA3")]
+    runs = table[(table["model"] == "minilm") & (table["task"] == "triage") & (table["label"] == "head")]
     row = runs[runs["seed"] == 0].iloc[0]
     again = lk.repeat(row)
     low, high = lk.bootstrap_interval(list(runs["hits"]))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_config
 from transformers import LlamaConfig
 
 from labkit import bench, cli
@@ -272,9 +273,9 @@ def test_plans_as_json_are_a_list(planned, capsys):
 
 @pytest.fixture
 def folder(tmp_path, one_thread):
-    """The configuration of a small Llama."""
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    LlamaConfig(vocab_size=100, **sizes).save_pretrained(tmp_path)
+    """The configuration of a Llama of one small layer."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_key_value_heads": 4}
+    tiny_config("llama", vocab_size=100, **sizes).save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -283,11 +284,11 @@ def test_a_plan_for_a_folder_is_simulated(folder, capsys):
     plans = {record["method"]["name"]: record for record in json.loads(capsys.readouterr().out)}
     assert list(plans) == [name for name in METHODS if name != "head"]
     full, lora, qlora = (plans[name] for name in ("full", "lora", "qlora"))
-    numbers = 2 * (4 * 64 * 64 + 3 * 64 * 128)
-    rest = 2 * 100 * 64 + 5 * 64  # embedding, head and norms
+    numbers = 4 * 64 * 64 + 3 * 64 * 128
+    rest = 2 * 100 * 64 + 3 * 64  # embedding, head and norms
     assert full["tensors"]["trainable"] == 4 * (numbers + rest)
-    assert lora["tensors"]["trainable"] == qlora["tensors"]["trainable"] == 4 * 8 * 2 * (4 * 128 + 3 * 192)
-    assert lora["tensors"]["frozen"] == 2 * (numbers + 100 * 64) + 4 * (100 * 64 + 5 * 64) + 2 * 4 * 8
+    assert lora["tensors"]["trainable"] == qlora["tensors"]["trainable"] == 4 * 8 * (4 * 128 + 3 * 192)
+    assert lora["tensors"]["frozen"] == 2 * (numbers + 100 * 64) + 4 * (100 * 64 + 3 * 64) + 2 * 4 * 8
     assert numbers / 2 < qlora["tensors"]["quantized"] < numbers
     assert all(plan["model"] == folder.name and plan["simulated"] for plan in plans.values())
 
