@@ -307,7 +307,7 @@ def test_two_processes_may_fill_the_cache_at_once(stock, home, start):
     for child in start("ordinary", "ordinary"):
         output, errors = child.communicate(timeout=60)
         assert child.returncode == 0, errors
-        answers.append(output.split())
+        answers.append(output.rsplit(maxsplit=1))
     # The same folder, also by its number on the disk: the second one waited, and did not fetch again.
     assert answers[0] == answers[1]
     assert fetch.find_damage(Path(answers[0][0])) == ""
