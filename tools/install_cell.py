@@ -8,14 +8,13 @@ commit of the repository, or, while pyproject.toml names no repository, says tha
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import tempfile
 import tomllib
 from pathlib import Path
-
-import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^try:\n    import labkit as lk\nexcept ImportError.*?\n    import labkit as lk$", re.M | re.S)
@@ -70,14 +69,20 @@ def lessons(root: Path = ROOT) -> list[Path]:
 def rewritten(path: Path, cell: str) -> str:
     """Return a notebook's text with ``cell`` in place of its install code, all else the same to the byte."""
     text = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=4)
-    if nbformat.writes(notebook) + "\n" != text:
-        raise SystemExit(f"{path} isn't written as Jupyter writes notebooks: save it in JupyterLab first.")
-    first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
-    if first is None or len(BLOCK.findall(first.source)) != 1:
+    notebook = json.loads(text)
+    if _as_text(notebook) != text:
+        raise SystemExit(f"{path} isn't laid out as Jupyter does it: save it in JupyterLab first.")
+    first = next((cell for cell in notebook["cells"] if cell["cell_type"] == "code"), {"source": ""})
+    source = "".join(first["source"])  # a list of lines, or one text
+    if len(BLOCK.findall(source)) != 1:
         raise SystemExit(f"The first code cell of {path} has no `try: import labkit as lk … except ImportError`.")
-    first.source = BLOCK.sub(lambda _: cell, first.source)
-    return nbformat.writes(notebook) + "\n"
+    changed = BLOCK.sub(lambda _: cell, source)
+    first["source"] = changed if isinstance(first["source"], str) else changed.splitlines(keepends=True)
+    return _as_text(notebook)
+
+
+def _as_text(notebook: dict) -> str:
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def write(path: Path, text: str) -> None:
