@@ -104,9 +104,9 @@ def _is_finite(value: Real) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return what an error shows of a value: on one line, and not all of a long one."""
+    """Return what an error shows of a value: on one line, and both ends of a long one."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # Python writes no whole number of thousands of digits, and a repr may be anybody's
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"

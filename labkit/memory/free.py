@@ -32,15 +32,19 @@ def _rooms(root: Path) -> Iterator[int]:
     for folder in _groups(root):
         for limit, usage, cached in FILES:
             try:
-                room = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                room = _number(folder / limit) - _number(folder / usage)
             except (OSError, ValueError):  # another kind of group, or a limit of "max"
                 continue
             yield room + _stat(folder).get(cached, 0)
 
 
+def _number(file: Path) -> int:
+    return int(file.read_text(encoding="ascii"))
+
+
 def _stat(folder: Path) -> dict[str, int]:
     try:
-        lines = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
+        lines = [line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()]
         return {line[0]: int(line[1]) for line in lines if len(line) == 2}
     except (OSError, ValueError):
         return {}
@@ -53,7 +57,7 @@ def _groups(root: Path) -> Iterator[Path]:
     group is then the outermost folder.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return
     for line in lines:

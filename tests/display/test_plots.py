@@ -66,6 +66,7 @@ def test_a_figure_can_be_drawn_where_one_likes():
         assert axes[1].has_data()
         assert not axes[0].has_data()
         assert plt.get_fignums() == [figure.number]
+        plt.close(figure)
 
 
 def test_figures_are_grey(tmp_path):

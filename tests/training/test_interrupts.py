@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 import labkit as lk
 from labkit import experiment
+from labkit.assets import generation
 from labkit.evaluation import labels
 from labkit.memory.allocator import Recorder, can_record
 from labkit.memory.watch import Watched
@@ -61,7 +62,7 @@ POINTS = {
     "after the record's end": (Recorder, "stop", stop(1, after=True), 1),
     "a callback": (lk.Every, "__call__", stop(3), 3),
     "an evaluation": (labels, "_next_logits", stop(3), 3),
-    "writing": (LlamaForCausalLM, "generate", stop(3), 3),
+    "writing": (generation, "end_ids", stop(3), 3),
     "a checkpoint": (Checkpoints, "save", stop(3), 3),
     "after a checkpoint": (Checkpoints, "save", stop(3, after=True), 3),
     "the bar": (Progress, "__call__", stop(3), 3),
