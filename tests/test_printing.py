@@ -1,6 +1,7 @@
 import contextlib
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,3 +75,10 @@ def test_where_nothing_is_printed_text_stays_as_it_is(monkeypatch):
     for stream in (None, object(), io.StringIO()):
         monkeypatch.setattr(sys, "stdout", stream)
         assert printable("→ \udc80") in ("→ \udc80", "→ \\udc80")
+
+
+def test_an_encoding_that_python_does_not_know_changes_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(encoding="no-such-encoding"))
+    text = printable("→ ü 语")
+    monkeypatch.undo()
+    assert text == "→ ü 语"

@@ -187,3 +187,18 @@ def test_the_checksum_is_that_of_the_whole_file(tmp_path):
 def test_the_nearest_existing_folder_may_be_far_up(tmp_path):
     assert cache.nearest_existing(tmp_path / "a" / "b") == tmp_path
     assert cache.nearest_existing(tmp_path) == tmp_path
+
+
+def test_a_drive_that_cannot_sync_is_no_fault_and_one_that_fails_is(note, monkeypatch):
+    for code in (errno.EINVAL, errno.ENOTSUP, errno.EIO):
+
+        def fail(handle, code=code):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "fsync", fail)
+        if code == errno.EIO:
+            with pytest.raises(OSError, match=os.strerror(code)):
+                cache.sync(note)
+        else:
+            cache.sync(note)
+            cache.sync(note.parent)

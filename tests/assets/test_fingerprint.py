@@ -130,3 +130,14 @@ def test_checkpoints_saved_before_files_had_versions_are_still_resumed(tiny, col
         else:
             with pytest.raises(lk.LabkitError, match="belongs to another run"):
                 lk.finetune(tiny, colours, "lora", steps=2, resume=True, **settings)
+
+
+def test_tensors_made_in_inference_mode_are_hashed_each_time():
+    net = torch.nn.Module()
+    with torch.inference_mode():
+        net.register_buffer("table", torch.ones(4))
+    assert fingerprint.state_of(net) is None  # torch counts no changes of such tensors
+    before = fingerprint.fingerprint(net)
+    with torch.inference_mode():
+        net.table[3] = 2
+    assert fingerprint.fingerprint(net) != before

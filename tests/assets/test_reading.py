@@ -4,6 +4,8 @@ import json
 import pytest
 
 import labkit as lk
+from labkit.assets.faults import Faults
+from labkit.assets.reading import read_rows
 from labkit.assets.tasks import DataWarning
 
 ROWS = [{"prompt": f"{a}{b} is it", "completion": "yes" if b < "d" else "no"} for a in "abcdef" for b in "abcdef"]
@@ -153,3 +155,17 @@ def test_prompts_may_end_with_a_space_or_without(tmp_path):
     assert task.labels == (" no", " yes")
     joined = sorted(row["prompt"] + row["completion"] for row in [*task.train, *task.test])
     assert joined == sorted(f"{row['prompt']} {row['completion']}" for row in ROWS)
+
+
+def test_files_that_cannot_be_read_at_all_and_lines_that_are_skipped(tmp_path):
+    with pytest.raises(lk.LabkitError, match=r"gone\.csv can't be read: No such file"):
+        read_rows(tmp_path / "gone.csv", Faults("gone.csv"), [])
+    (tmp_path / "blank.csv").write_text("\n\n".join(CSV), encoding="utf-8")
+    rows, columns = read_rows(tmp_path / "blank.csv", Faults("blank.csv"), [])
+    assert [row for _, row in rows] == ROWS
+    assert columns == ["prompt", "completion"]
+    lines, _ = refused(tmp_path / "pieces.jsonl", "{broken\n[1,\n")  # as a whole it is no JSON either
+    assert len(lines) == 2
+    assert "line 1: not a JSON object" in lines[0]
+    lines, _ = refused(tmp_path / "bytes.jsonl", b'{"prompt": "\x81", "completion": "no"}\n')  # no letter in cp1252
+    assert lines[0].endswith("not UTF-8 (the byte 0x81)")

@@ -74,3 +74,8 @@ def test_a_limit_that_is_exceeded_leaves_nothing(computer):
 
 def test_systems_without_control_groups(tmp_path):
     assert available_memory(tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_a_group_whose_statistics_are_not_there_counts_without_them(computer):
+    limit = {"memory.max": 8 * GIGABYTE, "memory.current": 3 * GIGABYTE}
+    assert available_memory(computer("0::/\n", {"": limit})) == 5 * GIGABYTE
