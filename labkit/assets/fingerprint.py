@@ -47,7 +47,7 @@ def state_of(module: nn.Module) -> tuple | None:
     try:
         return tuple(
             (name, _place(tensor), tensor._version, _rounded(_spread(tensor)).tobytes())
-            for name, tensor in module.state_dict().items()
+            for name, tensor in module.state_dict(keep_vars=True).items()
         )
     except RuntimeError:  # tensors made in inference mode count nothing
         return None
