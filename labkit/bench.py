@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from labkit.assets import cache, records
 from labkit.assets.english import general_english
 from labkit.assets.models import Model, load_model
 from labkit.assets.tasks import Task, load_task
+from labkit.computer import circumstances
 from labkit.errors import LabkitError, require_count, shown, unknown
 from labkit.evaluation import text_loss
 from labkit.measures import measured
@@ -57,7 +54,9 @@ class Point:
             task = _without(task, self.held_out)
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         english = _english(self.model) if base.kind == "causal" else None
-        return measured(base, task, get_method(self.method), settings, english) | {"made": _circumstances(base)}
+        return measured(base, task, get_method(self.method), settings, english) | {
+            "made": circumstances(base.device, base.precision)
+        }
 
 
 def _without(task: Task, count: int) -> Task:
@@ -200,24 +199,3 @@ def _english(name: str) -> float:
 @lru_cache(maxsize=1)
 def _task(name: str, train: int, test: int) -> Task:
     return load_task(name, train=train, test=test)
-
-
-def _circumstances(model: Model) -> dict:
-    packages = ("torch", "transformers", "finetune-labkit")
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "processor": processor(model.device),
-        "threads": torch.get_num_threads(),
-        "precision": str(model.precision).removeprefix("torch."),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
-
-
-def processor(device: torch.device) -> str:
-    """Return the name of what computes on a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

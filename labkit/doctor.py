@@ -12,7 +12,7 @@ from labkit.assets import cache
 from labkit.assets.fetch import asset_folder, find_damage
 from labkit.assets.manifest import load_manifest
 from labkit.assets.precision import cpu_has_bfloat16, pick_device, pick_precision
-from labkit.bench import processor
+from labkit.computer import processor
 from labkit.errors import LabkitError
 from labkit.planning.fit import free_memory
 from labkit.printing import make_printable

@@ -20,12 +20,13 @@ from labkit.planning import predicted, require_fit, step_of
 from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe, named_folder
 from labkit.training.accelerator import own_accelerate
-from labkit.training.batching import Example, Schedule, encode, encode_text
+from labkit.training.batching import Example, encode, encode_text
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
 from labkit.training.processes import Processes, count_processes
+from labkit.training.schedule import Schedule
 
 
 @as_by_default()

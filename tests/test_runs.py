@@ -166,17 +166,6 @@ def test_a_model_that_was_only_moved_or_frozen_is_saved(tiny, tiny_encoder):
         run.save("mine", overwrite=True)
 
 
-def test_a_model_that_was_wrapped_for_several_processes_is_saved(tiny_encoder):
-    class Wrapped(nn.Module):  # as DistributedDataParallel does, which needs the processes
-        def __init__(self, module):
-            super().__init__()
-            self.module = module
-
-    run = run_of(tiny_encoder, lk.LoRA(rank=2), classes=4)
-    wrapped = replace(run.model, module=Wrapped(run.model.module), head=Wrapped(run.model.head))
-    assert replace(run, model=wrapped).trained == run.trained
-
-
 def test_a_run_without_a_version_is_read_and_a_newer_one_refused(tiny):
     run = run_of(tiny, lk.LoRA(rank=2))
     path = run.save("mine") / "run.json"

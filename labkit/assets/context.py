@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from traceback import walk_stack
 
-from torch import nn
 from transformers import PretrainedConfig
 
 UNLIMITED = 1 << 20  # for models without a limit of their own
@@ -27,11 +26,6 @@ def longest_of(config: PretrainedConfig) -> int:
     names = ("max_position_embeddings", "n_positions", "max_seq_len")
     positions = next((value for name in names if (value := getattr(config, name, None))), UNLIMITED)
     return positions - config.pad_token_id - 1 if config.model_type in SHIFTED else positions
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the network itself where several processes share the training of it."""
-    return module if hasattr(module, "config") else module.module
 
 
 def cut(ids: list[int], room: int, head: int = 0, tail: int | None = None) -> list[int]:

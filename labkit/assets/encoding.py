@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from labkit.assets.context import cut, say_cut, unwrapped
+from labkit.assets.context import cut, say_cut
 from labkit.errors import LabkitError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def padding_id(model: Model) -> int:
 
 
 def _vocabulary(model: Model) -> int:
-    return unwrapped(model.module).get_input_embeddings().weight.shape[0]
+    return model.module.get_input_embeddings().weight.shape[0]
 
 
 def _known(model: Model, rows: list[list[int]]) -> list[list[int]]:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 
 from labkit.assets import cache, fingerprint
 from labkit.assets.architectures import kind_of, require_all_used
-from labkit.assets.context import longest_of, unwrapped
+from labkit.assets.context import longest_of
 from labkit.assets.convert import quiet_transformers
 from labkit.assets.fetch import ensure
 from labkit.assets.generation import continue_text
@@ -91,8 +91,7 @@ class Model:
     @property
     def max_length(self) -> int:
         """Tokens of a text that the network can read at once, beside those that an adapter puts before it."""
-        module = unwrapped(self.module)
-        return longest_of(module.config) - getattr(getattr(module, "virtual_tokens", None), "count", 0)
+        return longest_of(self.module.config) - getattr(getattr(self.module, "virtual_tokens", None), "count", 0)
 
     @in_evaluation
     def generate(self, prompt: str, max_new_tokens: int = 20) -> str:

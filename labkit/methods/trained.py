@@ -12,7 +12,6 @@ from labkit.errors import LabkitError
 from labkit.methods.adapter import adapters_of
 
 SAMPLE = 64  # numbers of each frozen weight: a merge or another training changes nearly all of them
-WRAPPER = "module."  # what DistributedDataParallel puts before each name
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,14 @@ class Trained:
 
 
 def _named(model: Model) -> dict[str, torch.nn.Parameter]:
-    """Return all parameters by name, as they are called without the wrapper that several processes need."""
+    """Return all parameters by name, the head's included."""
     head = model.head.named_parameters() if model.head is not None else ()
-    named = {name.removeprefix(WRAPPER): p for name, p in model.module.named_parameters()}
-    return named | {f"head.{name.removeprefix(WRAPPER)}": p for name, p in head}
+    named = dict(model.module.named_parameters())
+    return named | {f"head.{name}": p for name, p in head}
 
 
 def _adapters(model: Model) -> dict[str, str]:
-    return {path.removeprefix(WRAPPER): type(layer).__name__ for path, layer in adapters_of(model).items()}
+    return {path: type(layer).__name__ for path, layer in adapters_of(model).items()}
 
 
 def _first_change(here: dict, there: dict) -> str:

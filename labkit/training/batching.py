@@ -1,8 +1,7 @@
-"""From texts to batches: tokens, masks, and an order that wastes little on padding."""
+"""From texts to batches: tokens, targets and masks."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ from labkit.assets.context import cut, say_cut
 from labkit.assets.encoding import completion_ids, fit, headings, prompt_ids
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
-from labkit.training.config import TrainingConfig
 
 IGNORED = -100  # the target that cross_entropy leaves out
 
@@ -152,88 +150,3 @@ def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batc
     labels = torch.tensor([e.label for e in examples])
     tokens = sum(len(e.tokens) for e in examples)
     return Batch(input_ids.to(device), mask.to(device), targets.to(device), labels.to(device), tokens)
-
-
-def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
-    """Return the indices of each batch of a run: shuffled, yet with examples of like length together.
-
-    A batch is as wide as its longest example. Sorting everything would remove the padding and the
-    randomness with it; sorting within random groups of 20 batches removes most of the first only. No
-    group reaches into the next epoch; examples that fill no batch are left for it.
-
-    Raises:
-        LabkitError: there is no example to fill a batch with, or a batch holds none.
-    """
-    if not lengths or batch_size < 1:
-        raise LabkitError(
-            f"{len(lengths)} examples in batches of {batch_size} make no batch.",
-            "Pass at least one example, and a batch_size from 1 up.",
-        )
-    rng = random.Random(seed)
-    stream: list[int] = []
-    plan: list[list[int]] = []
-    while len(plan) < batches:
-        epoch = list(range(len(lengths)))
-        rng.shuffle(epoch)
-        stream += epoch
-        while len(stream) >= batch_size:
-            size = min(20, len(stream) // batch_size) * batch_size
-            group, stream = sorted(stream[:size], key=lambda index: lengths[index]), stream[size:]
-            parts = [group[i : i + batch_size] for i in range(0, size, batch_size)]
-            rng.shuffle(parts)
-            plan += parts
-    return plan[:batches]
-
-
-class Schedule:
-    """The batches of a whole run, fixed in advance by the seed alone: resuming needs only the step.
-
-    Args:
-        examples: what is learned.
-        replay: what every ``config.replay_every``-th step is made on, where there is any.
-        config: how many steps of what size.
-    """
-
-    def __init__(self, examples: Sequence[Example], replay: Sequence[Example], config: TrainingConfig):
-        self._config = config
-        self._sources = [examples, replay] if replay else [examples]
-        count = config.steps * config.accumulation
-        self._plans = [
-            plan_batches([len(e.tokens) for e in source], config.batch_size, count, config.seed)
-            for source in self._sources
-        ]
-
-    def batches(self, step: int) -> list[list[Example]]:
-        """Return the batches of a step, counted from 0."""
-        replayed = len(self._sources) > 1 and (step + 1) % self._config.replay_every == 0
-        source, plan = self._sources[replayed], self._plans[replayed]
-        start = step * self._config.accumulation
-        return [[source[i] for i in row] for row in plan[start : start + self._config.accumulation]]
-
-    def largest(self, start: int = 0) -> list[int]:
-        """Return the steps that may take most memory: most padded tokens, and most tokens to be learned.
-
-        They are looked for from the second step on: the first after ``start`` makes the optimizer's states and
-        does not yet hold them throughout. −1 counts the first as well.
-        """
-        steps = range(min(start + 1, self._config.steps - 1), self._config.steps)
-        return sorted({max(steps, key=lambda step: max(map(size, self.batches(step)))) for size in SIZES})
-
-    def largest_batches(self, start: int = 0) -> list[list[Example]]:
-        """Return the largest batches of those steps; one where they are the same."""
-        batches = [batch for step in self.largest(start) for batch in self.batches(step)]
-        tokens, learned = (max(batches, key=size) for size in SIZES)
-        return [tokens] if tokens == learned else [tokens, learned]
-
-
-def padded_tokens(batch: Sequence[Example]) -> int:
-    """Return how many tokens a batch takes, padding included."""
-    return len(batch) * max(len(example.tokens) for example in batch)
-
-
-def padded_learned(batch: Sequence[Example]) -> tuple[int, int]:
-    """Return for how many positions a batch needs logits, and its tokens, which count where that is equal."""
-    return len(batch) * max(example.learned for example in batch), padded_tokens(batch)
-
-
-SIZES = (padded_tokens, padded_learned)

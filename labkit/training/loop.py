@@ -16,7 +16,7 @@ from labkit.memory.allocator import can_record
 from labkit.process import own_random_numbers, seed_all
 from labkit.quant.bnb import guard
 from labkit.training.accelerator import accelerate
-from labkit.training.batching import Batch, Example, Schedule, collate
+from labkit.training.batching import Batch, Example, collate
 from labkit.training.callbacks import Callback
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
@@ -24,6 +24,7 @@ from labkit.training.objectives import classification_loss, completion_loss
 from labkit.training.optimizers import make_optimizer
 from labkit.training.processes import Processes, meet_the_others
 from labkit.training.recomputation import Recomputation
+from labkit.training.schedule import Schedule
 
 
 class TrainingDivergedError(LabkitError):

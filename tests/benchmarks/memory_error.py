@@ -34,7 +34,7 @@ from labkit.assets.cache import write_text
 from labkit.assets.models import store_linear_weights
 from labkit.assets.precision import PRECISIONS
 from labkit.assets.records import stamped
-from labkit.bench import processor
+from labkit.computer import processor
 from labkit.experiment import prepare
 from labkit.methods import Method
 from labkit.planning import estimate, predicted, step_of

@@ -34,7 +34,8 @@ from transformers import DataCollatorForSeq2Seq, TrainerCallback, TrainingArgume
 import labkit as lk
 from labkit.experiment import prepare
 from labkit.methods.adapter import adapters_of
-from labkit.training.batching import encode, plan_batches
+from labkit.training.batching import encode
+from labkit.training.schedule import plan_batches
 
 BATCH, RATE, SEED = 16, 2e-4, 0
 METHOD = lk.LoRA(rank=8, alpha=16)
