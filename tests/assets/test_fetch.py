@@ -17,7 +17,7 @@ import psutil
 import pytest
 from safetensors import SafetensorError
 
-from labkit.assets import fetch, manifest
+from labkit.assets import download, fetch, manifest
 from labkit.errors import LabkitError
 
 PACKAGE = Path(fetch.__file__).parents[1]
@@ -236,7 +236,7 @@ def test_an_asset_that_a_killed_process_put_aside_is_found_again(stock, monkeypa
     folder = fetch.ensure("toy")
     folder.rename(folder.with_name(f".{folder.name}.labkit-old"))
     forget()
-    monkeypatch.setattr(fetch, "_download", None)
+    monkeypatch.setattr(fetch, "download", None)
     assert fetch.ensure("toy") == folder
 
 
@@ -264,7 +264,7 @@ from pathlib import Path
 sys.modules["labkit"] = types.ModuleType("labkit")
 sys.modules["labkit"].__path__ = [sys.argv[4]]
 sys.modules["labkit.assets.convert"] = types.ModuleType("labkit.assets.convert")
-from labkit.assets import fetch, manifest
+from labkit.assets import download, fetch, manifest
 
 manifest.MANIFEST = Path(sys.argv[1])
 meeting = Path(sys.argv[2])
@@ -391,7 +391,7 @@ def test_an_interrupted_download_leaves_no_pip_behind(stock, home, tmp_path, fak
             raise KeyboardInterrupt
         pause(seconds)
 
-    monkeypatch.setattr(fetch.time, "sleep", interrupted)
+    monkeypatch.setattr(download.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch.ensure("toy")
     assert not psutil.pid_exists(int(note.read_text()))
