@@ -2,9 +2,7 @@
 
 from labkit.assets.blueprints import BLUEPRINTS, blueprint
 from labkit.assets.context import TruncationWarning
-from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model, load_model
-from labkit.assets.tasks import Task, load_task
 from labkit.bench import repeat, results
 from labkit.classroom import check
 from labkit.display.block import plot_block
@@ -52,6 +50,8 @@ from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
 from labkit.runs import Run, load_run
+from labkit.tasks.english import general_english, general_knowledge
+from labkit.tasks.task import Task, load_task
 from labkit.training.callbacks import Callback, Every
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import TrainingDivergedError

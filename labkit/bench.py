@@ -12,15 +12,15 @@ from pathlib import Path
 import pandas as pd
 
 from labkit.assets import cache, records
-from labkit.assets.english import general_english
 from labkit.assets.models import Model, load_model
-from labkit.assets.tasks import Task, load_task
 from labkit.computer import circumstances
 from labkit.errors import LabkitError, require_count, shown, unknown
 from labkit.evaluation import text_loss
 from labkit.measures import measured
 from labkit.methods import get_method
 from labkit.sweeps import SHOWDOWN, SWEEPS
+from labkit.tasks.english import general_english
+from labkit.tasks.task import Task, load_task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from labkit.assets.context import warn
 from labkit.assets.models import Model
-from labkit.assets.tasks import Task
 from labkit.errors import LabkitError
 from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
@@ -19,6 +18,7 @@ from labkit.methods import Method, get_method
 from labkit.planning import predicted, require_fit, step_of
 from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe, named_folder
+from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
 from labkit.training.batching import Example, encode, encode_text
 from labkit.training.callbacks import Callback, Progress

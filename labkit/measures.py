@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from labkit.assets.english import general_english
 from labkit.assets.models import Model, store_linear_weights
-from labkit.assets.tasks import Task
 from labkit.evaluation import drift, evaluate, latency_ratio, text_loss
 from labkit.experiment import finetune, predict_memory
 from labkit.methods import Method, merge
 from labkit.methods.adapter import MergeableLinear, adapters_of
 from labkit.runs import Run
+from labkit.tasks.english import general_english
+from labkit.tasks.task import Task
 from labkit.training.head import save_head
 from labkit.training.loop import TrainingDivergedError
 

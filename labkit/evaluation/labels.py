@@ -12,11 +12,11 @@ from torch.nn.utils import skip_init
 
 from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.assets.models import Model
-from labkit.assets.tasks import Task
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
+from labkit.tasks.task import Task
 from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors
 

@@ -9,13 +9,13 @@ import torch
 from torch.nn import functional as F
 
 from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
-from labkit.assets.english import general_english, general_knowledge
 from labkit.assets.models import Model
-from labkit.assets.tasks import Task
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
+from labkit.tasks.english import general_english, general_knowledge
+from labkit.tasks.task import Task
 from labkit.training.batching import Example, collate, encode_text, windows
 from labkit.training.objectives import completion_loss
 
@@ -68,7 +68,7 @@ def perplexity(model: Model, data: Task | Sequence[str], *, batch_size: int = 16
 
 @in_evaluation
 def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) -> Forgetting:
-    """Measure how much a model's loss on general English rose; see ``labkit.assets.english`` for the text."""
+    """Measure how much a model's loss on general English rose; see ``labkit.tasks.english`` for the text."""
     texts = general_english() if texts is None else texts
     return Forgetting(text_loss(before, texts), text_loss(after, texts))
 

@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from labkit.assets.encoding import padding_id
-from labkit.assets.english import general_english
 from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.evaluation.sorting import parts, restore
 from labkit.process import in_evaluation
+from labkit.tasks.english import general_english
 from labkit.training.batching import collate, read
 from labkit.training.objectives import sentence_vectors
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from datasets import Dataset
 
 from labkit.assets.fetch import ensure
-from labkit.assets.leakage import split
-from labkit.assets.licenses import license_rows
 from labkit.assets.manifest import get_asset
-from labkit.assets.own_data import COLUMNS, SUFFIXES, own_rows
-from labkit.assets.splitting import split_own
-from labkit.assets.triage import triage_rows
 from labkit.errors import LabkitError, require_count, require_seed, unknown
+from labkit.tasks.licenses import license_rows
+from labkit.tasks.likeness import split
+from labkit.tasks.own_data import COLUMNS, SUFFIXES, own_rows
+from labkit.tasks.split import split_own
+from labkit.tasks.triage import triage_rows
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
 

@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 
-from labkit.assets.leakage import near_copies
+from labkit.tasks.likeness import near_copies
 
 
 def split_own(

@@ -7,9 +7,9 @@ import io
 import json
 from pathlib import Path
 
-from labkit.assets.encodings import decode
-from labkit.assets.faults import Faults
 from labkit.errors import LabkitError
+from labkit.tasks.encodings import decode
+from labkit.tasks.faults import Faults
 
 QUOTE_FIX = 'Put quotes around a whole text or not at all; inside it, write each twice: "a ""word""".'
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from labkit.assets.faults import Faults
-from labkit.assets.reading import read_rows
 from labkit.errors import LabkitError
+from labkit.tasks.faults import Faults
+from labkit.tasks.reading import read_rows
 
 COLUMNS = ("prompt", "completion")
 SUFFIXES = (".jsonl", ".csv")

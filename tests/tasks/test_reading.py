@@ -4,9 +4,9 @@ import json
 import pytest
 
 import labkit as lk
-from labkit.assets.faults import Faults
-from labkit.assets.reading import read_rows
-from labkit.assets.tasks import DataWarning
+from labkit.tasks.faults import Faults
+from labkit.tasks.reading import read_rows
+from labkit.tasks.task import DataWarning
 
 ROWS = [{"prompt": f"{a}{b} is it", "completion": "yes" if b < "d" else "no"} for a in "abcdef" for b in "abcdef"]
 COUNTS = {"train": 20, "test": 10}

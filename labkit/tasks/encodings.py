@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import codecs
 
-from labkit.assets.faults import Faults
 from labkit.errors import LabkitError
+from labkit.tasks.faults import Faults
 
 # UTF-32 first: its mark begins with that of UTF-16.
 MARKS = [

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 import labkit as lk
 from labkit.assets.fetch import ensure
-from labkit.assets.tasks import DataWarning
+from labkit.tasks.task import DataWarning
 
 CLASSES = {"triage": 12, "licenses": 7}
 SUBJECTS = [

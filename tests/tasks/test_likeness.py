@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from labkit.assets.leakage import near_copies, shingles, similarity, split
+from labkit.tasks.likeness import near_copies, shingles, similarity, split
 
 
 def pairs_of(text: str) -> set[tuple[str, str]]:

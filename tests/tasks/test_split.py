@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset
 
 import labkit as lk
-from labkit.assets.splitting import split_own
-from labkit.assets.tasks import DataWarning
+from labkit.tasks.split import split_own
+from labkit.tasks.task import DataWarning
 
 
 def row(prompt: str, completion: str) -> dict:

@@ -3,7 +3,7 @@ from collections import Counter, deque
 import pytest
 
 from labkit.assets.fetch import ensure
-from labkit.assets.triage import read_terms, triage_rows
+from labkit.tasks.triage import read_terms, triage_rows
 
 # Written out again, from the ontology's own names, so that a slip in labkit's list is seen.
 ROOTS = {

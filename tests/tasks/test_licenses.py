@@ -3,8 +3,8 @@ import zipfile
 import pytest
 
 from labkit.assets.fetch import ensure
-from labkit.assets.licenses import license_rows
 from labkit.assets.manifest import get_asset
+from labkit.tasks.licenses import license_rows
 
 BODY = "Permission is granted to everyone to do with this software what they like."
 LABELS = {
