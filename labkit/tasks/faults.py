@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from labkit.errors import LabkitError
 
 SHOWN = 20  # more than that is one fault of the whole file, and nobody reads on
@@ -12,31 +14,39 @@ class Faults:
 
     Args:
         name: what the data set is called in messages.
-        unit: ``"line"`` where the numbers are those of lines in a file, ``"row"`` for a data set in memory.
+        place: how a row is found by its number, counted from 1: a text with ``{number}``, or with ``{index}``, counted
+            from 0; or a function of the number.
     """
 
-    def __init__(self, name: str, unit: str = "line"):
-        self.name, self.unit = name, unit
+    def __init__(self, name: str, place: str | Callable[[int], str] = "line {number}"):
+        self.name, self.place = name, place
         self._found: list[tuple[int, str, str]] = []
 
     def __len__(self) -> int:
         return len(self._found)
+
+    @property
+    def rows(self) -> set[int]:
+        """The numbers of the rows that have faults."""
+        return {number for number, _, _ in self._found}
 
     def add(self, number: int, what: str, fix: str) -> None:
         """Note what is wrong in a line (or row, counted from 1) and what to do about it."""
         self._found.append((number, what, fix))
 
     def where(self, number: int) -> str:
-        """Return how to find a line or row: ``"line 7"``, or ``"row 7 (dataset[6])"``."""
-        return f"line {number}" if self.unit == "line" else f"row {number} (dataset[{number - 1}])"
+        """Return how to find a row: ``"line 7"``, say, or ``"row 7 (dataset[6])"``."""
+        return self.place.format(number=number, index=number - 1) if isinstance(self.place, str) else self.place(number)
+
+    def listed(self) -> list[str]:
+        """Return the first twenty faults in the order of the file, and how many more there are."""
+        found = sorted(self._found, key=lambda fault: fault[0])
+        more = [f"and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
+        return [f"{self.where(number)}: {what}" for number, what, _ in found[:SHOWN]] + more
 
     def raise_any(self) -> None:
-        """Raise one error that lists the first twenty faults in the order of the file, if there are any."""
-        if not self._found:
-            return
-        found = sorted(self._found, key=lambda fault: fault[0])
-        lines = [f"{self.where(number)}: {what}" for number, what, _ in found[:SHOWN]]
-        if len(found) > SHOWN:
-            lines.append(f"and {len(found) - SHOWN:,} more")
-        fixes = dict.fromkeys(fix for _, _, fix in found[:SHOWN])
-        raise LabkitError(f"{self.name}, " + "\n  ".join(lines), " ".join(fixes))
+        """Raise one error that lists the faults, if there are any, and how to fix them."""
+        if self._found:
+            found = sorted(self._found, key=lambda fault: fault[0])[:SHOWN]
+            fixes = dict.fromkeys(fix for _, _, fix in found)
+            raise LabkitError(f"{self.name}, " + "\n  ".join(self.listed()), " ".join(fixes))

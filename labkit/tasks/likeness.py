@@ -1,10 +1,11 @@
-"""Split examples into training and test sets so that no test text has a near copy in training."""
+"""Which texts are copies of others, or nearly."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections import Counter, defaultdict
+
+from labkit.tasks.row import Row, plain
 
 WORD = re.compile(r"[^\W\d_]+")
 NUMBER = re.compile(r"\d+")
@@ -25,65 +26,24 @@ def similarity(a: frozenset, b: frozenset) -> float:
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
 
-def split(
-    rows: list[dict],
-    train: int,
-    test: int,
-    seed: int,
-    *,
-    text: str = "text",
-    label: str = "label",
-    limit: float = 0.5,
-) -> tuple[list[dict], list[dict]]:
-    """Draw a balanced test set, then a balanced training set that shares nothing with it.
+def copies(rows: list[Row], has_labels: bool) -> list[int]:
+    """Return a number for each row that copies of it share: one a prompt, whatever the white space.
 
-    Classes take turns until the set is full or all are empty. A row may enter the training set only if
-    its similarity to every test row is below ``limit``. The test set depends on ``seed`` and ``test``
-    alone: more training data never changes what is tested.
+    Where most prompts have several answers, such as poems on a few subjects, the answer counts as well.
     """
-    order = list(range(len(rows)))
-    random.Random(seed).shuffle(order)
-    chosen = _take_turns(rows, order, label, test, share=1 / 3)  # leave most of a small class to train on
-    test_rows = [rows[i] for i in chosen]
-    # Only test rows that share a shingle can be similar: an index of shingles finds those few.
-    sets = [shingles(row[text]) for row in test_rows]
-    holders = defaultdict(list)
-    for number, items in enumerate(sets):
-        for item in items:
-            holders[item].append(number)
-
-    def is_clean(index: int) -> bool:
-        mine = shingles(rows[index][text])
-        rivals = {number for item in mine for number in holders.get(item, ())}
-        return all(similarity(mine, sets[number]) < limit for number in rivals)
-
-    taken = set(chosen)
-    rest = [i for i in order if i not in taken]
-    return [rows[i] for i in _take_turns(rows, rest, label, train, is_clean)], test_rows
-
-
-def _take_turns(rows, order, label, count, accept=lambda index: True, share=1.0) -> list[int]:
-    queues = defaultdict(list)
-    for index in reversed(order):  # reversed, so that pop() takes them in order
-        queues[rows[index][label]].append(index)
-    names = sorted(queues)
-    floor = {name: len(queue) * (1 - share) for name, queue in queues.items()}
-    taken: list[int] = []
-    while names and len(taken) < count:
-        for name in list(names):
-            while queues[name] and not accept(queues[name][-1]):
-                queues[name].pop()
-            if len(queues[name]) <= floor[name]:
-                names.remove(name)
-            elif len(taken) < count:
-                taken.append(queues[name].pop())
-    return taken
+    numbers: dict[str, int] = {}
+    by_prompt = [numbers.setdefault(plain(row.prompt), len(numbers)) for row in rows]
+    if has_labels:
+        return by_prompt
+    pairs: dict[tuple[int, str], int] = {}
+    by_pair = [pairs.setdefault((i, plain(row.completion)), len(pairs)) for i, row in zip(by_prompt, rows, strict=True)]
+    return by_pair if len(pairs) > 2 * len(numbers) else by_prompt
 
 
 def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> list[tuple[int, int]]:
     """Return the training texts that are nearly copies of a test text, with the first such test text.
 
-    As in ``split``, texts are alike when they share at least ``limit`` of their runs of two words. Here
+    As in the course's own tasks, texts are alike when they share at least ``limit`` of their runs of two words. Here
     signs are words too, and texts with other numbers are never alike: "12 + 30" is neither "12 - 30" nor
     "12 + 31". A run that more than a tenth of the texts hold, such as an instruction before each input, is
     no likeness. Pairs of indices, in the order of ``train``.

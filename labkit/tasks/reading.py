@@ -144,3 +144,10 @@ def _why(problem: str, first: int, last: int) -> tuple[str, str]:
         return f"a quote opens here and isn't closed; it swallows the lines up to {last}", QUOTE_FIX
     where = "" if first == last else f" in line {last}; it swallows the lines between"
     return f"a quote opens here and is closed in the middle of a text{where}", QUOTE_FIX
+
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+def read_file(path, faults, notes):
+    yield from read_rows(path, faults, notes)[0]

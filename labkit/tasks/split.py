@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from labkit.tasks.likeness import near_copies
+from labkit.tasks.likeness import copies, near_copies
+from labkit.tasks.row import Row, plain
+
+TEST_SHARE = 0.3  # of the examples are held back where no number is asked for, and at most as many as
+TEST_COUNT = 300
+
+
+@dataclass
+class Split:
+    """Examples to train on and to test, why others are in neither, and what should be said of them.
+
+    Attributes:
+        train, test: the examples.
+        left_out: how many are in neither, by reason.
+        alike: training examples that are near copies of a test example, each with that one.
+        copied: training examples whose prompt is that of a test example; only a given split has them.
+    """
+
+    train: list[Row]
+    test: list[Row]
+    left_out: dict[str, int] = field(default_factory=dict)
+    alike: list[tuple[Row, Row]] = field(default_factory=list)
+    copied: int = 0
+
+
+COPIES = "prompt of a test example"
+ALIKE = "near copy of a test example"
+NOT_DRAWN = "not asked for"
 
 
 def split_own(
-    rows: list[dict], train: int, test: int, seed: int, *, has_labels: bool
-) -> tuple[list[dict], list[dict], list[str]]:
+    rows: list[Row],
+    train: int | None,
+    test: int | None,
+    seed: int,
+    *,
+    has_labels: bool,
+    balanced: bool = False,
+    drop: bool = False,
+) -> Split:
     """Draw a test set, then a training set that holds no copy of a test example.
 
     Both are drawn at random by ``seed``; with labels, each label gets its share of both sets, give or take
@@ -19,15 +54,22 @@ def split_own(
     example is there to be learnt. The test set depends on ``seed`` and ``test`` alone, and a smaller
     training set is the beginning of a larger one.
 
-    Returns:
-        Training rows, test rows, and what should be said about them.
+    Args:
+        rows: the examples.
+        train, test: how many of each, at most; by default three in ten go to the test set, at most 300, and
+            the others are all trained on.
+        seed: which are drawn.
+        has_labels: whether the completions are labels.
+        balanced: give each label as many as any other rather than its share.
+        drop: leave near copies of test examples out of training.
     """
+    test = max(1, min(TEST_COUNT, round(TEST_SHARE * len(rows)))) if test is None else test
     dice = random.Random(seed)
     order = list(range(len(rows)))
     dice.shuffle(order)
-    label = (lambda i: rows[i]["label"]) if has_labels else (lambda i: "")
-    same = _sameness(rows, has_labels)
-    groups = defaultdict(list)
+    label = (lambda i: rows[i].completion) if has_labels else (lambda i: "")
+    same = copies(rows, has_labels)
+    groups: dict[int, list[int]] = defaultdict(list)
     for i in order:
         groups[same[i]].append(i)
     counts = Counter(label(members[0]) for members in groups.values())
@@ -39,32 +81,54 @@ def split_own(
             eligible.append(first)
     # Their shares are those of all examples, so that halving a label of three doesn't make it rarer.
     chosen: list[int] = []
-    for first in _in_proportion(eligible, label, counts, dice):
-        answers = {" ".join(rows[i]["completion"].split()): i for i in groups[same[first]]}
+    for first in _in_proportion(eligible, label, counts, dice, balanced):
+        if len(chosen) >= test:
+            break
+        answers = {plain(rows[i].completion): i for i in groups[same[first]]}
         chosen += [*answers.values()][: test - len(chosen)]
     tested = {same[i] for i in chosen}
+    del groups
     rest = [i for i in order if same[i] not in tested]
-    taken = _in_proportion(rest, label, Counter(map(label, rest)), dice)[:train]
-    train_rows, test_rows = [rows[i] for i in taken], [rows[i] for i in chosen]
-    copies = len(rows) - len(rest) - len(chosen)
-    notes = _on_counts(train, test, len(taken), len(chosen), len(rows), copies)
-    if has_labels:
-        notes += _on_labels(rows, train_rows, test_rows, counts)
-    return train_rows, test_rows, notes + _on_likeness(train_rows, test_rows)
+    taken = _in_proportion(rest, label, Counter(map(label, rest)), dice, balanced)
+    found = Split([rows[i] for i in taken], [rows[i] for i in chosen])
+    found.left_out = {COPIES: len(rows) - len(rest) - len(chosen)}
+    _limit(found, train, drop)
+    return found
 
 
-def _sameness(rows: list[dict], has_labels: bool) -> list[Hashable]:
-    """Return a value for each row that copies of it share: its prompt, whatever the white space.
+def take_given(
+    train_rows: list[Row], test_rows: list[Row], train: int | None, test: int | None, seed: int, *, drop: bool = False
+) -> Split:
+    """Return a split that was given, whole or, where numbers are asked for, a part drawn at random by ``seed``."""
+    parts = [
+        list(rows) if count is None else random.Random(seed).sample(rows, len(rows))
+        for rows, count in ((train_rows, train), (test_rows, test))
+    ]
+    found = Split(parts[0], parts[1][:test], {NOT_DRAWN: len(test_rows[test:]) if test else 0})
+    _limit(found, train, drop)
+    asked = {plain(row.prompt) for row in found.test}
+    found.copied = sum(plain(row.prompt) in asked for row in found.train)
+    return found
 
-    Where most prompts have several answers, such as poems on a few subjects, the answer counts as well.
-    """
-    prompts = [" ".join(row["prompt"].split()) for row in rows]
-    pairs = [(prompt, " ".join(row["completion"].split())) for prompt, row in zip(prompts, rows, strict=True)]
-    return pairs if not has_labels and len(set(pairs)) > 2 * len(set(prompts)) else prompts
+
+def _limit(found: Split, train: int | None, drop: bool) -> None:
+    """Look for near copies of the test set, drop them if asked to, and cut the training set to its number."""
+    most = len(found.train) if train is None else train
+    candidates = found.train if drop else found.train[:most]
+    pairs = near_copies([row.prompt for row in candidates], [row.prompt for row in found.test])
+    found.alike = [(candidates[i], found.test[j]) for i, j in pairs]
+    if drop:
+        dropped = {i for i, _ in pairs}
+        found.train = [row for i, row in enumerate(found.train) if i not in dropped]
+        found.left_out[ALIKE] = len(dropped)
+    found.left_out[NOT_DRAWN] = found.left_out.get(NOT_DRAWN, 0) + max(0, len(found.train) - most)
+    found.train = found.train[:most]
 
 
-def _in_proportion(indices: list[int], label: Callable[[int], str], counts: Counter, dice: random.Random) -> list[int]:
-    """Order indices so that any beginning holds each label in proportion to its count.
+def _in_proportion(
+    indices: list[int], label: Callable[[int], str], counts: Counter, dice: random.Random, balanced: bool
+) -> list[int]:
+    """Order indices so that any beginning holds each label in proportion to its count, or evenly if ``balanced``.
 
     A label's examples are laid out at equal distances, 1/count, from a random start: systematic sampling
     (Madow and Madow, 1944).
@@ -75,56 +139,5 @@ def _in_proportion(indices: list[int], label: Callable[[int], str], counts: Coun
     place = {}
     for name in sorted(members):
         start = dice.random()
-        place |= {i: (k + start) / counts[name] for k, i in enumerate(members[name])}
+        place |= {i: (k + start) / (1 if balanced else counts[name]) for k, i in enumerate(members[name])}
     return sorted(place, key=place.__getitem__)
-
-
-def _on_counts(train: int, test: int, got_train: int, got_test: int, total: int, copies: int) -> list[str]:
-    left_out = [f"left out, since their prompt is that of a test example: {copies:,}"] if copies else []
-    if (got_train, got_test) == (train, test):
-        return left_out
-    why = [f"there are {total:,} examples", *left_out]
-    if got_test < test:
-        why.append("at most half of those that differ, and half of each label's, go to the test set")
-    return [f"asked for train={train:,} and test={test:,}, got {got_train:,} and {got_test:,}: {'; '.join(why)}"]
-
-
-def _on_labels(rows: list[dict], train_rows: list[dict], test_rows: list[dict], counts: Counter) -> list[str]:
-    notes = []
-    if lone := sorted(name for name, count in counts.items() if count == 1):
-        notes.append(f"labels with a single example, which goes to training and can't be tested: {_listed(lone)}")
-    for rest, where in ((train_rows, "to train on"), (test_rows, "to test")):
-        missing = counts.keys() - {row["label"] for row in rest} - (set(lone) if where == "to test" else set())
-        if missing:
-            notes.append(f"no example {where} of {len(missing)} of {len(counts)} labels: {_listed(sorted(missing))}")
-    answers = defaultdict(set)
-    for row in rows:
-        answers[" ".join(row["prompt"].split())].add(row["label"])
-    if unsure := sorted(prompt for prompt, labels in answers.items() if len(labels) > 1):
-        labels = _listed(sorted(answers[unsure[0]]))
-        notes.append(
-            f"prompts that come with several labels: {len(unsure):,}, such as {_short(unsure[0])} with {labels}"
-        )
-    return notes
-
-
-def _on_likeness(train_rows: list[dict], test_rows: list[dict]) -> list[str]:
-    pairs = near_copies([row["prompt"] for row in train_rows], [row["prompt"] for row in test_rows])
-    if not pairs:
-        return []
-    a, b = train_rows[pairs[0][0]]["prompt"], test_rows[pairs[0][1]]["prompt"]
-    differ = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
-    a, b = (_short(text if differ < 40 else f"…{text[differ - 20 :]}") for text in (a, b))
-    return [
-        f"training examples that are near copies of a test example: {len(pairs):,}. They were kept, so the test may "
-        f"flatter the model. One trains on {a} and tests {b}"
-    ]
-
-
-def _listed(names: list[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(repr(name.strip()) for name in names[:shown]) + more
-
-
-def _short(text: str, width: int = 70) -> str:
-    return repr(text if len(text) <= width else f"{text[: width - 1]}…")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache as memoize
-from pathlib import Path
 
 from datasets import Dataset
 
-from labkit.assets.fetch import ensure
-from labkit.assets.manifest import get_asset
 from labkit.errors import LabkitError, require_count, require_seed, unknown
-from labkit.tasks.licenses import license_rows
-from labkit.tasks.likeness import split
-from labkit.tasks.own_data import COLUMNS, SUFFIXES, own_rows
-from labkit.tasks.split import split_own
-from labkit.tasks.triage import triage_rows
+from labkit.tasks.course import TEMPLATES, course_rows, course_split, source_of
+from labkit.tasks.notes import notes_on
+from labkit.tasks.own import read_own
+from labkit.tasks.row import Row
+from labkit.tasks.split import split_own, take_given
 
-TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
+COLUMNS = ("prompt", "completion")
+NEAR_DUPLICATES = ("report", "drop")
+OPTIONS = ("test_data", "columns", "balanced", "near_duplicates", "merge_labels", "skip_bad")
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Task:
         train, test: columns ``prompt`` and ``completion`` (the two are joined as they stand).
         labels: the possible completions of a classification task; empty where any text may follow.
         source: whom to cite.
+        notes: what was said of the data when they were loaded.
+        left_out: how many examples are in neither set, by reason.
     """
 
     name: str
@@ -37,85 +38,104 @@ class Task:
     test: Dataset = field(repr=False)
     labels: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    left_out: Mapping[str, int] = field(default_factory=dict, repr=False)
 
 
 class DataWarning(UserWarning):
     """Data of one's own became a task, but not all of it as one might think."""
 
 
-def load_task(data: str | Path | Dataset, *, train: int = 1000, test: int = 300, seed: int = 0) -> Task:
+def load_task(
+    data: object,
+    *,
+    test_data: object = None,
+    columns: Mapping[str, str] | None = None,
+    train: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+    balanced: bool = False,
+    near_duplicates: str = "report",
+    merge_labels: bool = False,
+    skip_bad: bool = False,
+) -> Task:
     """Build a task, the same for the same arguments on every computer.
 
     The course's own tasks draw their classes evenly, and no training text is a near copy of a test text.
     Data of one's own are split at random, each label in proportion; only copies of test examples are left
-    out, and near copies are reported.
+    out, and near copies are reported. A split that is there already is used as it is: ``test_data``, a ``DatasetDict``
+    with ``train`` and ``test`` (or ``validation``), a folder with files of these names, or a column ``split``.
 
     Args:
-        data: ``"triage"``, ``"licenses"``, a ``.jsonl`` or ``.csv`` file, or a ``datasets.Dataset``; the
-            last three need the columns ``prompt`` and ``completion``.
-        train, test: how many examples of each, at most.
+        data: ``"triage"`` or ``"licenses"``; a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a folder
+            of text files, in subfolders named by their labels or to be continued; a ``pandas.DataFrame``, a
+            ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such as ``"owner/name"``.
+        test_data: the test set, as any of these, where it is given apart.
+        columns: which columns are prompt and completion, such as ``{"prompt": "question", "completion": "answer"}``,
+            or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. What is known by name
+            needs none: prompt and completion, text and label, question and answer, instruction (and input) and output,
+            and messages, of which the last reply is learned.
+        train, test: how many examples of each, at most. By default 1,000 and 300 of a course task; of your own data
+            three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
         seed: which examples are drawn.
+        balanced: draw each label as often as any other, while there are examples of it.
+        near_duplicates: ``"report"`` keeps training examples that are near copies of test examples and says how many,
+            ``"drop"`` leaves them out.
+        merge_labels: write labels that differ by case, white space or invisible characters as the most frequent one.
+        skip_bad: leave out rows that can't be used, and say which, instead of refusing the data.
 
     Raises:
         LabkitError: unknown task, missing columns, examples that can't be used (up to twenty are named by
-            line), too few examples, or counts below 1.
+            line), too few examples, counts below 1, or an option that has no use.
 
     Warns:
         DataWarning: there is less data than was asked for, or something in it that may mislead.
     """
-    train, test = (require_count(*named, remedy="Ask for at least 1.") for named in (("train", train), ("test", test)))
+    remedy = "Ask for at least 1."
+    train = train if train is None else require_count("train", train, remedy=remedy)
+    test = test if test is None else require_count("test", test, remedy=remedy)
     seed = require_seed(seed)
+    if near_duplicates not in NEAR_DUPLICATES:
+        raise unknown("way with near duplicates", near_duplicates, NEAR_DUPLICATES)
     if isinstance(data, str) and data in TEMPLATES:
-        rows, source, name = _built_in(data), get_asset(_ASSET[data]).source, data
-        has_labels, notes = True, []
-        train_rows, test_rows = split(rows, train, min(test, len(rows) // 2), seed)
-    else:
-        rows, name, has_labels, notes = own_rows(_source_of(data))
-        source = name
-        train_rows, test_rows, more = split_own(rows, train, test, seed, has_labels=has_labels)
-        notes += more
-    if not train_rows or not test_rows:
+        if test_data is not None or columns is not None:
+            raise LabkitError(
+                f"{data} is a task of the course, with a test set and columns of its own.",
+                "Leave test_data and columns out.",
+            )
+        return _course_task(data, 1000 if train is None else train, 300 if test is None else test, seed)
+    own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
+    if balanced and not own.has_labels:
         raise LabkitError(
-            f"{name} has {len(rows)} examples: too few, or too much alike, to fill a training and a test set.",
+            f"balanced=True is for labels, and the completions of {own.name} are free text.", "Leave balanced out."
+        )
+    drop = near_duplicates == "drop"
+    if own.test is None:
+        split = split_own(own.train, train, test, seed, has_labels=own.has_labels, balanced=balanced, drop=drop)
+    else:
+        split = take_given(own.train, own.test, train, test, seed, drop=drop)
+    rows = own.train + (own.test or [])
+    if not split.train or not split.test:
+        raise LabkitError(
+            f"{own.name} has {len(rows)} examples that can be used: too few, or too much alike, to fill a training and "
+            "a test set.",
             "Bring more examples that differ.",
         )
+    notes = own.notes + notes_on(split, own, train, test)
     if notes:
-        warnings.warn("\n  ".join([f"{name}:", *notes]), DataWarning, stacklevel=2)
-    labels = tuple(sorted({row["completion"] for row in rows})) if has_labels else ()
-    return Task(name, _dataset(train_rows), _dataset(test_rows), labels, source)
+        warnings.warn("\n  ".join([f"{own.name}:", *notes]), DataWarning, stacklevel=2)
+    labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()
+    left_out = {reason: count for reason, count in (own.left_out | split.left_out).items() if count}
+    return Task(own.name, _dataset(split.train), _dataset(split.test), labels, own.name, tuple(notes), left_out)
 
 
-_ASSET = {"triage": "hpo", "licenses": "licenses"}
+def _dataset(rows: list[Row]) -> Dataset:
+    return Dataset.from_dict({part: [getattr(row, part) for row in rows] for part in COLUMNS})
 
 
-@memoize
-def _built_in(name: str) -> list[dict]:
-    asset = get_asset(_ASSET[name])
-    folder = ensure(asset.name)
-    if name == "triage":
-        rows = triage_rows(folder / "hp.obo")
-    else:
-        rows = license_rows(folder / asset.wheel, asset.members[0])
-    template = TEMPLATES[name]
-    return [{**row, "prompt": template.format(**row), "completion": f" {row['label']}"} for row in rows]
-
-
-def _source_of(data: str | Path | Dataset) -> Path | Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if not isinstance(data, (str, Path)):
-        raise LabkitError(
-            f"A task cannot be made of a {type(data).__name__}.",
-            "Pass a name, a file, or a datasets.Dataset: Dataset.from_list(rows) makes one of a list of dicts.",
-        )
-    path = Path(data).expanduser()
-    if path.suffix.lower() not in SUFFIXES:
-        raise unknown("task", str(data), TEMPLATES, " A .jsonl or .csv file or a Dataset works too.")
-    if not path.is_file():
-        raise LabkitError(f"There is no file {path}.", "Check the path; it starts from the notebook's folder.")
-    return path
-
-
-def _dataset(rows: list[dict]) -> Dataset:
+def _course_task(name: str, train: int, test: int, seed: int) -> Task:
+    rows = course_rows(name)
+    parts = course_split(rows, train, min(test, len(rows) // 2), seed)
     keep = ("id", *COLUMNS)
-    return Dataset.from_list([{key: row[key] for key in keep if key in row} for row in rows])
+    sets = [Dataset.from_list([{key: row[key] for key in keep} for row in part]) for part in parts]
+    return Task(name, *sets, tuple(sorted({row["completion"] for row in rows})), source_of(name))

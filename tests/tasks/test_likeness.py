@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import pytest
 
-from labkit.tasks.likeness import near_copies, shingles, similarity, split
+from labkit.tasks.course import course_split
+from labkit.tasks.likeness import near_copies, shingles, similarity
 
 
 def pairs_of(text: str) -> set[tuple[str, str]]:
-    words = text.lower().split()
+    words = text.lower().course_split()
     return set(pairwise(words))
 
 
@@ -49,7 +50,7 @@ def test_similarity_is_the_shared_share():
 
 def test_no_training_text_is_near_a_test_text():
     for seed in range(5):
-        train, test = split(crowded_rows(seed), 300, 30, seed)
+        train, test = course_split(crowded_rows(seed), 300, 30, seed)
         assert len(test) == 30
         assert train
         assert max(jaccard(a["text"], b["text"]) for a in train for b in test) < 0.5
@@ -58,7 +59,7 @@ def test_no_training_text_is_near_a_test_text():
 def test_no_usable_text_is_thrown_away():
     for seed in range(5):
         rows = crowded_rows(seed)
-        train, test = split(rows, len(rows), 30, seed)
+        train, test = course_split(rows, len(rows), 30, seed)
         kept = {id(row) for row in train + test}
         for row in rows:
             if id(row) not in kept:
@@ -69,28 +70,28 @@ def test_copies_that_differ_in_case_numbers_or_marks_stay_on_one_side():
     variants = ["Loss of {} units in the {}.", "loss of {} UNITS in the {}", "Loss, of {} units - in the {}!"]
     organs = ["heart", "liver", "lung", "kidney", "spleen", "brain", "skin", "bone", "eye", "ear"]
     rows = [{"text": v.format(n, organ), "label": organ} for organ in organs for n, v in enumerate(variants)]
-    train, test = split(rows, 30, 10, 0)
+    train, test = course_split(rows, 30, 10, 0)
     assert train == []  # every other row is a variant of some test row
     assert len(test) == 10
 
 
 def test_more_training_data_leaves_the_test_set_alone():
     rows = crowded_rows(0)
-    few, many = split(rows, 5, 30, 3), split(rows, 200, 30, 3)
+    few, many = course_split(rows, 5, 30, 3), course_split(rows, 200, 30, 3)
     assert few[1] == many[1]
     assert many[0][:5] == few[0]
 
 
 def test_the_seed_decides():
     rows = crowded_rows(0)
-    assert split(rows, 20, 20, 1) == split(rows, 20, 20, 1)
-    assert split(rows, 20, 20, 1)[1] != split(rows, 20, 20, 2)[1]
+    assert course_split(rows, 20, 20, 1) == course_split(rows, 20, 20, 1)
+    assert course_split(rows, 20, 20, 1)[1] != course_split(rows, 20, 20, 2)[1]
 
 
 def test_classes_take_turns():
     for test in [9, 10, 11]:
         rows = [{"text": f"{label}{n} {n}{label}", "label": label} for label in "xyz" for n in "abcdefghijklmnopqrst"]
-        train, held = split(rows, 20, test, 0)
+        train, held = course_split(rows, 20, test, 0)
         for drawn in (train, held):
             counts = Counter(row["label"] for row in drawn).values()
             assert max(counts) - min(counts) <= 1
@@ -99,14 +100,14 @@ def test_classes_take_turns():
 def test_a_small_class_keeps_two_thirds_for_training():
     rows = [{"text": f"rare{n}", "label": "rare"} for n in "abcdef"]
     rows += [{"text": f"often{a}{b}", "label": "often"} for a in "abcdefgh" for b in "abcdefgh"]
-    train, test = split(rows, 100, 20, 0)
+    train, test = course_split(rows, 100, 20, 0)
     assert Counter(row["label"] for row in test) == {"rare": 2, "often": 18}
     assert Counter(row["label"] for row in train)["rare"] == 4
 
 
 def test_the_names_of_the_fields_may_be_others():
     rows = [{"body": f"word{a} and{a}", "kind": a in "abc"} for a in "abcdefghi"]
-    train, test = split(rows, 4, 2, 0, text="body", label="kind")
+    train, test = course_split(rows, 4, 2, 0, text="body", label="kind")
     assert Counter(row["kind"] for row in test) == {True: 1, False: 1}
     assert Counter(row["kind"] for row in train) == {True: 2, False: 2}
 

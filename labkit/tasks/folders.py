@@ -1,0 +1,113 @@
+"""A folder of text files: labels by subfolder, or plain text to continue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from labkit.errors import LabkitError
+from labkit.tasks.encodings import decode
+from labkit.tasks.faults import Faults
+from labkit.tasks.reading import SUFFIXES
+from labkit.tasks.row import listed
+
+TEXTS = (".txt", ".md")
+PASSAGE = 800  # characters, some 200 tokens
+OPENING = 8  # words of a passage that are read; the others are learned
+
+
+def split_folders(folder: Path, roles: Mapping[str, str]) -> dict[str, Path]:
+    """Return the training and test set in a folder: files or subfolders of names such as train, if both are there.
+
+    Raises:
+        LabkitError: one of them is there twice.
+    """
+    found: dict[str, Path] = {}
+    for path in _visible(folder):
+        name = (path.name if path.is_dir() else path.stem).casefold()
+        if name in roles and (path.is_dir() or path.suffix.lower() in SUFFIXES):
+            if name in found:
+                raise LabkitError(f"{folder} holds both {found[name].name} and {path.name}.", "Keep one of them there.")
+            found[name] = path
+    both = {"train"} < {roles[name] for name in found}
+    return found if both else {}
+
+
+def folder_rows(folder: Path, notes: list[str]) -> tuple[Iterator[tuple[int, dict]], Faults]:
+    """Return the examples in the text files of a folder, and their faults; each is numbered by its file.
+
+    Files in subfolders are texts, and the subfolder's name is their label. Files in the folder itself are cut into
+    passages; the model reads the first words of each and learns to go on.
+
+    Raises:
+        LabkitError: it holds no text files.
+    """
+    labelled = [path for sub in _visible(folder) if sub.is_dir() for path in _visible(sub)]
+    loose = [path for path in _visible(folder) if path.is_file()]
+    given = labelled if any(path.suffix.lower() in TEXTS for path in labelled) else loose
+    files = [path for path in given if path.suffix.lower() in TEXTS and path.is_file()]
+    if not files:
+        tables = [path.name for path in loose if path.suffix.lower() in SUFFIXES]
+        raise LabkitError(
+            f"The folder {folder} holds no text files ({' or '.join(TEXTS)}).",
+            f"Pass one of its files: {listed(tables)}." if tables else "Save the texts as .txt, in UTF-8.",
+        )
+    if others := sorted({path.name for path in labelled + loose} - {path.name for path in files}):
+        notes.append(f"files that were not read, {len(others):,}: {listed(others)}")
+    places = [path.relative_to(folder).as_posix() for path in files]
+    faults = Faults(folder.name, lambda number: places[number - 1])
+    return (_labelled(files, faults, notes) if given is labelled else _passages(files, faults, notes)), faults
+
+
+def _labelled(files: list[Path], faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
+    for number, path in enumerate(files, 1):
+        if (text := _text(path, number, faults, notes)) is not None:
+            yield number, {"text": text.strip(), "label": path.parent.name}
+
+
+def _passages(files: list[Path], faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
+    count = short = 0
+    for number, path in enumerate(files, 1):
+        for passage in passages(_text(path, number, faults, notes) or ""):
+            opening = re.match(rf"(?:\S+\s+){{{OPENING - 1}}}\S+", passage)
+            end = opening.end() if opening else 5 * OPENING  # scripts without spaces
+            if passage[end:].strip():
+                count += 1
+                yield number, {"prompt": passage[:end], "completion": passage[end:]}
+            else:
+                short += 1
+    notes.append(
+        f"{len(files):,} files were cut into {count:,} passages of at most {PASSAGE} characters; a model reads the "
+        f"first {OPENING} words of each and learns the rest, so {short:,} that end sooner were left out. Passages of "
+        "one file may stand in both sets"
+    )
+
+
+def passages(text: str) -> Iterator[str]:
+    """Yield a text in pieces of at most 800 characters, cut between paragraphs if possible, else between words."""
+    piece = ""
+    for paragraph in re.split(r"\n\s*\n", text):
+        for part in re.findall(rf"\S.{{0,{PASSAGE - 2}}}(?!\S)|\S{{{PASSAGE}}}", paragraph.strip(), re.DOTALL):
+            if piece and len(piece) + len(part) + 2 > PASSAGE:
+                yield piece
+                piece = ""
+            piece = f"{piece}\n\n{part.strip()}" if piece else part.strip()
+    if piece:
+        yield piece
+
+
+def _text(path: Path, number: int, faults: Faults, notes: list[str]) -> str | None:
+    own, said = Faults(path.name), []
+    try:
+        text = decode(path.read_bytes(), own, said)
+    except OSError as problem:
+        raise LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its rights.") from problem
+    notes += [f"{path.name}: {note}" for note in said]
+    for what in own.listed():
+        faults.add(number, what, "Save the file again as UTF-8.")
+    return None if own else text
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))

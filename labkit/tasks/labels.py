@@ -1,0 +1,99 @@
+"""Labels: whether completions are some, and which of them look alike but aren't the same."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from labkit.tasks.faults import Faults
+from labkit.tasks.row import Row
+
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
+MOST = 50  # of which more are free text, unless the data call them labels
+
+
+def are_labels(rows: list[Row], *, named: bool) -> bool:
+    """Say whether completions are labels: few different ones, in a quarter of the rows at most.
+
+    Args:
+        rows: all examples.
+        named: the data call them labels; then there may be more than 50.
+    """
+    count = len({plain_label(completion) for completion in {row.completion for row in rows}})
+    return count <= max(2, min(len(rows) if named else MOST, len(rows) // 4))
+
+
+def plain_label(label: str) -> str:
+    """Return a label without the white space and the invisible characters that a reader doesn't see."""
+    return " ".join(unicodedata.normalize("NFC", label).translate(INVISIBLE).split())
+
+
+def space_to_label(row: Row) -> Row:
+    """Let a space at the end of the prompt begin the label instead; the text is the same."""
+    if row.prompt.endswith(" ") and not row.completion[0].isspace() and row.prompt[-2:].strip():
+        return Row(row.prompt[:-1], f" {row.completion}", row.number)
+    return row
+
+
+def differ_unseen(labels: Counter) -> bool:
+    """Say whether labels differ by white space or invisible characters alone."""
+    return bool(_variants(labels, plain_label))
+
+
+def merging(labels: Counter) -> tuple[dict[str, str], list[str]]:
+    """Choose one spelling, the most frequent, of labels that differ by case, white space or invisible characters.
+
+    Returns:
+        How to write each label that has such a rival, and a note for each spelling that was chosen.
+    """
+    spelling, notes = {}, []
+    for variants in _variants(labels, lambda label: plain_label(label).casefold()):
+        (most, _), *others = variants.most_common()
+        best = f"{most[: len(most) - len(most.lstrip())]}{plain_label(most)}"
+        spelling |= dict.fromkeys(variants, best)
+        count = sum(count for _, count in others)
+        what = ", ".join(repr(label.removeprefix(" ")) for label, _ in others)
+        notes.append(f"merged into the label {best.strip()!r}: {count:,} written as {what}")
+    return spelling, notes
+
+
+def find_unseen(rows: list[Row], labels: Counter, faults: Faults) -> list[Row]:
+    """Return the rows without those whose label differs from a more frequent one by what can't be seen.
+
+    A model would be scored on which of them it meant, so these go to ``faults``.
+    """
+    usual = {label: counts.most_common(1)[0] for counts in _variants(labels, plain_label) for label in counts}
+    kept = []
+    for row in rows:
+        most, count = usual.get(row.completion, (row.completion, 0))
+        if row.completion == most:
+            kept.append(row)
+            continue
+        what = f"after its prompt, the label {row.completion!r} differs from {most!r} ({count:,}×)"
+        fix = "merge_labels=True writes such labels alike."
+        faults.add(row.number, f"{what} only by white space or characters that can't be seen", fix)
+    return kept
+
+
+def differ_by_case(rows: list[Row], where: Callable[[int], str]) -> list[str]:
+    """Return a note for each group of labels that differ only by upper and lower case, with places of the rarer."""
+    notes = []
+    for variants in _variants(Counter(row.completion for row in rows), str.casefold):
+        (most, count), *others = variants.most_common()
+        rare = dict(others)
+        at = [where(row.number) for row in rows if row.completion in rare]
+        names = " and ".join(f"{label.strip()!r} ({number:,}×)" for label, number in [(most, count), *others])
+        notes.append(
+            f"the labels {names} differ only by upper and lower case and count as {len(variants)} "
+            f"({', '.join(at[:3])}{', …' if len(at) > 3 else ''}); merge_labels=True makes them one"
+        )
+    return notes
+
+
+def _variants(labels: Counter, key: Callable[[str], str]) -> list[Counter]:
+    """Return the counts of the labels that are one by ``key``, where there are several."""
+    groups = defaultdict(Counter)
+    for label, count in labels.items():
+        groups[key(label)][label] = count
+    return [counts for _, counts in sorted(groups.items()) if len(counts) > 1]

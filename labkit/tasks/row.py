@@ -1,0 +1,35 @@
+"""One example: what a model reads, what it should answer, and where it came from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """An example of a learner's own; a tuple, since there may be a million of them.
+
+    Attributes:
+        prompt: what the model reads.
+        completion: what it should answer, with the space that stands between the two.
+        number: its line in a file, or its row in a data set, counted from 1.
+    """
+
+    prompt: str
+    completion: str
+    number: int
+
+
+def plain(text: str) -> str:
+    """Return a text with single spaces for all white space: what copies of it have in common."""
+    return " ".join(text.split())
+
+
+def short(text: str, width: int = 70) -> str:
+    """Return a text in quotes, cut to about ``width`` characters."""
+    return repr(text if len(text) <= width else f"{text[: width - 1]}…")
+
+
+def listed(names: list[str], shown: int = 5) -> str:
+    """Return the first few names in quotes, and how many more there are."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(repr(name.strip()) for name in names[:shown]) + more

@@ -1,0 +1,65 @@
+"""What no prompt and no completion can be: found row by row, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labkit.tasks.columns import Conversation, Layout
+from labkit.tasks.faults import Faults
+from labkit.tasks.messages import last_reply
+from labkit.tasks.row import Row
+
+MAX_CHARACTERS = 131_072  # 40 pages: more is not an example but a file, or rows that a stray quote has swallowed
+FILL_IN = "Fill it in or remove the example."
+
+
+def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row | None:
+    """Return the example that a row makes, or None where it can't be used and ``faults`` says why."""
+    before = len(faults)
+    for column in layout.needed:
+        if column not in row and column not in layout.optional:
+            names = ", ".join(map(str, row)) or "none"
+            faults.add(number, f"the column {column} is missing; there are {names}", FILL_IN)
+        elif isinstance(layout, Conversation):
+            row = _read(row, column, number, faults)
+        elif problem := problem_of(row.get(column), optional=column in layout.optional):
+            faults.add(number, f"the {column} {problem[0]}", problem[1])
+    if len(faults) > before:
+        return None
+    prompt, completion = (row["prompt"], row["completion"]) if isinstance(layout, Conversation) else layout.fill(row)
+    if not prompt[-1].isspace() and not completion[0].isspace():
+        completion = f" {completion}"  # "Answer:yes" would be tokens that no pretraining text has
+    return Row(prompt, completion, number)
+
+
+def _read(row: Mapping, column: str, number: int, faults: Faults) -> dict[str, str]:
+    try:
+        found = dict(zip(("prompt", "completion"), last_reply(row[column]), strict=True))
+    except ValueError as wrong:
+        faults.add(number, f"the column {column} {wrong}", "Write messages as [{'role': 'user', 'content': '…'}, …].")
+        return {}
+    for part, text in found.items():
+        if problem := problem_of(text):
+            faults.add(number, f"the {part} {problem[0]}", problem[1])
+    return found
+
+
+def problem_of(value: object, *, optional: bool = False) -> tuple[str, str] | None:
+    """Return what is wrong with a value and how to fix it, or None."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        what = "is null" if value is None else f"has no text: {value[:20]!r}"
+        return None if optional else (what, FILL_IN)
+    if not isinstance(value, str):
+        return f"is no text but of type {type(value).__name__}: {str(value)[:60]}", "Write it as text, in quotes."
+    if "\0" in value:
+        return "holds a NUL character", "Remove NUL characters: text.replace('\\0', '')."
+    if len(value) > MAX_CHARACTERS:
+        return f"has {len(value):,} characters, more than {MAX_CHARACTERS:,}", "Cut long texts into several examples."
+    if value.isascii():
+        return None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as problem:
+        sign = f"\\u{ord(value[problem.start]):04x}"
+        return f"holds half a character, {sign} (part of an emoji that was cut in two)", "Write it whole or remove it."
+    return None
