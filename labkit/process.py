@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import warnings
@@ -32,6 +33,18 @@ def alone() -> Iterator[None]:
         yield
     finally:
         _TURN.release()
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Don't search for cycles of objects inside the block: each search would visit all of a million rows again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from labkit.errors import LabkitError, shown
 from labkit.tasks.row import listed
@@ -44,13 +45,22 @@ class Layout:
     def fill(self, row: Mapping[str, str]) -> tuple[str, str]:
         """Return the prompt and the completion of a row whose needed columns hold texts."""
         has_all = all((row.get(column) or "").strip() for column in self.optional)
-        templates = (self.prompt if has_all else self.brief, self.completion)
-        prompt, completion = (FIELD.sub(lambda found: row[found[1]], template) for template in templates)
-        return prompt, completion
+        return _fill(self.prompt if has_all else self.brief, row), _fill(self.completion, row)
 
 
 class Conversation(Layout):
     """How a list of messages becomes an example: the model reads all but the last reply, and learns that one."""
+
+
+def _fill(template: str, row: Mapping[str, str]) -> str:
+    pieces = _pieces(template)
+    return "".join([row[piece] if place % 2 else piece for place, piece in enumerate(pieces)])
+
+
+@cache
+def _pieces(template: str) -> list[str]:
+    """Return the texts of a template and, between them, the names of columns."""
+    return FIELD.split(template)
 
 
 INSTRUCTION = "### Instruction:\n{instruction}\n\n"  # after Stanford Alpaca (Taori et al., 2023)

@@ -19,7 +19,7 @@ def from_hub(name: str) -> DatasetDict:
     """
     if offline():
         raise LabkitError(
-            f"{name} is no file or folder here; for a name on the hub, LABKIT_OFFLINE or HF_HUB_OFFLINE must not be set.",
+            f"{name} is no file or folder here; the hub is forbidden by LABKIT_OFFLINE or HF_HUB_OFFLINE.",
             "Check the path, which starts from the notebook's folder, or unset the variable.",
         )
     try:

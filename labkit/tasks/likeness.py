@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 from labkit.tasks.row import Row, plain
 
@@ -60,7 +61,9 @@ def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> lis
             holders[run].append(rival)
     pairs = []
     for index, text in enumerate(train):
-        mine, values = _runs(text) - common, set(NUMBER.findall(text))
+        if holders.keys().isdisjoint(mine := _runs(text) - common):
+            continue
+        values = set(NUMBER.findall(text))
         rivals = sorted({rival for run in mine for rival in holders.get(run, ()) if numbers[rival] == values})
         if alike := [rival for rival in rivals if similarity(mine, sets[rival]) >= limit]:
             pairs.append((index, alike[0]))
@@ -69,4 +72,4 @@ def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> lis
 
 def _runs(text: str) -> frozenset[tuple[str, ...]]:
     words = TOKEN.findall(text.lower())
-    return frozenset(tuple(words[i : i + 2]) for i in range(max(1, len(words) - 1))) if words else frozenset()
+    return frozenset(pairwise(words)) if len(words) > 1 else frozenset([tuple(words)] * len(words))

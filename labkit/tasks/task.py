@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 
 from labkit.errors import LabkitError, require_count, require_seed, unknown
+from labkit.process import without_collector
 from labkit.tasks.course import TEMPLATES, course_rows, course_split, source_of
 from labkit.tasks.notes import notes_on
-from labkit.tasks.own import read_own
+from labkit.tasks.own import Own, read_own
 from labkit.tasks.row import Row
-from labkit.tasks.split import split_own, take_given
+from labkit.tasks.split import Split, split_own, take_given
 
 COLUMNS = ("prompt", "completion")
 NEAR_DUPLICATES = ("report", "drop")
-OPTIONS = ("test_data", "columns", "balanced", "near_duplicates", "merge_labels", "skip_bad")
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,9 @@ def load_task(
                 "Leave test_data and columns out.",
             )
         return _course_task(data, 1000 if train is None else train, 300 if test is None else test, seed)
-    own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
-    if balanced and not own.has_labels:
-        raise LabkitError(
-            f"balanced=True is for labels, and the completions of {own.name} are free text.", "Leave balanced out."
-        )
-    drop = near_duplicates == "drop"
-    if own.test is None:
-        split = split_own(own.train, train, test, seed, has_labels=own.has_labels, balanced=balanced, drop=drop)
-    else:
-        split = take_given(own.train, own.test, train, test, seed, drop=drop)
+    with without_collector():
+        own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
+        split = _split(own, train, test, seed, balanced=balanced, drop=near_duplicates == "drop")
     rows = own.train + (own.test or [])
     if not split.train or not split.test:
         raise LabkitError(
@@ -127,6 +120,18 @@ def load_task(
     labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()
     left_out = {reason: count for reason, count in (own.left_out | split.left_out).items() if count}
     return Task(own.name, _dataset(split.train), _dataset(split.test), labels, own.name, tuple(notes), left_out)
+
+
+def _split(own: Own, train: int | None, test: int | None, seed: int, *, balanced: bool, drop: bool) -> Split:
+    if own.test is not None:
+        if balanced:
+            raise LabkitError("balanced=True draws a split, and one was given.", "Leave balanced out.")
+        return take_given(own.train, own.test, train, test, seed, drop=drop)
+    if balanced and not own.has_labels:
+        raise LabkitError(
+            f"balanced=True is for labels, and the completions of {own.name} are free text.", "Leave balanced out."
+        )
+    return split_own(own.train, train, test, seed, has_labels=own.has_labels, balanced=balanced, drop=drop)
 
 
 def _dataset(rows: list[Row]) -> Dataset:
