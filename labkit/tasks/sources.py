@@ -54,9 +54,9 @@ def parts_of(data: object, notes: list[str]) -> list[Part]:
     if isinstance(data, Dataset):
         return [Part("whole", _dataset_rows(data), Faults("your dataset", "row {number} (dataset[{index}])"))]
     if isinstance(data, pd.DataFrame):
-        return [Part("whole", _frame_rows(data), Faults("your table", "row {number} (.iloc[{index}])"))]
+        return [Part("whole", _frame_rows(data), Faults("your table", "row {number} (table.iloc[{index}])"))]
     if isinstance(data, (list, tuple)):
-        return [Part("whole", _list_rows(data), Faults("your list", "row {number} ([{index}])"))]
+        return [Part("whole", _list_rows(data), Faults("your list", "row {number} (list[{index}])"))]
     if not isinstance(data, (str, Path)):
         raise LabkitError(
             f"A task cannot be made of a {type(data).__name__}.",

@@ -182,8 +182,8 @@ def test_free_text_has_no_labels():
 
 
 def test_at_most_half_of_small_data_is_held_back():
-    with pytest.warns(DataWarning, match=r"asked for train=1,000 and test=300, got 6 and 6: there are 12 examples"):
-        task = lk.load_task(Dataset.from_list(ROWS))
+    with pytest.warns(DataWarning, match=r"asked for test=300, got 6 to train on and 6 to test: there are 12 examples"):
+        task = lk.load_task(Dataset.from_list(ROWS), test=300)
     assert (len(task.train), len(task.test)) == (6, 6)
 
 
@@ -202,17 +202,23 @@ def written(name: str, content: str | bytes):
 
 GOOD_LINE = json.dumps(ROWS[0])
 PROBLEMS = {
-    "missing column in jsonl": (lambda f: as_jsonl(f, without("completion")), "mine.jsonl lacks the column completion"),
-    "missing column in csv": (lambda f: as_csv(f, without("prompt")), "lacks the column prompt; it has completion"),
-    "missing columns in dataset": (lambda f: Dataset.from_dict({"q": ["a"]}), "prompt and completion; it has q"),
-    "csv with more cells than columns": (written("a.csv", "q,a\n1,2,3\n"), "lacks the column prompt and completion"),
+    "missing column in jsonl": (
+        lambda f: as_jsonl(f, without("completion")),
+        "mine.jsonl has the column 'prompt'; ",
+    ),
+    "missing column in csv": (lambda f: as_csv(f, without("prompt")), "mine.csv has the column 'completion'; which is"),
+    "missing columns in dataset": (
+        lambda f: Dataset.from_dict({"q": ["a"]}),
+        "your dataset has the column 'q'; ",
+    ),
+    "csv with more cells than columns": (written("a.csv", "q,a\n1,2,3\n"), "line 2: 3 cells where"),
     "empty jsonl": (written("a.jsonl", ""), "a.jsonl is empty"),
     "empty csv": (written("a.csv", ""), "a.csv is empty"),
     "csv of a header": (written("a.csv", "prompt,completion\n"), "a.csv is empty"),
     "empty dataset": (lambda f: Dataset.from_dict({"prompt": [], "completion": []}), "your dataset is empty"),
     "missing file": (lambda f: f / "none.jsonl", "There is no file .*none.jsonl"),
-    "folder": (lambda f: (f / "a.csv").mkdir() or f / "a.csv", "There is no file .*a.csv"),
-    "unknown suffix": (written("a.txt", GOOD_LINE), "no task called .*a.txt"),
+    "folder": (lambda f: (f / "a.csv").mkdir() or f / "a.csv", "The folder .*a.csv holds no text files"),
+    "unknown suffix": (written("a.txt", GOOD_LINE), "a.txt is of no kind that can be read"),
     "unknown task": (lambda f: "triaje", "no task called 'triaje'"),
     "row of a dataset": (
         lambda f: Dataset.from_list([*ROWS, {"prompt": "a", "completion": None}]),
@@ -222,12 +228,12 @@ PROBLEMS = {
         lambda f: Dataset.from_dict({"prompt": ["a", "b"], "completion": [0, 1]}),
         "row 1 .* of type int: 0\n  row 2 .* of type int: 1",
     ),
-    "semicolons": (written("a.csv", "prompt;completion\na;b\n"), "lacks .*; it has prompt;completion"),
     "one column twice": (written("a.csv", "prompt,completion,prompt\na,b,c\n"), "has a column twice"),
     "quote in the header": (written("a.csv", '"prompt,completion\na,b\n'), "line 1: the header has a stray quote"),
-    "list": (lambda f: ROWS, "cannot be made of a list"),
-    "one example": (lambda f: as_jsonl(f, ROWS[:1]), "has 1 examples: too few"),
-    "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), "has 20 examples: .* too much alike"),
+    "number": (lambda f: 7, "cannot be made of a int"),
+    "list of texts": (lambda f: ["a"], "Row 1 of your list is no dict but 'a'"),
+    "one example": (lambda f: as_jsonl(f, ROWS[:1]), "has 1 examples that can be used: too few"),
+    "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), "has 20 examples that can be used: .* too much alike"),
 }
 
 
