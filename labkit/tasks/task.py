@@ -16,6 +16,7 @@ from labkit.tasks.licenses import license_rows
 from labkit.tasks.likeness import split
 from labkit.tasks.own_data import COLUMNS, SUFFIXES, own_rows
 from labkit.tasks.split import split_own
+from labkit.tasks.summary import describe
 from labkit.tasks.triage import triage_rows
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
@@ -30,6 +31,8 @@ class Task:
         train, test: columns ``prompt`` and ``completion`` (the two are joined as they stand).
         labels: the possible completions of a classification task; empty where any text may follow.
         source: whom to cite.
+        notes: all that was said about the data, a sentence or so each.
+        left_out: for each reason, how many rows are in neither set because of it.
     """
 
     name: str
@@ -37,6 +40,14 @@ class Task:
     test: Dataset = field(repr=False)
     labels: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    left_out: dict[str, int] = field(default_factory=dict, repr=False, hash=False)
+
+    def __str__(self) -> str:
+        return str(describe(self))
+
+    def _repr_html_(self) -> str:
+        return describe(self)._repr_html_()
 
 
 class DataWarning(UserWarning):
