@@ -51,6 +51,7 @@ from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
 from labkit.runs import Run, load_run
 from labkit.tasks.english import general_english, general_knowledge
+from labkit.tasks.summary import describe
 from labkit.tasks.task import Task, load_task
 from labkit.training.callbacks import Callback, Every
 from labkit.training.config import TrainingConfig
@@ -89,6 +90,7 @@ __all__ = [
     "blueprint",
     "bootstrap_interval",
     "check",
+    "describe",
     "doctor",
     "drift",
     "evaluate",

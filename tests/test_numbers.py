@@ -40,6 +40,7 @@ def calls(tiny, colours):
         "Quantization": lk.Quantization,
         "TrainingConfig": lk.TrainingConfig,
         "bootstrap_interval": lambda **given: lk.bootstrap_interval(runs, **given),
+        "describe": lambda **given: lk.describe(colours, tiny, **given),
         "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
         "general_english": lk.general_english,
         "label_probabilities": lambda **given: lk.label_probabilities(tiny, ["a"], [" b", " c"], **given),

@@ -9,6 +9,7 @@ from traceback import walk_stack
 
 from transformers import PretrainedConfig
 
+MAX_LENGTH = 512  # tokens of an example that are read at once, unless another number is asked for
 UNLIMITED = 1 << 20  # for models without a limit of their own
 # These count their positions from behind the number of the padding token.
 SHIFTED = (

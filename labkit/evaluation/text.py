@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from labkit.assets.context import MAX_LENGTH
 from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count
@@ -22,7 +23,7 @@ from labkit.training.objectives import completion_loss
 
 @in_evaluation
 @torch.no_grad()
-def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
+def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH) -> float:
     """Return the mean loss in nats a token, over texts or over the completions of a task's test set.
 
     The whole text counts, however long it is: each token but a text's first is predicted once, from at most
@@ -58,7 +59,9 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
     return total / count
 
 
-def perplexity(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = 512) -> float:
+def perplexity(
+    model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH
+) -> float:
     """Return e to the mean loss a token: among how many equally likely tokens the model hesitates.
 
     The arguments are those of ``text_loss``, and so are the errors.

@@ -15,6 +15,7 @@ from labkit.tasks.notes import notes_on
 from labkit.tasks.own import Own, read_own
 from labkit.tasks.row import Row
 from labkit.tasks.split import Split, split_own, take_given
+from labkit.tasks.summary import describe
 
 COLUMNS = ("prompt", "completion")
 NEAR_DUPLICATES = ("report", "drop")
@@ -39,7 +40,13 @@ class Task:
     labels: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = field(default=(), repr=False)
-    left_out: Mapping[str, int] = field(default_factory=dict, repr=False)
+    left_out: dict[str, int] = field(default_factory=dict, repr=False, hash=False)
+
+    def __str__(self) -> str:
+        return str(describe(self))
+
+    def _repr_html_(self) -> str:
+        return describe(self)._repr_html_()
 
 
 class DataWarning(UserWarning):

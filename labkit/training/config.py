@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from labkit.assets.context import MAX_LENGTH
 from labkit.errors import require_count, require_number, require_seed, set_checked, unknown
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -41,7 +42,7 @@ class TrainingConfig:
     schedule: str = "linear"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    max_length: int = 512
+    max_length: int = MAX_LENGTH
     replay_every: int = 4
     gradient_checkpointing: bool = False
     optimizer: str = "adamw"
