@@ -51,8 +51,9 @@ from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
 from labkit.runs import Run, load_run
 from labkit.tasks.english import general_english, general_knowledge
+from labkit.tasks.load import load_task
 from labkit.tasks.summary import describe
-from labkit.tasks.task import Task, load_task
+from labkit.tasks.task import Task
 from labkit.training.callbacks import Callback, Every
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import TrainingDivergedError

@@ -20,7 +20,8 @@ from labkit.measures import measured
 from labkit.methods import get_method
 from labkit.sweeps import SHOWDOWN, SWEEPS
 from labkit.tasks.english import general_english
-from labkit.tasks.task import Task, load_task
+from labkit.tasks.load import load_task
+from labkit.tasks.task import Task
 
 
 @dataclass(frozen=True)

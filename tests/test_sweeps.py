@@ -11,7 +11,7 @@ from labkit.methods import get_method
 from labkit.methods.targets import find_targets
 from labkit.planning.skeleton import adapt, skeleton
 from labkit.sweeps import BUDGETS, RATES, SEARCHED, SEEDS, SHOWDOWN, SWEEPS, lora_targets
-from labkit.tasks.task import TEMPLATES
+from labkit.tasks.course import TEMPLATES
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
 SEARCHES = {"minilm": "method-rates", "smollm2-135m": "method-rates-smollm2"}

@@ -1,24 +1,12 @@
-"""Tasks: prompts with the completions a model should learn, split into training and test sets."""
+"""A task: prompts with the completions a model should learn, split into training and test sets."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from datasets import Dataset
 
-from labkit.errors import LabkitError, require_count, require_seed, unknown
-from labkit.process import without_collector
-from labkit.tasks.course import TEMPLATES, course_rows, course_split, source_of
-from labkit.tasks.notes import notes_on
-from labkit.tasks.own import Own, read_own
-from labkit.tasks.row import Row
-from labkit.tasks.split import Split, split_own, take_given
 from labkit.tasks.summary import describe
-
-COLUMNS = ("prompt", "completion")
-NEAR_DUPLICATES = ("report", "drop")
 
 
 @dataclass(frozen=True)
@@ -51,103 +39,3 @@ class Task:
 
 class DataWarning(UserWarning):
     """Data of one's own became a task, but not all of it as one might think."""
-
-
-def load_task(
-    data: object,
-    *,
-    test_data: object = None,
-    columns: Mapping[str, str] | None = None,
-    train: int | None = None,
-    test: int | None = None,
-    seed: int = 0,
-    balanced: bool = False,
-    near_duplicates: str = "report",
-    merge_labels: bool = False,
-    skip_bad: bool = False,
-) -> Task:
-    """Build a task, the same for the same arguments on every computer.
-
-    The course's own tasks draw their classes evenly, and no training text is a near copy of a test text.
-    Data of one's own are split at random, each label in proportion; only copies of test examples are left
-    out, and near copies are reported. A split that is there already is used as it is: ``test_data``, a ``DatasetDict``
-    with ``train`` and ``test`` (or ``validation``), a folder with files of these names, or a column ``split``.
-
-    Args:
-        data: ``"triage"`` or ``"licenses"``; a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a folder
-            of text files, in subfolders named by their labels or to be continued; a ``pandas.DataFrame``, a
-            ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such as ``"owner/name"``.
-        test_data: the test set, as any of these, where it is given apart.
-        columns: which columns are prompt and completion, such as ``{"prompt": "question", "completion": "answer"}``,
-            or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. What is known by name
-            needs none: prompt and completion, text and label, question and answer, instruction (and input) and output,
-            and messages, of which the last reply is learned.
-        train, test: how many examples of each, at most. By default 1,000 and 300 of a course task; of your own data
-            three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
-        seed: which examples are drawn.
-        balanced: draw each label as often as any other, while there are examples of it.
-        near_duplicates: ``"report"`` keeps training examples that are near copies of test examples and says how many,
-            ``"drop"`` leaves them out.
-        merge_labels: write labels that differ by case, white space or invisible characters as the most frequent one.
-        skip_bad: leave out rows that can't be used, and say which, instead of refusing the data.
-
-    Raises:
-        LabkitError: unknown task, missing columns, examples that can't be used (up to twenty are named by
-            line), too few examples, counts below 1, or an option that has no use.
-
-    Warns:
-        DataWarning: there is less data than was asked for, or something in it that may mislead.
-    """
-    remedy = "Ask for at least 1."
-    train = train if train is None else require_count("train", train, remedy=remedy)
-    test = test if test is None else require_count("test", test, remedy=remedy)
-    seed = require_seed(seed)
-    if near_duplicates not in NEAR_DUPLICATES:
-        raise unknown("way with near duplicates", near_duplicates, NEAR_DUPLICATES)
-    if isinstance(data, str) and data in TEMPLATES:
-        if test_data is not None or columns is not None:
-            raise LabkitError(
-                f"{data} is a task of the course, with a test set and columns of its own.",
-                "Leave test_data and columns out.",
-            )
-        return _course_task(data, 1000 if train is None else train, 300 if test is None else test, seed)
-    with without_collector():
-        own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
-        split = _split(own, train, test, seed, balanced=balanced, drop=near_duplicates == "drop")
-    rows = own.train + (own.test or [])
-    if not split.train or not split.test:
-        raise LabkitError(
-            f"{own.name} has {len(rows)} examples that can be used: too few, or too much alike, to fill a training and "
-            "a test set.",
-            "Bring more examples that differ.",
-        )
-    notes = own.notes + notes_on(split, own, train, test)
-    if notes:
-        warnings.warn("\n  ".join([f"{own.name}:", *notes]), DataWarning, stacklevel=2)
-    labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()
-    left_out = {reason: count for reason, count in (own.left_out | split.left_out).items() if count}
-    return Task(own.name, _dataset(split.train), _dataset(split.test), labels, own.name, tuple(notes), left_out)
-
-
-def _split(own: Own, train: int | None, test: int | None, seed: int, *, balanced: bool, drop: bool) -> Split:
-    if own.test is not None:
-        if balanced:
-            raise LabkitError("balanced=True draws a split, and one was given.", "Leave balanced out.")
-        return take_given(own.train, own.test, train, test, seed, drop=drop)
-    if balanced and not own.has_labels:
-        raise LabkitError(
-            f"balanced=True is for labels, and the completions of {own.name} are free text.", "Leave balanced out."
-        )
-    return split_own(own.train, train, test, seed, has_labels=own.has_labels, balanced=balanced, drop=drop)
-
-
-def _dataset(rows: list[Row]) -> Dataset:
-    return Dataset.from_dict({part: [getattr(row, part) for row in rows] for part in COLUMNS})
-
-
-def _course_task(name: str, train: int, test: int, seed: int) -> Task:
-    rows = course_rows(name)
-    parts = course_split(rows, train, min(test, len(rows) // 2), seed)
-    keep = ("id", *COLUMNS)
-    sets = [Dataset.from_list([{key: row[key] for key in keep} for row in part]) for part in parts]
-    return Task(name, *sets, tuple(sorted({row["completion"] for row in rows})), source_of(name))
