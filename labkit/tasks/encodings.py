@@ -23,6 +23,7 @@ NO_TEXT = {
     b"PAR1": "a parquet file",
     b"%PDF": "a PDF",
 }
+NO_TEXT_REMEDY = "Save its table as CSV in UTF-8; a parquet file needs a name that ends with .parquet."
 
 
 def decode(data: bytes, faults: Faults, notes: list[str]) -> str:
@@ -36,7 +37,7 @@ def decode(data: bytes, faults: Faults, notes: list[str]) -> str:
     """
     for begin, kind in NO_TEXT.items():
         if data.startswith(begin):
-            raise LabkitError(f"{faults.name} is no text but {kind}.", "Save it as text in UTF-8, or end its name so.")
+            raise LabkitError(f"{faults.name} is no text but {kind}.", NO_TEXT_REMEDY)
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), "")
     try:
         text = data.decode(encoding or "utf-8-sig")
@@ -68,7 +69,7 @@ def _utf16_without_mark(data: bytes, name: str, is_utf8: bool) -> tuple[str, str
         if not strange and any(sign in text for sign in '\n\r"'):
             return encoding, text
     if is_likely:
-        cause = f"{name} is not UTF-8; it looks like UTF-16 without its mark, but isn't."
+        cause = f"{name} is not UTF-8; it may be UTF-32 without its mark, or no text at all."
         raise LabkitError(cause, "Save it as UTF-8.")
     return None
 
@@ -86,17 +87,19 @@ def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
         where = f"line {bad[0][0]} reads {sample(bad[0][2], bad[0][1])!r}"
         notes.append(f"the file isn't UTF-8 and was read as cp1252, the encoding of Windows: {where}; is that right?")
         return text
+    name = faults.name
     convert = (
         "Convert it to UTF-8 from the encoding it has, such as cp1252, gbk, shift_jis or cp1251: "
-        f"Path('new-{faults.name}').write_text(Path('{faults.name}').read_text(encoding='gbk'), encoding='utf-8')."
+        f"Path('new-{name}').write_text(Path('{name}').read_text(encoding='gbk'), encoding='utf-8')."
     )
     if not has_utf8 and len(bad) > max(3, number / 10):
         line, start, content = bad[0]
-        cause = f"{faults.name} is not UTF-8, and not cp1252 either; the first of {len(bad):,} lines with such bytes is"
+        cause = f"{name} is not UTF-8, and not cp1252 either; the first of {len(bad):,} lines with such bytes is"
         raise LabkitError(f"{cause} line {line} (the byte 0x{content[start]:02x}).", convert)
+    fix = "Other lines are UTF-8: write these again in it, too." if has_utf8 else convert
     for line, start, content in bad:
         windows = (
             f"; in cp1252, the encoding of Windows, it would read {text!r}" if (text := sample(content, start)) else ""
         )
-        faults.add(line, f"not UTF-8 (the byte 0x{content[start]:02x}){windows}", convert)
+        faults.add(line, f"not UTF-8 (the byte 0x{content[start]:02x}){windows}", fix)
     return data.decode("utf-8-sig", errors="replace")  # to look for what else is wrong

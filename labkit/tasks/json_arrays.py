@@ -39,7 +39,7 @@ def read_json(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int
 
 def _read_object(text: str, begin: int, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
     lists, problem = _lists_in_object(text, begin)
-    if problem and _has_objects_in_lines(text):
+    if problem and _has_objects_in_lines(text, bool(lists)):
         notes.append("the file is no JSON array: it has one object a line and was read as that")
         yield from read_jsonl(text, faults, notes)
     elif len(lists) == 1:
@@ -55,8 +55,11 @@ def _read_object(text: str, begin: int, faults: Faults, notes: list[str]) -> Ite
         raise LabkitError(f"{faults.name} is one JSON object with {found}, and not an array of objects.", FIX)
 
 
-def _has_objects_in_lines(text: str) -> bool:
+def _has_objects_in_lines(text: str, has_lists: bool) -> bool:
+    """Return whether this is one object a line, and not one object whose list has an element a line."""
     decoder = Decoder()
+    if has_lists and not next(Lines(text.lstrip())).rstrip().endswith("}"):
+        return False
     found = [
         object_in_line(decoder, line)[0] is not None for begin in islice(Lines(text), 20) if (line := begin.strip())
     ]
@@ -95,7 +98,9 @@ def _elements(text: str, begin: int, decoder: Decoder) -> Iterator[tuple[int, in
             return
         if not text.startswith(",", position):
             raise json.JSONDecodeError("a comma or ] is missing", text, position)
-        position = _skip(text, position + 1)
+        position = _skip(text, comma := position + 1)
+        if text.startswith("]", position):
+            raise json.JSONDecodeError("the last element has a comma", text, comma)
 
 
 def _lists_in_object(text: str, begin: int) -> tuple[dict[str, int], json.JSONDecodeError | None]:

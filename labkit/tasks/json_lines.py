@@ -25,7 +25,8 @@ class Decoder(json.JSONDecoder):
 
     def _object(self, pairs: list[tuple[str, object]]) -> dict:
         row = {sys.intern(key): value for key, value in pairs}
-        self.has_doubles |= len(row) < len(pairs)
+        if len(row) < len(pairs):
+            self.has_doubles = True
         return row
 
     def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
@@ -36,12 +37,12 @@ class Decoder(json.JSONDecoder):
     def object_at(self, text: str, position: int) -> tuple[dict | None, int, str]:
         """Return the object that begins at a position, where it ends, and what is wrong if it is none."""
         value, end = self.raw_decode(text, position)
+        if isinstance(value, dict) and not self.has_doubles:
+            return value, end, ""
         begin = repr(text[position : min(end, position + 60)])
-        if not isinstance(value, dict):
-            return None, end, f"a JSON {KINDS[type(value)]}, not an object: {begin}"
         if self.has_doubles:
             return None, end, f"not a JSON object: {begin} (a key comes twice)"
-        return value, end, ""
+        return None, end, f"a JSON {KINDS[type(value)]}, not an object: {begin}"
 
 
 def read_jsonl(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
@@ -97,5 +98,5 @@ def _refuse_one_value(text: str, name: str) -> None:
         cause = f"{name} is one JSON array of {len(value):,} values, and not one object a line."
         raise LabkitError(cause, "Rename it so that it ends with .json, or write one object a line.")
     if isinstance(value, dict) and len(text[begin:end].splitlines()) > 1:
-        cause = "objects that go over several lines each" if rest else "one JSON object over several lines"
-        raise LabkitError(f"{name} is {cause}.", "Write one object a line, one an example.")
+        what = "has JSON objects that go over several lines each" if rest else "is one JSON object over several lines"
+        raise LabkitError(f"{name} {what}.", "Write one object a line, one an example.")

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 # Unix, Windows and the old Mac; not U+2028 and its like, which str.splitlines() takes for the end of a line.
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 
-class Place(NamedTuple):
-    """Where to read on in a text: ``offset`` in characters, after ``number`` lines."""
-
-    offset: int = 0
-    number: int = 0
+Place = tuple[int, int]  # where to read on in a text: after how many characters, and after how many lines
 
 
 class Lines:
     """An iterator over the lines of a text, each with its line end, that can go back."""
 
-    def __init__(self, text: str, place: Place = Place()):  # noqa: B008  (it can't be changed)
+    def __init__(self, text: str, place: Place = (0, 0)):
         self.text = text
+        self._match = LINE.match
         self.offset, self.number = place
 
     def __iter__(self) -> Lines:
         return self
 
     def __next__(self) -> str:
-        if not (match := LINE.match(self.text, self.offset)):
+        if not (match := self._match(self.text, self.offset)):
             raise StopIteration
         self.offset = match.end()
         self.number += 1
         return match[0]
-
-    @property
-    def place(self) -> Place:
-        """Where the next line begins."""
-        return Place(self.offset, self.number)
 
     def line_at(self, place: Place) -> str:
         """Go back to a place, and return the line that begins there."""
@@ -45,4 +36,4 @@ class Lines:
 
     def since(self, place: Place) -> list[str]:
         """Return the lines from a place up to here, without their line ends."""
-        return [line.rstrip("\r\n") for line in LINE.findall(self.text, place.offset, self.offset)]
+        return [line.rstrip("\r\n") for line in LINE.findall(self.text, place[0], self.offset)]

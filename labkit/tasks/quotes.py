@@ -18,30 +18,29 @@ def records(lines: Lines, separator: str) -> Iterator[tuple[Place, list[str], st
     """
     reader = csv.reader(lines, delimiter=separator, strict=True)  # not strict, it changes the text around a stray quote
     while True:
-        place = lines.place
+        place = lines.offset, lines.number
         try:
-            cells = _next_row(reader, lines)
+            cells = next(reader, None)
         except csv.Error as problem:
-            what = _why(str(problem), place.number + 1, lines.number)
-            lines.line_at(place)
-            yield place, [], what
-            continue
+            cells, what = _long_row(reader, lines, place) if "limit" in str(problem) else ([], str(problem))
+            if what:
+                what = _why(what, place[1] + 1, lines.number)
+                lines.line_at(place)
+                yield place, [], what
+                continue
         if cells is None:
             return
         yield place, cells, ""
 
 
-def _next_row(reader: Iterator[list[str]], lines: Lines) -> list[str] | None:
-    place = lines.place
-    try:
-        return next(reader, None)
-    except csv.Error as problem:
-        if "limit" not in str(problem):
-            raise
+def _long_row(reader: Iterator[list[str]], lines: Lines, place: Place) -> tuple[list[str], str]:
+    """Return the cells of a row with a text beyond the reader's limit, and what is wrong with it."""
     lines.offset, lines.number = place
     limit = csv.field_size_limit(len(lines.text))  # no text can be longer
     try:
-        return next(reader, None)
+        return next(reader), ""
+    except csv.Error as problem:
+        return [], str(problem)
     finally:
         csv.field_size_limit(limit)
 
@@ -66,8 +65,8 @@ class Swallowed:
         rows = several = 0
         values: list[set[str]] = [set() for _ in range(width)]
         lines = Lines(text, place)
-        for begin, cells, _ in records(lines, separator):
-            if lines.number > begin.number + 1:
+        for (_, begin), cells, _ in records(lines, separator):
+            if lines.number > begin + 1:
                 several += 1
             elif len(cells) >= width:
                 rows += 1

@@ -38,11 +38,11 @@ def _read(text: str, separator: str, faults: Faults, notes: list[str]) -> Iterat
         elif not "".join(cells).strip():
             if len(cells) > 1:
                 empty.append(first)
-        elif len(cells) < width or any(cells[width:]):
+        elif len(cells) != width and (len(cells) < width or any(cells[width:])):
             faults.add(first, *_wrong_width(cells, width, separator))
-        elif unreadable.isdisjoint(range(first, lines.number + 1)):
+        elif not unreadable or unreadable.isdisjoint(range(first, lines.number + 1)):
             row = dict(zip(header, cells, strict=False))
-            row.pop("", None)
+            row.pop("", None)  # what has no name
             yield first, row
     if empty:
         notes.append(f"{_rows(empty)} of empty cells only, skipped")
@@ -52,9 +52,9 @@ def _read(text: str, separator: str, faults: Faults, notes: list[str]) -> Iterat
 
 def _records(lines: Lines, separator: str, width: int, literal: list[int]) -> Iterator[tuple[int, list[str], str]]:
     """Yield the first line of each row, its cells, and what is wrong with its quotes; ``literal`` takes some lines."""
-    start, swallowed = lines.place, None
+    start, swallowed = (lines.offset, lines.number), None
     for place, cells, wrong_quote in records(lines, separator):
-        first, last, problem = place.number + 1, lines.number, wrong_quote
+        first, last, problem = place[1] + 1, lines.number, wrong_quote
         if last > first:
             swallowed = swallowed or Swallowed(lines.text, start, separator, width)
             if count := swallowed.count(lines.since(place), cells):
@@ -77,7 +77,7 @@ def _header(lines: Lines, separator: str, name: str, notes: list[str]) -> tuple[
         next(lines)
     for place, cells, problem in records(lines, separator):
         if problem:
-            raise LabkitError(f"{name}, line {place.number + 1}: the header has a stray quote.", FIX)
+            raise LabkitError(f"{name}, line {place[1] + 1}: the header has a stray quote.", FIX)
         if any(map(str.strip, cells)):
             break
     else:
