@@ -87,14 +87,13 @@ def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
         where = f"line {bad[0][0]} reads {sample(bad[0][2], bad[0][1])!r}"
         notes.append(f"the file isn't UTF-8 and was read as cp1252, the encoding of Windows: {where}; is that right?")
         return text
-    name = faults.name
     convert = (
         "Convert it to UTF-8 from the encoding it has, such as cp1252, gbk, shift_jis or cp1251: "
-        f"Path('new-{name}').write_text(Path('{name}').read_text(encoding='gbk'), encoding='utf-8')."
+        "Path('new.csv').write_text(Path('old.csv').read_text(encoding='gbk'), encoding='utf-8')."
     )
     if not has_utf8 and len(bad) > max(3, number / 10):
         line, start, content = bad[0]
-        cause = f"{name} is not UTF-8, and not cp1252 either; the first of {len(bad):,} lines with such bytes is"
+        cause = f"{faults.name} is not UTF-8, and not cp1252 either; the first of {len(bad):,} lines with such bytes is"
         raise LabkitError(f"{cause} line {line} (the byte 0x{content[start]:02x}).", convert)
     fix = "Other lines are UTF-8: write these again in it, too." if has_utf8 else convert
     for line, start, content in bad:

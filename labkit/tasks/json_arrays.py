@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator
 from itertools import islice
-from json.decoder import WHITESPACE
 
 from labkit.errors import LabkitError
 from labkit.tasks.faults import Faults
 from labkit.tasks.json_lines import EXAMPLE, Decoder, object_in_line, read_jsonl, reason_of
+from labkit.tasks.json_parts import elements, is_dense, lists_in_object, skip
 from labkit.tasks.lines import Lines
 
 FIX = f"Write an array of objects, such as [{EXAMPLE}, …]; of a DataFrame, df.to_json(path, orient='records')."
@@ -25,11 +25,12 @@ def read_json(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    begin = _skip(text, 0)
+    begin = skip(text, 0)
     if text.startswith("[", begin):
         end = yield from _read_array(text, begin, faults)
-        if end and (rest := _skip(text, end)) < len(text):
-            faults.add(text.count("\n", 0, rest) + 1, f"more follows the array: {text[rest : rest + 60]!r}", FIX)
+        if end and (rest := skip(text, end)) < len(text):
+            line = text.count("\n", 0, rest) + 1
+            faults.add(line, f"more follows the array in line {line}: {text[rest : rest + 60]!r}", FIX)
     elif text.startswith("{", begin):
         yield from _read_object(text, begin, faults, notes)
     elif begin < len(text):
@@ -38,7 +39,7 @@ def read_json(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int
 
 
 def _read_object(text: str, begin: int, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
-    lists, problem = _lists_in_object(text, begin)
+    lists, problem = lists_in_object(text, begin)
     if problem and _has_objects_in_lines(text, bool(lists)):
         notes.append("the file is no JSON array: it has one object a line and was read as that")
         yield from read_jsonl(text, faults, notes)
@@ -47,9 +48,9 @@ def _read_object(text: str, begin: int, faults: Faults, notes: list[str]) -> Ite
         notes.append(f"the file is one JSON object, and its list {key!r} was read")
         end = yield from _read_array(text, start, faults)
         if end and problem:
-            faults.add(problem.lineno, f"no JSON: {reason_of(problem, text)}", FIX)
+            faults.add(problem.lineno, f"no JSON: {reason_of(problem)}", FIX)
     elif problem:
-        raise LabkitError(f"{faults.name} is no JSON: line {problem.lineno}, {reason_of(problem, text)}.", FIX)
+        raise LabkitError(f"{faults.name} is no JSON: line {problem.lineno}, {reason_of(problem)}.", FIX)
     else:
         found = f"several lists of objects: {', '.join(lists)}" if lists else "no list of objects"
         raise LabkitError(f"{faults.name} is one JSON object with {found}, and not an array of objects.", FIX)
@@ -67,74 +68,26 @@ def _has_objects_in_lines(text: str, has_lists: bool) -> bool:
 
 
 def _read_array(text: str, begin: int, faults: Faults) -> Generator[tuple[int, dict], None, int | None]:
-    """Yield the objects of the array at ``begin``; return where it ends, or None if that can't be told."""
+    """Yield the objects of the array at ``begin``; return where it ends, or None if that can't be told.
+
+    They are counted by the line they begin in, but where a line holds several, by element.
+    """
     unreadable = frozenset(faults.rows)
-    line, counted = 1, 0  # the line of the position up to which lines are counted
+    by_element = not unreadable and is_dense(text, begin)
+    if by_element:
+        faults.place = "element {number}"
+    number, counted = 0 if by_element else 1, 0  # ``counted``: the position up to which lines are counted
     end = begin + 1
     try:
-        for start, end, row, what in _elements(text, begin, Decoder()):
-            line, counted = line + text.count("\n", counted, start), start
+        for start, end, row, what in elements(text, begin, Decoder()):
+            number += 1 if by_element else text.count("\n", counted, start)
+            counted = start
             if row is None:
-                faults.add(line, what, FIX)
-            elif not unreadable or unreadable.isdisjoint(range(line, line + text.count("\n", start, end) + 1)):
-                yield line, row
-    except (ValueError, RecursionError) as problem:
-        line = getattr(problem, "lineno", line + text.count("\n", counted, _skip(text, end)))
-        faults.add(line, f"no JSON from here on ({reason_of(problem, text)})", FIX)
-        return None
-    return _skip(text, end) + 1
-
-
-def _elements(text: str, begin: int, decoder: Decoder) -> Iterator[tuple[int, int, dict | None, str]]:
-    """Yield where each element of an array begins and ends, the object there, and what is wrong if it is none."""
-    position = _skip(text, begin + 1)
-    if text.startswith("]", position):
-        return
-    while True:
-        row, end, what = decoder.object_at(text, position)
-        yield position, end, row, what
-        position = _skip(text, end)
-        if text.startswith("]", position):
-            return
-        if not text.startswith(",", position):
-            raise json.JSONDecodeError("a comma or ] is missing", text, position)
-        position = _skip(text, comma := position + 1)
-        if text.startswith("]", position):
-            raise json.JSONDecodeError("the last element has a comma", text, comma)
-
-
-def _lists_in_object(text: str, begin: int) -> tuple[dict[str, int], json.JSONDecodeError | None]:
-    """Return where each list of objects in an object begins, and what is wrong after the last of them."""
-    decoder, lists, position = Decoder(), {}, _skip(text, begin + 1)
-    try:
-        while not text.startswith("}", position):
-            if not text.startswith('"', position):
-                raise json.JSONDecodeError("a key in quotes is missing", text, position)
-            key, position = decoder.raw_decode(text, position)
-            if not text.startswith(":", colon := _skip(text, position)):
-                raise json.JSONDecodeError("a colon is missing", text, colon)
-            position = _skip(text, colon + 1)
-            if text.startswith("[", position) and text.startswith("{", _skip(text, position + 1)):
-                lists[key] = position
-                for _, end, *_ in _elements(text, position, decoder):
-                    position = end  # no object is kept: there may be a million
-                position = _skip(text, position) + 1
-            else:
-                _, position = decoder.raw_decode(text, position)
-            position = _skip(text, position)
-            if text.startswith(",", position):
-                position = _skip(text, position + 1)
-            elif not text.startswith("}", position):
-                raise json.JSONDecodeError("a comma or } is missing", text, position)
-        if (rest := _skip(text, position + 1)) < len(text):
-            raise json.JSONDecodeError("more follows the object", text, rest)
+                faults.add(number, what, FIX)
+            elif not unreadable or unreadable.isdisjoint(range(number, number + text.count("\n", start, end) + 1)):
+                yield number, row
     except json.JSONDecodeError as problem:
-        return lists, problem
-    except (ValueError, RecursionError) as problem:  # a number of thousands of digits, a hundred thousand brackets
-        return lists, json.JSONDecodeError(str(problem), text, position)
-    return lists, None
-
-
-def _skip(text: str, position: int) -> int:
-    """Return where the white space ends that begins at a position."""
-    return WHITESPACE.match(text, position).end()
+        number = number + 1 if by_element else problem.lineno
+        faults.add(number, f"no JSON from here on ({reason_of(problem)})", FIX)
+        return None
+    return skip(text, end) + 1

@@ -30,9 +30,14 @@ class Decoder(json.JSONDecoder):
         return row
 
     def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
-        """Return the value that begins at ``idx``, and where it ends."""
+        """Return the value that begins at ``idx``, and where it ends; raise only a JSONDecodeError."""
         self.has_doubles = False
-        return super().raw_decode(s, idx)
+        try:
+            return super().raw_decode(s, idx)
+        except json.JSONDecodeError:
+            raise
+        except (ValueError, RecursionError) as problem:  # a number of 5,000 digits, a hundred thousand brackets
+            raise json.JSONDecodeError(str(problem), s, idx) from problem
 
     def object_at(self, text: str, position: int) -> tuple[dict | None, int, str]:
         """Return the object that begins at a position, where it ends, and what is wrong if it is none."""
@@ -73,16 +78,14 @@ def object_in_line(decoder: Decoder, line: str) -> tuple[dict | None, str]:
         if row is None or end == len(line):
             return row, what
         reason = f"more follows at column {end + 1}"
-    except (ValueError, RecursionError) as problem:
-        reason = reason_of(problem, line)
+    except json.JSONDecodeError as problem:
+        reason = reason_of(problem)
     return None, f"not a JSON object: {line[:60]!r} ({reason})"
 
 
-def reason_of(problem: Exception, text: str) -> str:
+def reason_of(problem: json.JSONDecodeError) -> str:
     """Return why a text is no JSON."""
-    if not isinstance(problem, json.JSONDecodeError):
-        return str(problem)
-    if text[problem.pos : problem.pos + 1] == "\0":
+    if problem.doc[problem.pos : problem.pos + 1] == "\0":
         return "it holds a NUL character"
     return f"{problem.msg.removesuffix(' at')} at column {problem.colno}"
 

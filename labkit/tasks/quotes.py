@@ -94,6 +94,9 @@ class Swallowed:
         return len(inner) if clean and len(lines) > 2 and not self.are_usual else 0
 
     def _has_labels(self, row: list[str]) -> bool:
+        others = [cell for column, cell in enumerate(row) if column not in self.labels]
+        if any(cell != cell.lstrip() for cell in others):  # text has a space after a comma, and tables have none
+            return False
         labels = [row[column] for column in self.labels] if row else []
         return any(labels) and all(
             label in self.labels[column] for column, label in zip(self.labels, labels, strict=True)
