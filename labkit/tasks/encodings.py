@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 from labkit.errors import LabkitError
 from labkit.tasks.faults import Faults
+from labkit.tasks.western import is_western, sample
 
 # UTF-32 first: its mark begins with that of UTF-16.
 MARKS = [
@@ -13,44 +15,90 @@ MARKS = [
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
 ]
+NO_TEXT = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of the old kind",
+    b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a parquet file",
+    b"%PDF": "a PDF",
+}
+NO_TEXT_REMEDY = "Save its table as CSV in UTF-8; a parquet file needs a name that ends with .parquet."
 
 
 def decode(data: bytes, faults: Faults, notes: list[str]) -> str:
-    """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 if it begins with their mark.
+    """Return the text of a file in UTF-8, UTF-16, UTF-32 or, if it reads like a Western language, cp1252.
 
-    Lines that are not UTF-8 go to ``faults``; their text comes back with replacement characters.
+    Lines that are not UTF-8 go to ``faults``; their text comes back with replacement characters. ``notes`` says so
+    if the encoding is another than UTF-8.
 
     Raises:
         LabkitError: the file as a whole is no text in these encodings.
     """
-    encoding = next((name for mark, name in MARKS if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and data[:1000].count(0) > len(data[:1000]) / 4:
-        raise LabkitError(f"{faults.name} is not UTF-8; it looks like UTF-16 without its mark.", "Save it as UTF-8.")
+    for begin, kind in NO_TEXT.items():
+        if data.startswith(begin):
+            raise LabkitError(f"{faults.name} is no text but {kind}.", NO_TEXT_REMEDY)
+    encoding = next((name for mark, name in MARKS if data.startswith(mark)), "")
     try:
-        text = data.decode(encoding)
+        text = data.decode(encoding or "utf-8-sig")
     except UnicodeDecodeError as problem:
-        if encoding in ("utf-16", "utf-32"):
-            raise LabkitError(
-                f"{faults.name} begins as {encoding.upper()} text, but isn't: {problem.reason}.", "Save it as UTF-8."
-            ) from problem
-    else:
-        if encoding in ("utf-16", "utf-32"):
-            notes.append(f"the file is encoded in {encoding.upper()} and was read as that")
-        return text
-    for number, line in enumerate(data.split(b"\n"), 1):
+        if encoding:
+            cause = f"{faults.name} begins as {encoding.upper()} text, but isn't: {problem.reason}."
+            raise LabkitError(cause, "Save it as UTF-8.") from problem
+        text = None
+    if not encoding and (unmarked := _utf16_without_mark(data, faults.name, is_utf8=text is not None)):
+        encoding, text = unmarked
+    if encoding:
+        notes.append(f"the file is encoded in {encoding.upper()} and was read as that")
+    return _decode_other(data, faults, notes) if text is None else text
+
+
+def _utf16_without_mark(data: bytes, name: str, is_utf8: bool) -> tuple[str, str] | None:
+    """Return the encoding and the text of a file in UTF-16 that doesn't begin with its mark."""
+    begin = data[:4000]
+    zeros = {"utf-16-le": begin[1::2].count(0), "utf-16-be": begin[::2].count(0)}  # half of an ASCII character is zero
+    is_likely = sum(zeros.values()) > len(begin) / 4
+    if is_likely or (not is_utf8 and sum(zeros.values()) > 1):
+        encoding = max(zeros, key=zeros.get)
         try:
-            line.decode("utf-8")
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            text = ""
+        # Controls, and what is no character at all, aren't text; and files of text have line ends or quotes.
+        strange = {"Cc", "Cn", "Co"} & {unicodedata.category(sign) for sign in text[:2000] if sign not in "\t\r\n"}
+        if not strange and any(sign in text for sign in '\n\r"'):
+            return encoding, text
+    if is_likely:
+        cause = f"{name} is not UTF-8; it may be UTF-32 without its mark, or no text at all."
+        raise LabkitError(cause, "Save it as UTF-8.")
+    return None
+
+
+def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
+    """Decode what isn't UTF-8 as a whole: cp1252 or, as a rule, UTF-8 with a few lines that aren't."""
+    bad, has_utf8 = [], False
+    number = 0
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            has_utf8 |= not line.isascii() and bool(line.decode("utf-8"))
         except UnicodeDecodeError as problem:
-            faults.add(number, _as_windows(line, problem), "Save the file again as UTF-8.")
-    return data.decode(encoding, errors="replace")  # to look for what else is wrong
-
-
-def _as_windows(line: bytes, problem: UnicodeDecodeError) -> str:
-    near = line[max(0, problem.start - 20) : problem.start + 20]
-    what = f"not UTF-8 (the byte 0x{line[problem.start]:02x})"
-    try:
-        return f"{what}; in cp1252, the encoding of Windows, it would read {near.decode('cp1252').strip()!r}"
-    except UnicodeDecodeError:
-        return what
+            bad.append((number, problem.start, line))
+    if not has_utf8 and (text := is_western(data)):
+        where = f"line {bad[0][0]} reads {sample(bad[0][2], bad[0][1])!r}"
+        notes.append(f"the file isn't UTF-8 and was read as cp1252, the encoding of Windows: {where}; is that right?")
+        return text
+    convert = (
+        "Convert it to UTF-8 from the encoding it has, such as cp1252, gbk, shift_jis or cp1251: "
+        "Path('new.csv').write_text(Path('old.csv').read_text(encoding='gbk'), encoding='utf-8')."
+    )
+    if not has_utf8 and len(bad) > max(3, number / 10):
+        line, start, content = bad[0]
+        cause = f"{faults.name} is not UTF-8, and not cp1252 either; the first of {len(bad):,} lines with such bytes is"
+        raise LabkitError(f"{cause} line {line} (the byte 0x{content[start]:02x}).", convert)
+    fix = "Other lines are UTF-8: write these again in it, too." if has_utf8 else convert
+    for line, start, content in bad:
+        windows = (
+            f"; in cp1252, the encoding of Windows, it would read {text!r}" if (text := sample(content, start)) else ""
+        )
+        faults.add(line, f"not UTF-8 (the byte 0x{content[start]:02x}){windows}", fix)
+    return data.decode("utf-8-sig", errors="replace")  # to look for what else is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 
 from labkit.errors import LabkitError
@@ -16,23 +17,27 @@ class Faults:
         name: what the data set is called in messages.
         place: how a row is found by its number, counted from 1: a text with ``{number}``, or with ``{index}``, counted
             from 0; or a function of the number.
+
+    Attributes:
+        rows: the numbers of the rows that have faults.
     """
 
     def __init__(self, name: str, place: str | Callable[[int], str] = "line {number}"):
         self.name, self.place = name, place
+        self.rows: set[int] = set()
+        self._count = 0
         self._found: list[tuple[int, str, str]] = []
 
     def __len__(self) -> int:
-        return len(self._found)
-
-    @property
-    def rows(self) -> set[int]:
-        """The numbers of the rows that have faults."""
-        return {number for number, _, _ in self._found}
+        return self._count
 
     def add(self, number: int, what: str, fix: str) -> None:
         """Note what is wrong in a line (or row, counted from 1) and what to do about it."""
+        self.rows.add(number)
+        self._count += 1
         self._found.append((number, what, fix))
+        if len(self._found) > 1000:  # a million faults take little more memory than a thousand
+            self._found = self._first()
 
     def where(self, number: int) -> str:
         """Return how to find a row: ``"line 7"``, say, or ``"row 7 (dataset[6])"``."""
@@ -40,13 +45,15 @@ class Faults:
 
     def listed(self) -> list[str]:
         """Return the first twenty faults in the order of the file, and how many more there are."""
-        found = sorted(self._found, key=lambda fault: fault[0])
-        more = [f"and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
-        return [f"{self.where(number)}: {what}" for number, what, _ in found[:SHOWN]] + more
+        lines = [f"{self.where(number)}: {what}" for number, what, _ in self._first()]
+        more = len(self) - len(lines)
+        return [*lines, f"and {more:,} more"] if more else lines
 
     def raise_any(self) -> None:
         """Raise one error that lists the faults, if there are any, and how to fix them."""
         if self._found:
-            found = sorted(self._found, key=lambda fault: fault[0])[:SHOWN]
-            fixes = dict.fromkeys(fix for _, _, fix in found)
+            fixes = dict.fromkeys(fix for _, _, fix in self._first())
             raise LabkitError(f"{self.name}, " + "\n  ".join(self.listed()), " ".join(fixes))
+
+    def _first(self) -> list[tuple[int, str, str]]:
+        return heapq.nsmallest(SHOWN, self._found, key=lambda fault: fault[0])
