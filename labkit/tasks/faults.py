@@ -20,11 +20,13 @@ class Faults:
 
     Attributes:
         rows: the numbers of the rows that have faults.
+        cut: whether what comes after one of them can't be read at all.
     """
 
     def __init__(self, name: str, place: str | Callable[[int], str] = "line {number}"):
         self.name, self.place = name, place
         self.rows: set[int] = set()
+        self.cut = False
         self._count = 0
         self._found: list[tuple[int, str, str]] = []
 

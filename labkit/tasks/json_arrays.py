@@ -89,5 +89,6 @@ def _read_array(text: str, begin: int, faults: Faults) -> Generator[tuple[int, d
     except json.JSONDecodeError as problem:
         number = number + 1 if by_element else problem.lineno
         faults.add(number, f"no JSON from here on ({reason_of(problem)})", FIX)
+        faults.cut = True
         return None
     return skip(text, end) + 1

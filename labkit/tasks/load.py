@@ -81,14 +81,14 @@ def load_task(
     with without_collector():
         own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
         split = _split(own, train, test, seed, balanced=balanced, drop=near_duplicates == "drop")
+        notes = own.notes + notes_on(split, own, train, test)
     rows = own.train + (own.test or [])
     if not split.train or not split.test:
         raise LabkitError(
-            f"{own.name} has {len(rows)} examples that can be used: too few, or too much alike, to fill a training and "
-            "a test set.",
+            f"{own.name} has {len(rows):,} examples that can be used: too few, or too much alike, to fill a training "
+            "and a test set.",
             "Bring more examples that differ.",
         )
-    notes = own.notes + notes_on(split, own, train, test)
     if notes:
         warnings.warn("\n  ".join([f"{own.name}:", *notes]), DataWarning, stacklevel=2)
     labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()

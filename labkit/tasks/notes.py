@@ -65,14 +65,15 @@ def _on_labels(split: Split, rows: list[Row], where: Callable[[int], str]) -> li
     for known, what in ((trained, "to train on"), (tested | lone.keys(), "to test")):
         if missing := sorted(counts.keys() - known):
             notes.append(f"no example {what} of {len(missing)} of {len(counts)} labels: {listed(missing)}")
-    answers = defaultdict(set)
+    first, answers = {}, defaultdict(set)
     for row in rows:
-        answers[plain(row.prompt)].add(row.completion)
-    if unsure := sorted(prompt for prompt, labels in answers.items() if len(labels) > 1):
-        labels = listed(sorted(answers[unsure[0]]))
-        notes.append(
-            f"prompts that come with several labels: {len(unsure):,}, such as {short(unsure[0])} with {labels}"
-        )
+        label = first.setdefault(prompt := plain(row.prompt), row.completion)
+        if label != row.completion:
+            answers[prompt] |= {label, row.completion}
+    if answers:
+        unsure = min(answers)
+        labels = listed(sorted(answers[unsure]))
+        notes.append(f"prompts that come with several labels: {len(answers):,}, such as {short(unsure)} with {labels}")
     return notes
 
 
