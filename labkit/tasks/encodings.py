@@ -76,26 +76,33 @@ def _utf16_without_mark(data: bytes, name: str, is_utf8: bool) -> tuple[str, str
 
 def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
     """Decode what isn't UTF-8 as a whole: cp1252 or, as a rule, UTF-8 with a few lines that aren't."""
-    bad, has_utf8 = [], False
+    bad, good = [], []  # lines that aren't UTF-8, and those that are and hold more than ASCII
     number = 0
     for number, line in enumerate(data.splitlines(), 1):
         try:
-            has_utf8 |= not line.isascii() and bool(line.decode("utf-8"))
+            if not line.isascii() and line.decode("utf-8"):
+                good.append((number, next(i for i, byte in enumerate(line) if byte > 127), line))
         except UnicodeDecodeError as problem:
             bad.append((number, problem.start, line))
-    if not has_utf8 and (text := is_western(data)):
+    # A few lines in UTF-8 among ten times as many in cp1252 were broken before, where a program took one for the other.
+    if len(good) <= len(bad) / 10 and (text := is_western(data)):
         where = f"line {bad[0][0]} reads {sample(bad[0][2], bad[0][1])!r}"
         notes.append(f"the file isn't UTF-8 and was read as cp1252, the encoding of Windows: {where}; is that right?")
+        if good:
+            line, start, content = good[0]
+            notes.append(
+                f"lines whose letters were broken before, {len(good):,}: line {line}, {sample(content, start)!r}"
+            )
         return text
     convert = (
         "Convert it to UTF-8 from the encoding it has, such as cp1252, gbk, shift_jis or cp1251: "
         "Path('new.csv').write_text(Path('old.csv').read_text(encoding='gbk'), encoding='utf-8')."
     )
-    if not has_utf8 and len(bad) > max(3, number / 10):
+    if not good and len(bad) > max(3, number / 10):
         line, start, content = bad[0]
         cause = f"{faults.name} is not UTF-8, and not cp1252 either; the first of {len(bad):,} lines with such bytes is"
         raise LabkitError(f"{cause} line {line} (the byte 0x{content[start]:02x}).", convert)
-    fix = "Other lines are UTF-8: write these again in it, too." if has_utf8 else convert
+    fix = "Other lines are UTF-8: write these again in it, too." if good else convert
     for line, start, content in bad:
         windows = (
             f"; in cp1252, the encoding of Windows, it would read {text!r}" if (text := sample(content, start)) else ""

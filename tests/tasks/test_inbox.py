@@ -4,7 +4,14 @@ import csv
 import re
 from collections import Counter
 
+import pytest
+
+import labkit as lk
 from labkit.assets.cache import course_data
+from labkit.tasks.task import DataWarning
+
+COLUMNS = {"prompt": "Message: {Message}\nOffice:", "completion": "Office"}
+UNUSABLE = ("no label", "no message", "too many cells", "stray quote")
 
 
 def table(card: str, row: str) -> dict[str, list[int]]:
@@ -56,3 +63,23 @@ def test_the_card_of_the_inbox_names_every_flaw_by_line():
     assert found == flaws
     assert {name: [count] for name, count in offices.items()} == counts
     assert f"These are the {len(rows)} messages that can be used" in card
+
+
+def test_the_loader_names_the_flaws_that_the_card_lists():
+    inbox = course_data() / "inbox.csv"
+    flaws = table(inbox.with_suffix(".md").read_text(encoding="utf-8"), r"^\| ([a-z][a-z ]+) \| ([\d, ]+) \|$")
+    unusable = {number for name in UNUSABLE for number in flaws[name]}
+    with pytest.raises(lk.LabkitError) as caught:
+        lk.load_task(inbox, columns=COLUMNS)
+    named = {int(number): what for number, what in re.findall(r"line (\d+): (.*)", caught.value.cause)}
+    spaces = {number for number, what in named.items() if "only by white space" in what}
+    assert named.keys() - spaces == unusable
+    assert spaces < set(flaws["label spelled with other capitals or white space"])
+    with pytest.warns(DataWarning) as said:
+        task = lk.load_task(inbox, columns=COLUMNS, skip_bad=True, merge_labels=True)
+    text = str(said[0].message)
+    for what in ("read as cp1252", "separated by semicolons", "line 169, '…in front of our cafÃ©", "'Mayor' (line 88)"):
+        assert what in text
+    assert task.left_out["can't be used"] == len(unusable)
+    assert len(task.train) + len(task.test) + sum(task.left_out.values()) == 337
+    assert len(task.labels) == 8
