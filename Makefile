@@ -46,6 +46,7 @@ install-cells: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/train_speed.py
+	$(BIN)/python tests/benchmarks/load_million.py
 	$(BIN)/python tests/benchmarks/quant_speed.py
 	$(BIN)/python tests/benchmarks/memory_error.py
 

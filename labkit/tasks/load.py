@@ -90,7 +90,8 @@ def load_task(
             "Bring more examples that differ.",
         )
     if notes:
-        warnings.warn("\n  ".join([f"{own.name}:", *notes]), DataWarning, stacklevel=2)
+        text = "\n  ".join(["what became of it:", *notes])
+        warnings.warn_explicit(text, DataWarning, filename=own.name, lineno=1)  # said each time, and without a path
     labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()
     left_out = {reason: count for reason, count in (own.left_out | split.left_out).items() if count}
     return Task(own.name, _dataset(split.train), _dataset(split.test), labels, own.name, tuple(notes), left_out)

@@ -148,7 +148,8 @@ def test_everyday_data_loads_whole_and_nothing_is_said_to_be_alike():
         assert said == "", name
         _, said = loaded([kind(i) for i in range(1000)], train=1000)
         assert (
-            said == "your list:\n  asked for train=1,000, got 700 to train on and 300 to test: there are 1,000 examples"
+            said
+            == "what became of it:\n  asked for train=1,000, got 700 to train on and 300 to test: there are 1,000 examples"
         )
 
 
