@@ -21,18 +21,22 @@ def last_reply(messages: object) -> tuple[str, str]:
     Raises:
         ValueError: it is no such list, or doesn't end with a reply; the text says what is wrong.
     """
-    if not isinstance(messages, list) or not messages:
+    if hasattr(messages, "tolist"):  # pandas reads lists in parquet files as arrays
+        messages = messages.tolist()
+    if not isinstance(messages, (list, tuple)) or not messages:
         raise ValueError("is no list of messages")
     turns = []
     for place, message in enumerate(messages, 1):
         if not isinstance(message, dict):
             raise ValueError(f"has as message {place} a {type(message).__name__}")
         role, content = (message.get(a, message.get(b)) for a, b in (("role", "from"), ("content", "value")))
-        if role not in SPEAKERS:
+        if (speaker := SPEAKERS.get(str(role).strip().casefold())) is None:
             raise ValueError(f"has as role of message {place} {role!r}, not one of {', '.join(SPEAKERS)}")
+        if isinstance(content, (list, dict)):
+            raise ValueError(f"has in message {place} a {type(content).__name__}, not a text")
         if not isinstance(content, str) or not content.strip():
             raise ValueError(f"has no text in message {place}")
-        turns.append((SPEAKERS[role], content))
+        turns.append((speaker, content))
     if turns[-1][0] != "Assistant":
         raise ValueError("ends with no reply: the last message must be the assistant's")
     if len(turns) < 2:

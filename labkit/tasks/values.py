@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 
-from labkit.tasks.columns import Conversation, Layout
+import pandas as pd
+
 from labkit.tasks.faults import Faults
+from labkit.tasks.layout import Conversation, Layout
 from labkit.tasks.messages import last_reply
 from labkit.tasks.row import Row
 
 MAX_CHARACTERS = 131_072  # 40 pages: more is not an example but a file, or rows that a stray quote has swallowed
 FILL_IN = "Fill it in or remove the example."
+WRITE_TEXT = "Write it as text, in quotes; of a pandas column, table[column].astype(str)."
 
 
 def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row | None:
@@ -18,7 +22,7 @@ def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row
     before = len(faults)
     for column in layout.needed:
         if column not in row and column not in layout.optional:
-            names = ", ".join(map(str, row)) or "none"
+            names = ", ".join([*row][:12]) + ", …" * (len(row) > 12) or "none"
             faults.add(number, f"the column {column} is missing; there are {names}", FILL_IN)
         elif isinstance(layout, Conversation):
             row = _read(row, column, number, faults)
@@ -46,11 +50,13 @@ def _read(row: Mapping, column: str, number: int, faults: Faults) -> dict[str, s
 
 def problem_of(value: object, *, optional: bool = False) -> tuple[str, str] | None:
     """Return what is wrong with a value and how to fix it, or None."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        what = "is null" if value is None else f"has no text: {value[:20]!r}"
-        return None if optional else (what, FILL_IN)
-    if not isinstance(value, str):
-        return f"is no text but of type {type(value).__name__}: {str(value)[:60]}", "Write it as text, in quotes."
+    if isinstance(value, str):
+        if not value.strip():
+            return None if optional else (f"has no text: {value[:20]!r}", FILL_IN)
+    elif value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and isnan(value)):
+        return None if optional else ("is null", FILL_IN)
+    else:
+        return f"is no text but of type {type(value).__name__}: {str(value)[:60]}", WRITE_TEXT
     if "\0" in value:
         return "holds a NUL character", "Remove NUL characters: text.replace('\\0', '')."
     if len(value) > MAX_CHARACTERS:

@@ -1,0 +1,62 @@
+"""How the columns of a row become a prompt and a completion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+FIELD = re.compile(r"\{([^{}\n]+)\}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a row becomes an example: two templates with fields in braces.
+
+    Attributes:
+        prompt, completion: the two templates.
+        brief: the prompt where a field that is in ``prompt`` alone has no text; empty where each must have one.
+        has_labels: whether the completion's column is named as labels are.
+        note: what a learner should be told, such as which columns were taken.
+        columns: the column of each field that isn't called as its column is.
+        needed: all columns that it takes.
+        optional: those of them that may lack a text.
+    """
+
+    prompt: str
+    completion: str
+    brief: str = ""
+    has_labels: bool = False
+    note: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    needed: tuple[str, ...] = field(init=False)
+    optional: frozenset[str] = field(init=False)
+
+    def __post_init__(self):
+        needed, always = (
+            [self.columns.get(name, name) for name in FIELD.findall(prompt + self.completion)]
+            for prompt in (self.prompt, self.brief or self.prompt)
+        )
+        object.__setattr__(self, "needed", tuple(dict.fromkeys(needed)))
+        object.__setattr__(self, "optional", frozenset(needed) - frozenset(always))
+
+    def fill(self, row: Mapping[str, str]) -> tuple[str, str]:
+        """Return the prompt and the completion of a row whose needed columns hold texts."""
+        has_all = all((row.get(column) or "").strip() for column in self.optional)
+        return self._filled(self.prompt if has_all else self.brief, row), self._filled(self.completion, row)
+
+    def _filled(self, template: str, row: Mapping[str, str]) -> str:
+        columns = self.columns
+        pieces = enumerate(_pieces(template))
+        return "".join([row[columns.get(piece, piece)] if place % 2 else piece for place, piece in pieces])
+
+
+class Conversation(Layout):
+    """How a list of messages becomes an example: the model reads all but the last reply, and learns that one."""
+
+
+@cache
+def _pieces(template: str) -> list[str]:
+    """Return the texts of a template and, between them, the names of its fields."""
+    return FIELD.split(template)
