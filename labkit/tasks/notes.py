@@ -53,6 +53,10 @@ def _on_counts(split: Split, total: int, train: int | None, test: int | None, *,
 def _on_labels(split: Split, rows: list[Row], where: Callable[[int], str]) -> list[str]:
     notes = []
     counts = Counter(row.completion for row in rows)
+    if len(counts) == 1:
+        notes.append(
+            f"all examples have the same label, {next(iter(counts)).strip()!r}: there is nothing to tell apart"
+        )
     trained, tested = ({row.completion for row in part} for part in (split.train, split.test))
     if lone := {
         row.completion: row.number for row in rows if counts[row.completion] == 1 and row.completion in trained

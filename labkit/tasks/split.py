@@ -108,6 +108,8 @@ def take_given(
     _limit(found, train, drop)
     asked = {plain(row.prompt) for row in found.test}
     found.copied = sum(plain(row.prompt) in asked for row in found.train)
+    if not drop:  # copies are said to be copies, and not to be near ones as well
+        found.alike = [(row, rival) for row, rival in found.alike if plain(row.prompt) not in asked]
     return found
 
 
