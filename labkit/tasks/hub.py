@@ -8,6 +8,8 @@ from datasets.exceptions import DatasetNotFoundError
 from labkit.assets.cache import offline
 from labkit.errors import LabkitError
 
+CHECK = "Check the path, which starts from the notebook's folder"
+
 
 def from_hub(name: str) -> DatasetDict:
     """Return the parts of a data set on the hub.
@@ -15,27 +17,32 @@ def from_hub(name: str) -> DatasetDict:
     ``datasets`` runs no code that comes with a data set, since its version 4.
 
     Raises:
-        LabkitError: it isn't there, or can't be reached, or one must be chosen of several.
+        LabkitError: it isn't there, or can't be reached or read, or one must be chosen of several.
     """
+    missing = f"{name} is no file or folder here"
     if offline():
         raise LabkitError(
-            f"{name} is no file or folder here; the hub is forbidden by LABKIT_OFFLINE or HF_HUB_OFFLINE.",
-            "Check the path, which starts from the notebook's folder, or unset the variable.",
+            f"{missing}; the hub is forbidden by LABKIT_OFFLINE or HF_HUB_OFFLINE.", f"{CHECK}, or unset the variable."
         )
     try:
         return load_dataset(name)
     except DatasetNotFoundError as problem:
         raise LabkitError(
-            f"{name} is no file or folder here, and no data set on the hub that is open to you.",
+            f"{missing}, and no data set on the hub that is open to you.",
             "Check its name, or for one that asks for consent run `hf auth login`.",
         ) from problem
+    except FileNotFoundError as problem:  # there it is, but without files of data
+        raise LabkitError(f"{name}, on the hub, holds no data: {_begin(problem)}", "Choose another.") from problem
     except OSError as problem:
         raise LabkitError(
-            f"{name} is no file or folder here, and the hub can't be reached: {str(problem).splitlines()[0][:200]}",
-            "Check the path, which starts from the notebook's folder, or the network.",
+            f"{missing}, and the hub can't be reached: {_begin(problem)}", f"{CHECK}, or the network."
         ) from problem
-    except ValueError as problem:
+    except Exception as problem:  # several configurations, a script instead of data, parts with other columns
         raise LabkitError(
-            f"{name} can't be loaded as it is: {' '.join(str(problem).split())[:300]}",
+            f"{name} can't be loaded as it is: {_begin(problem.__cause__ or problem)}",
             f"Choose a part of it: load_task(datasets.load_dataset({name!r}, 'THE PART')).",
         ) from problem
+
+
+def _begin(problem: BaseException) -> str:
+    return " ".join(str(problem).split())[:300]
