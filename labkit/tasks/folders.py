@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.errors import LabkitError
 from labkit.tasks.encodings import decode
 from labkit.tasks.faults import Faults
 from labkit.tasks.reading import SUFFIXES
+from labkit.tasks.roles import roles_of
 from labkit.tasks.row import listed
 
 TEXTS = (".txt", ".md")
@@ -17,21 +18,20 @@ PASSAGE = 800  # characters, some 200 tokens
 OPENING = 8  # words of a passage that are read; the others are learned
 
 
-def split_folders(folder: Path, roles: Mapping[str, str]) -> dict[str, Path]:
+def split_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
     """Return the training and test set in a folder: files or subfolders of names such as train, if both are there.
 
     Raises:
         LabkitError: one of them is there twice.
     """
-    found: dict[str, Path] = {}
-    for path in _visible(folder):
-        name = (path.name if path.is_dir() else path.stem).casefold()
-        if name in roles and (path.is_dir() or path.suffix.lower() in SUFFIXES):
-            if name in found:
-                raise LabkitError(f"{folder} holds both {found[name].name} and {path.name}.", "Keep one of them there.")
-            found[name] = path
-    both = {"train"} < {roles[name] for name in found}
-    return found if both else {}
+    paths = _visible(folder)
+    named = [path for path in paths if path.is_dir() or path.suffix.lower() in SUFFIXES]
+    roles = roles_of(named, lambda path: path.name if path.is_dir() else path.stem)
+    if not {"train"} < set(roles):
+        return {}
+    if others := [path.name for path in paths if path not in roles.values()]:
+        notes.append(f"files that were not read, {len(others):,}: {listed(others)}")
+    return roles
 
 
 def folder_rows(folder: Path, notes: list[str]) -> tuple[Iterator[tuple[int, dict]], Faults]:
@@ -53,7 +53,8 @@ def folder_rows(folder: Path, notes: list[str]) -> tuple[Iterator[tuple[int, dic
             f"The folder {folder} holds no text files ({' or '.join(TEXTS)}).",
             f"Pass one of its files: {listed(tables)}." if tables else "Save the texts as .txt, in UTF-8.",
         )
-    if others := sorted({path.name for path in labelled + loose} - {path.name for path in files}):
+    read = set(files)
+    if others := [path.name for path in labelled + loose if path not in read]:
         notes.append(f"files that were not read, {len(others):,}: {listed(others)}")
     places = [path.relative_to(folder).as_posix() for path in files]
     faults = Faults(folder.name, lambda number: places[number - 1])
@@ -71,7 +72,8 @@ def _passages(files: list[Path], faults: Faults, notes: list[str]) -> Iterator[t
     for number, path in enumerate(files, 1):
         for passage in passages(_text(path, number, faults, notes) or ""):
             opening = re.match(rf"(?:\S+\s+){{{OPENING - 1}}}\S+", passage)
-            end = opening.end() if opening else 5 * OPENING  # scripts without spaces
+            is_unspaced = re.search(rf"\S{{{5 * OPENING}}}", passage)  # such as Chinese
+            end = opening.end() if opening else 5 * OPENING if is_unspaced else len(passage)
             if passage[end:].strip():
                 count += 1
                 yield number, {"prompt": passage[:end], "completion": passage[end:]}

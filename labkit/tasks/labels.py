@@ -76,13 +76,17 @@ def find_unseen(rows: list[Row], labels: Counter, faults: Faults) -> list[Row]:
     return kept
 
 
-def differ_by_case(rows: list[Row], where: Callable[[int], str]) -> list[str]:
-    """Return a note for each group of labels that differ only by upper and lower case, with places of the rarer."""
+def differ_by_case(parts: list[tuple[list[Row], Callable[[int], str]]]) -> list[str]:
+    """Return a note for each group of labels that differ only by upper and lower case, with places of the rarer.
+
+    Args:
+        parts: rows that were given together, and how one is found by its number.
+    """
     notes = []
-    for variants in _variants(Counter(row.completion for row in rows), str.casefold):
+    for variants in _variants(Counter(row.completion for rows, _ in parts for row in rows), str.casefold):
         (most, count), *others = variants.most_common()
         rare = dict(others)
-        at = [where(row.number) for row in rows if row.completion in rare]
+        at = [where(row.number) for rows, where in parts for row in rows if row.completion in rare]
         names = " and ".join(f"{label.strip()!r} ({number:,}×)" for label, number in [(most, count), *others])
         notes.append(
             f"the labels {names} differ only by upper and lower case and count as {len(variants)} "

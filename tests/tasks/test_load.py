@@ -231,7 +231,7 @@ PROBLEMS = {
     "one column twice": (written("a.csv", "prompt,completion,prompt\na,b,c\n"), "has a column twice"),
     "quote in the header": (written("a.csv", '"prompt,completion\na,b\n'), "line 1: the header has a stray quote"),
     "number": (lambda f: 7, "cannot be made of a int"),
-    "list of texts": (lambda f: ["a"], "Row 1 of your list is no dict but 'a'"),
+    "list of texts": (lambda f: ["a"], r"your list, row 1 \(list\[0\]\): no dict but 'a'"),
     "one example": (lambda f: as_jsonl(f, ROWS[:1]), "has 1 examples that can be used: too few"),
     "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), "has 20 examples that can be used: .* too much alike"),
 }
