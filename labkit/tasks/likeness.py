@@ -44,10 +44,11 @@ def copies(rows: list[Row], has_labels: bool) -> list[int]:
 def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> list[tuple[int, int]]:
     """Return the training texts that are nearly copies of a test text, with the first such test text.
 
-    As in the course's own tasks, texts are alike when they share at least ``limit`` of their runs of two words. Here
-    signs are words too, and texts with other numbers are never alike: "12 + 30" is neither "12 - 30" nor
-    "12 + 31". A run that more than a tenth of the texts hold, such as an instruction before each input, is
-    no likeness. Pairs of indices, in the order of ``train``.
+    Texts are alike when they share more than ``limit`` of their runs of two words: "How do I reset my password?" and
+    "How do I reset my address?", in a set of such questions, share just half. Here signs are words too, and texts
+    with other numbers are never alike: "12 + 30" is neither "12 - 30" nor "12 + 31". A run that more than a tenth of
+    the texts hold, such as an instruction before each input, is no likeness. Pairs of indices, in the order of
+    ``train``.
     """
     sample = [_runs(text) for text in train[:2000] + test]
     seen = Counter(run for runs in sample for run in runs)
@@ -65,7 +66,7 @@ def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> lis
             continue
         values = set(NUMBER.findall(text))
         rivals = sorted({rival for run in mine for rival in holders.get(run, ()) if numbers[rival] == values})
-        if alike := [rival for rival in rivals if similarity(mine, sets[rival]) >= limit]:
+        if alike := [rival for rival in rivals if similarity(mine, sets[rival]) > limit]:
             pairs.append((index, alike[0]))
     return pairs
 
