@@ -71,7 +71,7 @@ def read_own(
     train, test = [], []
     for chunk in chunks:
         (test if chunk.role in ("test", "validation") else train).extend(chunk.rows)
-    _settle_faults(all_faults, notes, left_out, skip=skip_bad)
+    _settle_faults(all_faults, notes, left_out, skip=skip_bad and bool(rows))
     if not test and any(chunk.role in ("test", "validation") for chunk in chunks):
         raise LabkitError("No example of the test set can be used.", "Leave it out, and one is drawn.")
     if merge_labels and not has_labels:

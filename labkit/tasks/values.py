@@ -14,7 +14,7 @@ from labkit.tasks.row import Row
 
 MAX_CHARACTERS = 131_072  # 40 pages: more is not an example but a file, or rows that a stray quote has swallowed
 FILL_IN = "Fill it in or remove the example."
-WRITE_TEXT = "Write it as text, in quotes; of a pandas column, table[column].astype(str)."
+WRITE_TEXT = "Write it as text: in quotes, or in pandas with .astype(str)."
 
 
 def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row | None:
