@@ -109,7 +109,7 @@ def _suggestion(given: list[str], rows: list[dict]) -> str:
     if len(texts) < 2:
         return "A prompt and a completion are needed, in a column each."
     longest = max(texts, key=lambda column: sum(map(len, texts[column])) / len(texts[column]))
-    rest = [column for column in texts if column != longest]
-    answer = min(rest, key=lambda column: len(set(texts[column])) / len(texts[column]))
+    different = {column: len(set(found)) for column, found in texts.items() if column != longest}
+    answer = min(different, key=lambda column: (different[column] == 1, different[column] / len(texts[column])))
     mapping = json.dumps({"prompt": longest, "completion": answer}, ensure_ascii=False)
     return f"Say it: load_task(…, columns={mapping})."
