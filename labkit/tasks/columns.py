@@ -24,6 +24,7 @@ KNOWN = (
     Layout("{question}", "{answer}"),
     Layout("{prompt}", "{response}"),
     Layout("{input}", "{output}"),
+    Layout("{opening}", "{continuation}", is_spaced=False),  # of a text, which may be Chinese
     Conversation("{messages}", ""),
     Conversation("{conversations}", ""),
 )
@@ -60,7 +61,7 @@ def layout_of(given: list[str], rows: list[dict], columns: Mapping[str, str] | N
     used = " and ".join(repr(column) for column in names.values() if column in given)
     if isinstance(known, Conversation):
         note = f"recognised the column {used}: the last reply of each conversation is learned, the rest is read"
-    elif known is KNOWN[0]:
+    elif known is KNOWN[0] or not known.is_spaced:
         note = ""
     else:
         note = f"recognised the columns {used}: a prompt is {known.prompt!r}"

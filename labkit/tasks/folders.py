@@ -76,7 +76,7 @@ def _passages(files: list[Path], faults: Faults, notes: list[str]) -> Iterator[t
             end = opening.end() if opening else 5 * OPENING if is_unspaced else len(passage)
             if passage[end:].strip():
                 count += 1
-                yield number, {"prompt": passage[:end], "completion": passage[end:]}
+                yield number, {"opening": passage[:end], "continuation": passage[end:]}
             else:
                 short += 1
     notes.append(
@@ -105,6 +105,9 @@ def _text(path: Path, number: int, faults: Faults, notes: list[str]) -> str | No
         text = decode(path.read_bytes(), own, said)
     except OSError as problem:
         raise LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its rights.") from problem
+    except LabkitError as problem:
+        faults.add(number, problem.cause, problem.remedy)
+        return None
     notes += [f"{path.name}: {note}" for note in said]
     for what in own.listed():
         faults.add(number, what, "Save the file again as UTF-8.")

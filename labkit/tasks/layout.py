@@ -18,6 +18,7 @@ class Layout:
         prompt, completion: the two templates.
         brief: the prompt where a field that is in ``prompt`` alone has no text; empty where each must have one.
         has_labels: whether the completion's column is named as labels are.
+        is_spaced: whether a space stands between prompt and completion where neither brings one.
         note: what a learner should be told, such as which columns were taken.
         columns: the column of each field that isn't called as its column is.
         needed: all columns that it takes.
@@ -28,6 +29,7 @@ class Layout:
     completion: str
     brief: str = ""
     has_labels: bool = False
+    is_spaced: bool = True
     note: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = field(init=False)

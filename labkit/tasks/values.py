@@ -31,7 +31,7 @@ def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row
     if len(faults) > before:
         return None
     prompt, completion = (row["prompt"], row["completion"]) if isinstance(layout, Conversation) else layout.fill(row)
-    if not prompt[-1].isspace() and not completion[0].isspace():
+    if layout.is_spaced and not prompt[-1].isspace() and not completion[0].isspace():
         completion = f" {completion}"  # "Answer:yes" would be tokens that no pretraining text has
     return Row(prompt, completion, number)
 
