@@ -147,10 +147,8 @@ def test_everyday_data_loads_whole_and_nothing_is_said_to_be_alike():
         assert (len(task.train), len(task.test)) == (700, 300), name
         assert said == "", name
         _, said = loaded([kind(i) for i in range(1000)], train=1000)
-        assert (
-            said
-            == "what became of it:\n  asked for train=1,000, got 700 to train on and 300 to test: there are 1,000 examples"
-        )
+        asked = "asked for train=1,000, got 700 to train on and 300 to test: there are 1,000 examples"
+        assert said == f"what became of it:\n  {asked}"
 
 
 def test_copies_of_test_examples_are_left_out_and_counted():
