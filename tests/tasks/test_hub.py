@@ -47,6 +47,7 @@ def refused(name: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::labkit.tasks.task.DataWarning")
 def test_a_data_set_on_the_hub_is_a_task(repository):
     write(repository / "ana" / "whole", train_jsonl=LINES)
     write(repository / "ana" / "split", train_jsonl=LINES, test_jsonl=LINES[: LINES.index("\n") + 1])

@@ -163,6 +163,7 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path, separato
     assert sorted(texts(task.train) + texts(task.test)) == sorted(row["prompt"] for row in rows)
 
 
+@pytest.mark.filterwarnings("ignore::labkit.tasks.task.DataWarning")
 def test_a_space_comes_in_only_where_neither_side_has_one():
     for end, completion, expected in (
         (":", "yes", " yes"),
