@@ -45,16 +45,16 @@ install-cells: $(VENV)/.test
 	$(BIN)/python tools/install_cell.py
 
 bench: $(VENV)/.bench
-	$(BIN)/python tests/benchmarks/train_speed.py
-	$(BIN)/python tests/benchmarks/load_million.py
-	$(BIN)/python tests/benchmarks/quant_speed.py
-	$(BIN)/python tests/benchmarks/memory_error.py
+	$(BIN)/python benchmarks/train_speed.py
+	$(BIN)/python benchmarks/load_million.py
+	$(BIN)/python benchmarks/quant_speed.py
+	$(BIN)/python benchmarks/memory_error.py
 
 gpu:
-	$(PYTHON) tests/benchmarks/gpu.py
+	$(PYTHON) benchmarks/gpu.py
 
 gpu-dry: $(VENV)/.test
-	$(BIN)/python tests/benchmarks/gpu.py --dry
+	$(BIN)/python benchmarks/gpu.py --dry
 
 lock: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet uv

@@ -1,10 +1,7 @@
 """labkit: a small library to learn fine-tuning with. ``import labkit as lk``."""
 
-from labkit.assets.blueprints import BLUEPRINTS, blueprint
-from labkit.assets.context import TruncationWarning
-from labkit.assets.models import Model, load_model
-from labkit.bench import repeat, results
 from labkit.classroom import check
+from labkit.comparisons.run import repeat, results
 from labkit.display.block import plot_block
 from labkit.display.comparisons import is_tie, plot_predictions, plot_sweep, spread
 from labkit.display.decisions import plot_decisions
@@ -45,6 +42,9 @@ from labkit.methods import (
     merge,
     quantize_model,
 )
+from labkit.models.blueprints import BLUEPRINTS, blueprint
+from labkit.models.context import TruncationWarning
+from labkit.models.model import Model, load_model
 from labkit.planning import Plan, plan
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize

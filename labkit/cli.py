@@ -53,7 +53,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from labkit.bench import bench
+    from labkit.comparisons.run import bench
 
     for number, total, row in bench(options.name, options.out, _part(options.part)):
         settings = {"rate": row["learning_rate"], "seed": row["seed"], **row["method"]}
@@ -63,7 +63,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _part(text: str) -> tuple[int, int]:
-    from labkit.bench import require_part
+    from labkit.comparisons.run import require_part
 
     try:
         return require_part(tuple(int(number) for number in text.split("/")))
@@ -119,10 +119,10 @@ def _plan(options: argparse.Namespace) -> int:
 def _plan_all(options: argparse.Namespace, settings: dict) -> int:
     import json
 
-    from labkit.assets.blueprints import BLUEPRINTS
-    from labkit.methods.registry import METHODS
+    from labkit.methods.method import METHODS
+    from labkit.models.blueprints import BLUEPRINTS
+    from labkit.models.config import find_config
     from labkit.planning import plan
-    from labkit.planning.configs import find_config
     from labkit.planning.sizes import readable
 
     # A hub that does not answer is waited for once, and not once for each method.

@@ -8,14 +8,14 @@ import shutil
 
 import torch
 
-from labkit.assets import cache
 from labkit.assets.fetch import asset_folder, find_damage
 from labkit.assets.manifest import load_manifest
-from labkit.assets.precision import cpu_has_bfloat16, pick_device, pick_precision
 from labkit.computer import processor
 from labkit.errors import LabkitError
+from labkit.models.precision import cpu_has_bfloat16, pick_device, pick_precision
 from labkit.planning.fit import free_memory
 from labkit.printing import make_printable
+from labkit.storage import cache
 
 NEEDED_MEMORY = 6e9  # bytes; the process of notebook 04 holds 5.5 GB at its peak where it computes in 32 bits
 NEEDED_DISK = 1e9  # bytes; the assets and a saved run

@@ -9,12 +9,12 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from labkit.assets.context import warn
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.evaluation import head_for
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method
+from labkit.models.context import warn
+from labkit.models.model import Model
 from labkit.planning import predicted, require_fit, step_of
 from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe, named_folder

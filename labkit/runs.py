@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from labkit.assets import cache, folders, names, records
-from labkit.assets.models import Model, load_model
 from labkit.display.plots import plot_history
 from labkit.errors import LabkitError, unknown
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
 from labkit.methods.trained import Trained
+from labkit.models.model import Model, load_model
 from labkit.process import own_random_numbers
 from labkit.quant.layers import Quantization
+from labkit.storage import cache, folders, names, records
 from labkit.training.config import TrainingConfig
 from labkit.training.head import load_head, save_head
 

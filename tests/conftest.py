@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from small_models import causal, encoder, mask, model  # noqa: F401
 from tiny import colour_task, tiny_model
 from transformers import AutoTokenizer
 

@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 import labkit as lk
-from labkit.assets import architectures
 from labkit.methods import METHODS
+from labkit.models import architectures
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import classification_loss, completion_loss
 

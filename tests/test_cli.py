@@ -7,15 +7,16 @@ import torch
 from tiny import tiny_config
 from transformers import LlamaConfig
 
-from labkit import bench, cli
+from labkit import cli
 from labkit.assets import fetch
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
+from labkit.comparisons import run as bench
+from labkit.comparisons.sweeps import SWEEPS
 from labkit.errors import LabkitError
 from labkit.memory import KINDS, MemoryReport
 from labkit.methods import METHODS
 from labkit.planning import Prediction
-from labkit.sweeps import SWEEPS
 
 
 @pytest.fixture
@@ -303,7 +304,7 @@ def test_a_configuration_is_asked_for_once_and_not_for_each_method(planned, fold
             raise OSError("The hub does not answer.")
         return LlamaConfig.from_pretrained(folder)
 
-    monkeypatch.setattr("labkit.planning.configs.AutoConfig.from_pretrained", from_pretrained)
+    monkeypatch.setattr("labkit.models.config.AutoConfig.from_pretrained", from_pretrained)
     assert cli.main(["plan", "somebody/something", "--length", "16"]) == (0 if found else 1)
     assert asked == ["somebody/something"]
     assert "The hub does not answer." in capsys.readouterr().err or found

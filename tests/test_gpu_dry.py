@@ -9,10 +9,10 @@ import torch
 from transformers import LlamaForCausalLM
 
 import labkit as lk
-from labkit.assets import cache
 from labkit.quant.linear import Linear4bit
+from labkit.storage import cache
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
 import gpu_equality
 import gpu_memory

@@ -35,7 +35,7 @@ def test_imports_against_the_rule_are_found(tmp_path):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, copy)
     wrong = {
-        "labkit.assets.cache": "labkit.training.config",
+        "labkit.storage.cache": "labkit.training.config",
         "labkit.methods.lora": "labkit.experiment",
         "labkit.training.loop": "labkit.evaluation",
     }

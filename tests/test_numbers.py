@@ -12,7 +12,7 @@ from torch import nn
 
 import labkit as lk
 from labkit import cli
-from labkit.bench import bench
+from labkit.comparisons.run import bench
 from labkit.training.config import TrainingConfig
 
 NO_NUMBERS = ("3", True, math.nan, math.inf, -1, [3], torch.tensor(3), np.float32("nan"), 3j)

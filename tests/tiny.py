@@ -5,7 +5,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 import labkit as lk
-from labkit.assets.models import Model
+from labkit.models.model import Model
 from labkit.training.batching import Example
 
 SIZES = {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from labkit.assets import cache
 from labkit.assets.manifest import Asset
 from labkit.errors import LabkitError
+from labkit.storage import cache
 
 
 def download(asset: Asset, folder: Path, progress: bool) -> Path:

@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from labkit.assets import cache, convert, folders, records
+from labkit.assets import gguf as convert
 from labkit.assets.download import download
 from labkit.assets.manifest import Asset, get_asset
 from labkit.errors import LabkitError
+from labkit.storage import cache, folders, records
 
 RECEIPT = "receipt.json"
 _verified: set[Path] = set()

@@ -19,7 +19,7 @@ from labkit.methods.virtual_tokens import VirtualTokens
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from labkit.assets.models import Model
+    from labkit.models.model import Model
 
 TRAINED, FROZEN = "0.15", "0.88"
 # The part of the drawing that a layer is, by the end of its path within the block.

@@ -6,10 +6,10 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from labkit.assets.models import Model
 from labkit.display.grids import relative_error, scaled_by_block
 from labkit.display.plots import as_png
 from labkit.methods.targets import find_targets
+from labkit.models.model import Model
 from labkit.quant.blockwise import quantize
 from labkit.quant.codebooks import LEVELS, levels
 

@@ -8,10 +8,10 @@ from functools import cache
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from labkit.assets.blueprints import BLUEPRINTS
-from labkit.assets.precision import PRECISIONS
 from labkit.display.plots import as_png, plot_memory
-from labkit.methods.registry import METHODS
+from labkit.methods.method import METHODS
+from labkit.models.blueprints import BLUEPRINTS
+from labkit.models.precision import PRECISIONS
 from labkit.planning import Plan, plan
 from labkit.planning.sizes import readable
 

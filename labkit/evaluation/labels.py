@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, wilson
 from labkit.evaluation.sorting import parts, restore
+from labkit.models.encoding import completion_ids, fit, padding_id, prompt_ids
+from labkit.models.model import Model
 from labkit.process import in_evaluation
 from labkit.tasks.task import Task
 from labkit.training.batching import Example, collate, read

@@ -7,9 +7,9 @@ from statistics import median
 
 import torch
 
-from labkit.assets.encoding import padding_id
-from labkit.assets.models import Model
 from labkit.errors import require_count
+from labkit.models.encoding import padding_id
+from labkit.models.model import Model
 from labkit.process import in_evaluation
 from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors

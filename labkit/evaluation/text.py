@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from labkit.assets.context import MAX_LENGTH
-from labkit.assets.encoding import completion_ids, fit, padding_id, prompt_ids
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.sorting import parts, restore
+from labkit.models.context import MAX_LENGTH
+from labkit.models.encoding import completion_ids, fit, padding_id, prompt_ids
+from labkit.models.model import Model
 from labkit.process import in_evaluation
 from labkit.tasks.english import general_english, general_knowledge
 from labkit.tasks.task import Task

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from labkit.assets.encoding import padding_id
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.evaluation.sorting import parts, restore
+from labkit.models.encoding import padding_id
+from labkit.models.model import Model
 from labkit.process import in_evaluation
 from labkit.tasks.english import general_english
 from labkit.training.batching import collate, read

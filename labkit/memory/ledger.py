@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from labkit.errors import LabkitError
-from labkit.memory.allocator import Recorder, can_record
-from labkit.memory.booking import Books, Event
+from labkit.memory.hooks import Watched
+from labkit.memory.recorder import Recorder, can_record
 from labkit.memory.report import MemoryReport
-from labkit.memory.watch import Watched
+from labkit.memory.trace import Books, Event
 from labkit.process import alone
 
 

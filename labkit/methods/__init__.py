@@ -8,10 +8,10 @@ from labkit.methods.ia3 import IA3, IA3Linear
 from labkit.methods.lora import LoRA, LoRALinear
 from labkit.methods.lora_variants import DoRALinear, PiSSALinear
 from labkit.methods.merge import merge
+from labkit.methods.method import METHODS, Method, get_method, register
 from labkit.methods.prefix import PrefixTuning
 from labkit.methods.prompt import PromptTuning
 from labkit.methods.qlora import QLoRA, quantize_model
-from labkit.methods.registry import METHODS, Method, get_method, register
 
 __all__ = [
     "IA3",

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.models.model import Model
 from labkit.quant.matrix import turned
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from labkit.assets.cache import write_text
-from labkit.assets.models import Model
-from labkit.assets.records import read_tensors
 from labkit.errors import LabkitError
 from labkit.methods.adapter import Adapter, adapters_of
+from labkit.models.model import Model
+from labkit.storage.cache import write_text
+from labkit.storage.records import read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT wraps a model twice, and its names tell

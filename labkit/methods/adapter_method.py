@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import nn
 
-from labkit.assets.models import Model
 from labkit.methods import adapter_files
 from labkit.methods.adapter import Adapter, adapters_of, require_no_adapter
-from labkit.methods.registry import Method
+from labkit.methods.method import Method
 from labkit.methods.targets import replace_layer
+from labkit.models.model import Model
 
 
 class AdapterMethod(Method):

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from torch import nn
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
 from labkit.methods.adapter_method import LayerMethod
 from labkit.methods.bottleneck import ACTIVATIONS, Bottleneck, BottleneckLayer
+from labkit.methods.method import register
 from labkit.methods.places import block_of, called, in_blocks, matching, require_names
-from labkit.methods.registry import register
 from labkit.methods.targets import as_list
+from labkit.models.model import Model
 from labkit.quant.matrix import is_linear, sides
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")

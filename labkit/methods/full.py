@@ -9,11 +9,11 @@ from typing import ClassVar
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from labkit.assets.models import Model
-from labkit.assets.records import damaged
 from labkit.errors import LabkitError
 from labkit.methods.adapter import require_no_adapter
-from labkit.methods.registry import Method, register
+from labkit.methods.method import Method, register
+from labkit.models.model import Model
+from labkit.storage.records import damaged
 
 WEIGHTS = "model.safetensors"
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.methods.adapter import require_no_adapter
-from labkit.methods.registry import Method, register
+from labkit.methods.method import Method, register
+from labkit.models.model import Model
 
 
 @register

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from labkit.assets.models import Model
 from labkit.methods.adapter import MergeableLinear
 from labkit.methods.adapter_method import LayerMethod
+from labkit.methods.method import register
 from labkit.methods.places import block_of, in_blocks, matching
-from labkit.methods.registry import register
 from labkit.methods.targets import stored_as
+from labkit.models.model import Model
 from labkit.quant.matrix import sides
 
 

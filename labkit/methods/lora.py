@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
 from labkit.methods.adapter import MergeableLinear
 from labkit.methods.adapter_method import LayerMethod
-from labkit.methods.registry import register
+from labkit.methods.method import register
 from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
+from labkit.models.model import Model
 from labkit.quant.layers import is_4bit
 from labkit.quant.matrix import sides
 

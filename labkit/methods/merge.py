@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.methods.adapter import MergeableLinear, adapters_of
 from labkit.methods.targets import replace_layer
+from labkit.models.model import Model
 from labkit.quant.layers import dequantized, is_4bit
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from transformers import DynamicCache, PretrainedConfig
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
-from labkit.methods.registry import register
+from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
+from labkit.models.model import Model
 from labkit.process import in_evaluation
 
 ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache; a causal model's always do

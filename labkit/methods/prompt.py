@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labkit.assets.models import Model
-from labkit.methods.registry import register
+from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
+from labkit.models.model import Model
 
 
 class Prompt(VirtualTokens):

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import torch
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, set_checked
 from labkit.methods.adapter import require_no_adapter
 from labkit.methods.lora import LoRA
-from labkit.methods.registry import register
+from labkit.methods.method import register
 from labkit.methods.targets import find_targets, replace_layer, require_all_linear
+from labkit.models.model import Model
 from labkit.quant.layers import Quantization
 from labkit.quant.matrix import sides
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.methods.adapter import adapters_of
+from labkit.models.model import Model
 
 SAMPLE = 64  # numbers of each frozen weight: a merge or another training changes nearly all of them
 

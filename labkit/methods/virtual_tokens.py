@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from labkit.assets.context import longest_of
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count, set_checked, unknown
 from labkit.methods.adapter import Adapter
 from labkit.methods.adapter_method import AdapterMethod
+from labkit.models.context import longest_of
+from labkit.models.model import Model
 
 INITS = ("words", "random")
 WORDS = "Read the text and answer with the label that fits it best."

@@ -3,7 +3,7 @@
 from labkit.planning.estimate import estimate
 from labkit.planning.fit import require_fit
 from labkit.planning.plan import Plan, plan
-from labkit.planning.predicted import EstimateWarning, predicted
+from labkit.planning.predict import EstimateWarning, predicted
 from labkit.planning.step import Prediction, Step, step_of
 
 __all__ = ["EstimateWarning", "Plan", "Prediction", "Step", "estimate", "plan", "predicted", "require_fit", "step_of"]

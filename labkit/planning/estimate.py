@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from labkit.memory.hooks import Watched
 from labkit.memory.report import KINDS, MemoryReport
-from labkit.memory.watch import Watched
 from labkit.planning.skeleton import adapt, kind_of, skeleton
 from labkit.planning.step import Step
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import torch
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory.free import available_memory
 from labkit.methods import get_method
+from labkit.models.model import Model
 from labkit.planning.estimate import from_data
-from labkit.planning.predicted import predicted
+from labkit.planning.predict import predicted
 from labkit.planning.sizes import readable
 from labkit.planning.step import Step
 

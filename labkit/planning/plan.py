@@ -9,15 +9,15 @@ from functools import cached_property
 import torch
 from transformers import PretrainedConfig
 
-from labkit.assets.context import longest_of
-from labkit.assets.models import Model
-from labkit.assets.precision import PRECISIONS
 from labkit.errors import LabkitError, require_count, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
+from labkit.models.config import find_config
+from labkit.models.context import longest_of
+from labkit.models.model import Model
+from labkit.models.precision import PRECISIONS
 from labkit.planning import sizes
-from labkit.planning.configs import find_config
-from labkit.planning.predicted import can_simulate, predicted
+from labkit.planning.predict import can_simulate, predicted
 from labkit.planning.search import MOST, most_that_fits
 from labkit.planning.step import Prediction, Step
 from labkit.printing import printable

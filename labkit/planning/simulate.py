@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import torch
 
-from labkit.memory.booking import Books
-from labkit.memory.hollow import CPU, Hollow
 from labkit.memory.report import KINDS, MemoryReport
+from labkit.memory.trace import Books
+from labkit.planning.fake import CPU, Hollow
 from labkit.planning.sizes import allocated, reserved
 from labkit.planning.skeleton import adapt, blocks_of, skeleton
 from labkit.planning.step import Prediction, Step

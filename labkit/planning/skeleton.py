@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 
-from labkit.assets.models import Model, store_linear_weights
 from labkit.errors import LabkitError, unknown
 from labkit.methods import Method, QLoRA, quantize_model
+from labkit.models.model import Model, store_linear_weights
 from labkit.quant.blockwise import Quantized, quantize
 from labkit.quant.layers import Quantization
 from labkit.quant.linear import Linear4bit, in_compute_type

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from labkit.assets.models import Model
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method
+from labkit.models.model import Model
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig

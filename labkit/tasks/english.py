@@ -14,10 +14,10 @@ import random
 import re
 import zipfile
 
-from labkit.assets.cache import course_data
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import get_asset
 from labkit.errors import require_count, unknown
+from labkit.storage.cache import course_data
 
 
 def general_english(count: int = 32, *, split: str = "test", words: int = 70) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
-from labkit.assets.cache import offline
 from labkit.errors import LabkitError
+from labkit.storage.cache import offline
 
 CHECK = "Check the path, which starts from the notebook's folder"
 

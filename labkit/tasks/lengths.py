@@ -11,10 +11,10 @@ import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from labkit.assets.encoding import completion_ids, prompt_ids
 from labkit.assets.fetch import asset_folder
 from labkit.assets.manifest import get_asset
-from labkit.assets.models import Model
+from labkit.models.encoding import completion_ids, prompt_ids
+from labkit.models.model import Model
 
 SAMPLE = 2_000  # rows that are measured at most
 CHARACTERS = 2_000_000  # and their characters: a tokenizer reads these in a few seconds

@@ -13,11 +13,11 @@ from datasets import Dataset
 from labkit.errors import LabkitError, shown, unknown
 from labkit.tasks.course import TEMPLATES
 from labkit.tasks.faults import Faults
-from labkit.tasks.folders import folder_rows, split_folders
 from labkit.tasks.hub import from_hub
 from labkit.tasks.in_memory import dataset_rows, frame_rows, list_rows
 from labkit.tasks.reading import SUFFIXES, read_file
 from labkit.tasks.roles import roles_of
+from labkit.tasks.text_folders import folder_rows, split_folders
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 CHECK = "Check the path; it starts from the notebook's folder."

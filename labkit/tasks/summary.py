@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from labkit.assets.context import MAX_LENGTH
-from labkit.assets.models import Model
 from labkit.errors import LabkitError, require_count, shown
+from labkit.models.context import MAX_LENGTH
+from labkit.models.model import Model
 from labkit.tasks.lengths import drawn, measure, reader_in_cache
 from labkit.tasks.summary_table import as_html, as_text
 

@@ -13,8 +13,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from torch.optim import Optimizer
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.models.model import Model
 from labkit.training.processes import LAUNCHER
 
 UNSUPPORTED = {

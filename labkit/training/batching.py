@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from labkit.assets.context import cut, say_cut
-from labkit.assets.encoding import completion_ids, fit, headings, prompt_ids
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.models.context import cut, say_cut
+from labkit.models.encoding import completion_ids, fit, headings, prompt_ids
+from labkit.models.model import Model
 
 IGNORED = -100  # the target that cross_entropy leaves out
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from tqdm.auto import tqdm
 
-from labkit.assets.models import Model
 from labkit.errors import require_count
+from labkit.models.model import Model
 
 
 class Callback(Protocol):

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from labkit.assets import folders, records
 from labkit.errors import LabkitError
+from labkit.storage import folders, records
 from labkit.training.config import TrainingConfig
 
 STATES = ("step", "exp_avg", "exp_avg_sq")  # AdamW's, for each trained weight

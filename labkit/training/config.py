@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labkit.assets.context import MAX_LENGTH
 from labkit.errors import require_count, require_number, require_seed, set_checked, unknown
+from labkit.models.context import MAX_LENGTH
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "paged_adamw")

@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from labkit.assets import records
-from labkit.assets.models import Model
+from labkit.models.model import Model
+from labkit.storage import records
 
 FILE = "head.safetensors"
 

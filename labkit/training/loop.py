@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import torch
 
-from labkit.assets.encoding import padding_id
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
 from labkit.memory import Ledger, MemoryReport
-from labkit.memory.allocator import can_record
+from labkit.memory.recorder import can_record
+from labkit.models.encoding import padding_id
+from labkit.models.model import Model
 from labkit.process import own_random_numbers, seed_all
 from labkit.quant.bnb import guard
 from labkit.training.accelerator import accelerate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from labkit.assets.models import Model
+from labkit.models.model import Model
 from labkit.training.batching import IGNORED, Batch
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labkit.assets.models import Model
 from labkit.errors import LabkitError
+from labkit.models.model import Model
 
 
 class Recomputation:

@@ -263,7 +263,7 @@ from pathlib import Path
 
 sys.modules["labkit"] = types.ModuleType("labkit")
 sys.modules["labkit"].__path__ = [sys.argv[4]]
-sys.modules["labkit.assets.convert"] = types.ModuleType("labkit.assets.convert")
+sys.modules["labkit.assets.gguf"] = types.ModuleType("labkit.assets.gguf")
 from labkit.assets import download, fetch, manifest
 
 manifest.MANIFEST = Path(sys.argv[1])

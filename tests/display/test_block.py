@@ -7,7 +7,7 @@ from tiny import tiny_model
 from torch import nn
 
 import labkit as lk
-from labkit.assets.models import Model
+from labkit.models.model import Model
 
 matplotlib.use("Agg")
 

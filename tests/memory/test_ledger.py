@@ -11,8 +11,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import labkit as lk
-from labkit.assets.models import store_linear_weights
 from labkit.memory import KINDS, Ledger
+from labkit.models.model import store_linear_weights
 from labkit.quant.bnb import quantized_tensors
 from labkit.training.batching import Example, collate
 from labkit.training.loop import Trainer

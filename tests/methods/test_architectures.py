@@ -15,9 +15,9 @@ from transformers import MambaConfig, MambaForCausalLM, MixtralConfig, MixtralFo
 from transformers.pytorch_utils import Conv1D
 
 import labkit as lk
-from labkit.assets.architectures import CAUSAL as SUPPORTED
-from labkit.assets.models import Model
 from labkit.methods import METHODS
+from labkit.models.architectures import CAUSAL as SUPPORTED
+from labkit.models.model import Model
 from labkit.quant.layers import is_4bit
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:fan_in_fan_out")]

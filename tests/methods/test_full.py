@@ -1,8 +1,8 @@
 import torch
 from safetensors import safe_open
 
-from labkit.assets.models import store_linear_weights
 from labkit.methods import FullFineTuning
+from labkit.models.model import store_linear_weights
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.assets.models import Model
 from labkit.methods import LoRA, QLoRA, quantize_model
 from labkit.methods.adapter import adapters_of
+from labkit.models.model import Model
 from labkit.quant.bnb import LostGradientWarning, bnb_layers
 from labkit.quant.layers import Quantization, is_4bit
 

@@ -11,7 +11,7 @@ from products import Products16
 from test_contract import NOTEBOOKS, calls
 
 import labkit as lk
-from labkit.methods.registry import METHODS
+from labkit.methods.method import METHODS
 
 # What notebooks call and what multiplies nothing: it draws, lists, compares or describes.
 IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "bootstrap_interval", "doctor"}

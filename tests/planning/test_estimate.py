@@ -8,7 +8,7 @@ import torch
 from tiny import alike, tiny_config
 
 import labkit as lk
-from labkit.assets.blueprints import blueprint_config
+from labkit.models.blueprints import blueprint_config
 from labkit.planning import Step, estimate
 from labkit.planning.skeleton import adapt, skeleton
 from labkit.training.config import TrainingConfig

@@ -7,7 +7,7 @@ import torch
 from tiny import alike, tiny_config, tiny_model
 
 import labkit as lk
-from labkit.assets.models import store_linear_weights
+from labkit.models.model import store_linear_weights
 from labkit.planning import Step, estimate
 from labkit.planning.simulate import predict, simulate
 from labkit.planning.sizes import allocated, reserved

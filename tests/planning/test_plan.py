@@ -10,14 +10,14 @@ from tiny import alike, tiny_config
 
 import labkit as lk
 from labkit.memory import KINDS, MemoryReport
-from labkit.methods.registry import METHODS
+from labkit.methods.method import METHODS
 from labkit.planning import EstimateWarning, Prediction, Step, estimate, predicted
 from labkit.planning.sizes import CONTEXT, SHARED
 from labkit.training.config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # The names labkit.planning.plan and .predicted mean the functions, which hide the modules.
-PLAN, PREDICTED = (sys.modules[f"labkit.planning.{name}"] for name in ("plan", "predicted"))
+PLAN, PREDICTED = (sys.modules[f"labkit.planning.{name}"] for name in ("plan", "predict"))
 SMALL = tiny_config(num_hidden_layers=1)
 
 

@@ -10,9 +10,9 @@ from tiny import alike, model_of, tiny_config
 from torch import nn
 
 import labkit as lk
-from labkit.assets.blueprints import blueprint_config
-from labkit.assets.models import store_linear_weights
 from labkit.memory import KINDS
+from labkit.models.blueprints import blueprint_config
+from labkit.models.model import store_linear_weights
 from labkit.planning import Step
 from labkit.planning.simulate import predict, simulate
 from labkit.planning.sizes import allocated, reserved

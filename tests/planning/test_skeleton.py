@@ -9,8 +9,8 @@ from torch import nn
 from transformers import AutoConfig
 
 import labkit as lk
-from labkit.assets.models import store_linear_weights
-from labkit.assets.precision import PRECISIONS
+from labkit.models.model import store_linear_weights
+from labkit.models.precision import PRECISIONS
 from labkit.planning.skeleton import CAUSAL, ENCODERS, adapt, blocks_of, kind_of, skeleton
 
 pytestmark = pytest.mark.usefixtures("one_thread")

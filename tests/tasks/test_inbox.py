@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 import labkit as lk
-from labkit.assets.cache import course_data
+from labkit.storage.cache import course_data
 from labkit.tasks.task import DataWarning
 
 COLUMNS = {"prompt": "Message: {Message}\nOffice:", "completion": "Office"}

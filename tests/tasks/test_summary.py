@@ -11,7 +11,7 @@ from datasets import Dataset
 from tiny import tiny_model
 
 import labkit as lk
-from labkit.assets.context import MAX_LENGTH
+from labkit.models.context import MAX_LENGTH
 from labkit.tasks import lengths
 from labkit.tasks.summary_table import CLASSES, LONGEST
 from labkit.tasks.task import Task

@@ -11,11 +11,11 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 
 import labkit as lk
 from labkit import experiment
-from labkit.assets import generation
 from labkit.evaluation import labels
-from labkit.memory.allocator import Recorder, can_record
-from labkit.memory.watch import Watched
+from labkit.memory.hooks import Watched
+from labkit.memory.recorder import Recorder, can_record
 from labkit.methods.lora import LoRALinear
+from labkit.models import generation
 from labkit.process import alone
 from labkit.training import loop
 from labkit.training.callbacks import Progress

@@ -1,0 +1,108 @@
+"""What is measured of one fine-tuning run, for a table that compares methods."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from labkit.evaluation import drift, evaluate, latency_ratio, text_loss
+from labkit.experiment import finetune, predict_memory
+from labkit.methods import Method, merge
+from labkit.methods.adapter import MergeableLinear, adapters_of
+from labkit.models.model import Model, store_linear_weights
+from labkit.runs import Run
+from labkit.tasks.english import general_english
+from labkit.tasks.task import Task
+from labkit.training.head import save_head
+from labkit.training.loop import TrainingDivergedError
+
+
+@dataclass
+class Clock:
+    """A callback that takes the time of each step.
+
+    It is the processor's time, which other programs do not lengthen; on several threads it is more than the clock's.
+    """
+
+    rates: list[float] = field(default_factory=list)
+    last: float = field(default_factory=time.process_time)
+
+    def __call__(self, model: Model, record: dict, last: bool) -> None:
+        """Note how many tokens were learned from in a second."""
+        now = time.process_time()
+        if now > self.last:  # Windows' clock stands still for 16 ms
+            self.rates.append(record["tokens"] / (now - self.last))
+        self.last = now
+
+
+def measured(base: Model, task: Task, method: Method, settings: dict, english: float | None = None) -> dict:
+    """Fine-tune and return what it gave and what it cost.
+
+    ``english`` is the base model's ``text_loss`` on general English, where its forgetting is to be measured.
+
+    Returns a dictionary of:
+        correct, total: of the test set; ``hits`` has a 1 for each right answer and a 0 for each wrong one.
+        diverged: whether the training broke off, because the rate was too high.
+        trained_parameters, adapter_bytes: numbers trained, and the size of the files that hold them.
+        peak_bytes, predicted_bytes: the most memory that a step held, as measured and as planned; parameter_bytes
+            of it were parameters.
+        seconds: of the training, by the clock.
+        tokens_per_second: tokens, without padding, that a step learned from in a second of processor time (median).
+        loss_rise: forgetting; None without ``english``, or where it is not finite.
+        drift: how far an encoder's view of general English moved; None for a causal model, or one that diverged.
+        latency: time for one text, as a multiple of the base model's.
+        merged_latency: the same once the result is one with the weights, which are stored as the base's are; None
+            where that is not possible.
+    """
+    clock = Clock()
+    began = time.perf_counter()
+    try:
+        run, diverged = finetune(base, task, method, progress=False, callbacks=[clock], **settings), False
+    except TrainingDivergedError as stop:  # a result as well: this rate is too high
+        run, diverged = stop.run, True
+    seconds = time.perf_counter() - began
+    score = evaluate(run.model, task)
+    truth = [completion.strip() for completion in task.test["completion"]]
+    prompt, merged = task.test["prompt"][0], _one_with_weights(run.model)
+    return {
+        "correct": score.correct,
+        "total": score.total,
+        "hits": "".join(str(int(p == t)) for p, t in zip(score.predictions, truth, strict=True)),
+        "diverged": diverged,
+        "trained_parameters": run.trained_parameters,
+        "adapter_bytes": _saved_bytes(run),
+        "peak_bytes": run.memory and run.memory.peak,
+        "predicted_bytes": predict_memory(base, task, method, **settings).peak,
+        "parameter_bytes": run.memory and run.memory.parameters,
+        "seconds": round(seconds, 2),
+        "tokens_per_second": round(median(clock.rates), 1) if clock.rates else None,
+        "loss_rise": None if english is None else _finite(text_loss(run.model, general_english()) - english),
+        "drift": _finite(drift(base, run.model)) if base.kind == "encoder" else None,
+        "latency": round(latency_ratio(base, run.model, prompt), 3),
+        "merged_latency": round(latency_ratio(base, merged, prompt), 3) if merged else None,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _saved_bytes(run: Run) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run.method.save(run.model, folder)
+        save_head(run.model, folder)
+        return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+def _one_with_weights(model: Model) -> Model | None:
+    layers = adapters_of(model).values()
+    if not all(isinstance(layer, MergeableLinear) and layer.base.weight.is_floating_point() for layer in layers):
+        return None
+    merged = merge(model) if layers else model.copy(share_weights=False)
+    store_linear_weights(merged.module, model.precision)
+    return merged

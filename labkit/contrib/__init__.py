@@ -1,0 +1,1 @@
+"""What labkit gives other libraries."""

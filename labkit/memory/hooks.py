@@ -1,0 +1,118 @@
+"""Hooks that say what a step is doing while its memory is booked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_iter
+from torch.utils.hooks import RemovableHandle
+
+from labkit.memory.trace import Event, Held
+from labkit.quant.bnb import is_bnb, quantized_tensors
+from labkit.quant.linear import Linear4bit
+
+HEAD = "head"  # how a head outside the network is called in a report
+
+
+class Watched:
+    """A network, its head and its optimizer.
+
+    Args:
+        module: the network.
+        optimizer: the optimizer that the step calls.
+        head: a head outside the network, as an encoder's classifier is.
+        address: what tells the memory of one tensor from any other's.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        head: nn.Module | None = None,
+        address: Callable[[torch.Tensor], int] = lambda tensor: tensor.untyped_storage().data_ptr(),
+    ):
+        self.address = address
+        self.modules = dict(module.named_modules(prefix="")) | ({HEAD: head} if head is not None else {})
+        self.optimizer = optimizer
+        self._parameters: dict[nn.Parameter, str] = {}  # with their modules; a tied weight belongs to the first
+        for path, inner in self.modules.items():
+            for parameter in inner.parameters(recurse=False):
+                self._parameters.setdefault(parameter, path)
+        own = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+        self.head = head if head is not None else own
+
+    def held(self) -> dict[int, Held]:
+        """Return by address what lives as long as the model or its optimizer; tied weights are there once."""
+        found: dict[int, Held] = {}
+        for tensor, kind, path in self._tensors():
+            found.setdefault(self.address(tensor), Held(tensor.untyped_storage().nbytes(), kind, path))
+        return found
+
+    def states(self) -> dict[int, str]:
+        """Return by address the tensors of the optimizer, with the module whose weight they belong to."""
+        return {self.address(tensor): path for tensor, path in self._states()}
+
+    def _tensors(self) -> Iterator[tuple[torch.Tensor, str, str]]:
+        for path, module in self.modules.items():
+            coded = isinstance(module, Linear4bit) or is_bnb(module)
+            for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                if tensor.requires_grad:
+                    yield tensor, "trainable", path
+                else:
+                    yield tensor, "quantized" if coded and tensor is not module.bias else "frozen", path
+                if tensor.grad is not None:
+                    yield tensor.grad, "gradients", path
+            if is_bnb(module):
+                yield from ((tensor, "quantized", path) for tensor in quantized_tensors(module))
+        yield from ((tensor, "optimizer", path) for tensor, path in self._states())
+
+    def _states(self) -> Iterator[tuple[torch.Tensor, str]]:
+        for parameter, state in self.optimizer.state.items():
+            for tensor in state.values():
+                if isinstance(tensor, torch.Tensor):
+                    yield tensor, self._parameters.get(parameter, "")
+
+    def hook(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> Iterator[RemovableHandle]:
+        """Have ``mark`` called with an event for each turn of the step; yield the handle of each hook when it is set.
+
+        Args:
+            mark: what to call.
+            blocks: modules whose forward and backward passes are to be told as well.
+        """
+        yield self.optimizer.register_step_pre_hook(lambda *_: mark(Event("phase", name="update")))
+        for path, module in self.modules.items():
+            enter, leave = Event("enter", name=path), Event("exit", name=path)
+            yield module.register_forward_pre_hook(lambda *_, e=enter: mark(e))
+            # Recomputation under gradient checkpointing leaves a module by an exception as soon as it has enough.
+            yield module.register_forward_hook(lambda *_, e=leave: mark(e), always_call=True)
+        for parameter, path in self._parameters.items():
+            if parameter.requires_grad:
+                yield parameter.register_post_accumulate_grad_hook(
+                    lambda p, path=path: mark(Event("gradient", self.address(p.grad), name=path))
+                )
+        for path in blocks:
+            ahead, back = Event("block", name=f"forward {path}"), Event("block", name=f"backward {path}")
+            yield self.modules[path].register_forward_pre_hook(lambda *_, e=ahead: mark(e))
+            yield self.modules[path].register_forward_hook(_on_gradient(mark, back))
+        forward, loss, backward = (Event("phase", name=name) for name in ("forward", "loss", "backward"))
+        yield self.modules[""].register_forward_pre_hook(lambda *_: mark(forward))
+        if self.head is not None:
+            yield self.head.register_forward_pre_hook(lambda *_: mark(loss))
+            yield self.head.register_forward_pre_hook(_on_gradient(mark, backward))
+        else:
+            yield self.modules[""].register_forward_hook(lambda *_: mark(loss))
+            yield self.modules[""].register_forward_hook(_on_gradient(mark, backward))
+
+
+def _on_gradient(mark: Callable[[Event], None], event: Event) -> Callable:
+    """Return a forward (pre-)hook that marks ``event`` when a gradient reaches the tensor that passes here."""
+
+    def hook(module: nn.Module, *passing) -> None:
+        for tensor in tree_iter(passing[-1]):
+            if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
+                tensor.register_hook(lambda _: mark(event))
+                return
+
+    return hook

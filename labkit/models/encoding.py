@@ -1,0 +1,168 @@
+"""From text to token ids: one way for training, evaluation and generation.
+
+A model should be asked what it was trained on. So the ids of a prompt are the same in all three, and a completion is
+tokenized as the continuation of a text, whatever the tokenizer puts before or behind a text that stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labkit.errors import LabkitError
+from labkit.models.context import cut, say_cut
+
+if TYPE_CHECKING:
+    from labkit.models.model import Model
+
+PROBES = ("a", "A", "0", ".", "的")
+ANCHORS = (":", "a", "\n", ".", "x1")
+
+
+def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
+    """Return the ids that a model reads of each prompt.
+
+    For a causal model these are the tokens that its tokenizer puts before a text, once, also where the prompt itself
+    begins with them, and the prompt. What the tokenizer puts behind a text is left out: it would say that the text is
+    over. An empty prompt becomes the token that begins a text, or else the one that ends the text before it. For an
+    encoder, which reads whole texts, they are what its tokenizer gives.
+
+    Raises:
+        LabkitError: a prompt is no text, gives no token, or one that the model does not know.
+    """
+    front, back = frame(model.tokenizer)
+    rows = tokenize(model, prompts)
+    if model.kind == "encoder":
+        rows = [front + ids + back for ids in rows]
+    else:
+        rows = [ids if front and ids[: len(front)] == front else front + ids for ids in rows]
+    first = next((i for i in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id) if i is not None), None)
+    if first is None and not all(rows):
+        raise LabkitError(
+            f"Text {rows.index([]) + 1} is empty, and the tokenizer of {model.name} has no token that begins a text.",
+            "Write something.",
+        )
+    return _known(model, [ids or [first] for ids in rows])
+
+
+def completion_ids(model: Model, completions: Sequence[str], *, end: bool = True) -> list[list[int]]:
+    """Return the ids that continue a prompt with each completion.
+
+    Some tokenizers mark the beginning of a text that stands alone, as the beginning of a word for example. Inside a
+    text that mark would be a space too many. So a completion is also tokenized behind something else, and where both
+    ways give another text, the second is right.
+
+    Args:
+        model: whose tokenizer.
+        completions: what continues the prompts.
+        end: add the token that ends a text, where there is one and the completion has none.
+
+    Raises:
+        LabkitError: a completion is no text, or gives a token that the model does not know.
+    """
+    rows, stop = tokenize(model, completions), model.tokenizer.eos_token_id
+    waiting = set(range(len(rows)))
+    for anchor, start in zip(ANCHORS, tokenize(model, ANCHORS), strict=True):
+        if not start or model.tokenizer.unk_token_id in start:
+            continue  # unknown characters may become one with those that follow
+        order = sorted(waiting)
+        for row, ids in zip(order, tokenize(model, [anchor + completions[i] for i in order]), strict=True):
+            if ids[: len(start)] == start:
+                waiting.remove(row)
+                if _decoded(model, start + rows[row]) != _decoded(model, ids):
+                    rows[row] = ids[len(start) :]
+    if end and stop is not None:
+        rows = [ids if ids and ids[-1] == stop else [*ids, stop] for ids in rows]
+    return _known(model, rows)
+
+
+def fit(model: Model, rows: list[list[int]], rooms: int | Sequence[int], what: str, limit: int = 0) -> list[list[int]]:
+    """Cut the ids of prompts to the room that there is for them, and warn once where any are cut.
+
+    A causal model's prompt loses its beginning, but for the tokens that begin every text. An encoder's text loses its
+    end.
+
+    Args:
+        model: who is to read them.
+        rows: as ``prompt_ids`` gives them.
+        rooms: how many ids there is room for, for all rows or for each.
+        what: how the warning calls a row, in the singular.
+        limit: the length that the warning names; ``rooms`` by default.
+
+    Raises:
+        LabkitError: nothing of a text would be left.
+    """
+    room_of = [rooms] * len(rows) if isinstance(rooms, int) else rooms
+    tail = len(frame(model.tokenizer)[1]) if model.kind == "encoder" else None
+    part = "end" if model.kind == "encoder" else "beginning"
+    fitting = []
+    for number, (ids, room, head) in enumerate(zip(rows, room_of, headings(model, rows), strict=True), 1):
+        if room < min(len(ids), head + (tail or 0) + 1):
+            raise LabkitError(
+                f"Nothing is left of {what} {number}: it takes {len(ids)} tokens, and there is room for "
+                f"{max(room, 0)}. {model.name} can read {model.max_length} tokens at once.",
+                "Make more room: raise max_length, or ask for fewer new tokens or shorter labels.",
+            )
+        fitting.append(cut(ids, room, head, tail))
+    say_cut([len(ids) for ids in rows], room_of, what, part, limit or max(room_of, default=0))
+    return fitting
+
+
+def headings(model: Model, rows: Sequence[list[int]]) -> list[int]:
+    """Return how many of the first ids of each prompt begin every text, and must not be cut."""
+    front, begin = frame(model.tokenizer)[0], getattr(model.tokenizer, "bos_token_id", None)
+    return [len(front) or int(begin is not None and ids[:1] == [begin]) for ids in rows]
+
+
+def frame(tokenizer) -> tuple[list[int], list[int]]:
+    """Return the ids that a tokenizer puts before a text and behind it."""
+    for probe in PROBES:
+        inside = tokenizer(probe, add_special_tokens=False)["input_ids"]
+        whole = tokenizer(probe)["input_ids"]
+        for at in range(len(whole) - len(inside) + 1):
+            if inside and whole[at : at + len(inside)] == inside:
+                return whole[:at], whole[at + len(inside) :]
+    return [], []
+
+
+def tokenize(model: Model, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each text alone.
+
+    Raises:
+        LabkitError: what was passed is no list of texts.
+    """
+    if isinstance(texts, str):
+        raise LabkitError(f"A list of texts is needed, not the text {texts[:40]!r}.", "Put it in brackets: [text].")
+    texts = list(texts)
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise LabkitError(f"Text {number} is no text but {text!r}.", "Pass a string.")
+    # Too long texts are said by labkit itself.
+    return model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+
+
+def padding_id(model: Model) -> int:
+    """Return the id that fills short rows of a batch: any will do that the model knows, for none is looked at."""
+    pad = model.tokenizer.pad_token_id
+    return pad if pad is not None and 0 <= pad < _vocabulary(model) else 0
+
+
+def _vocabulary(model: Model) -> int:
+    return model.module.get_input_embeddings().weight.shape[0]
+
+
+def _known(model: Model, rows: list[list[int]]) -> list[list[int]]:
+    count = _vocabulary(model)
+    for ids in rows:
+        if ids and max(ids) >= count:
+            raise LabkitError(
+                f"The tokenizer gives the token {max(ids)}, {model.tokenizer.decode([max(ids)])!r}, but {model.name} "
+                f"knows {count} only.",
+                "Use the tokenizer that belongs to the model, or enlarge it: model.module.resize_token_embeddings("
+                f"{max(len(model.tokenizer), max(ids) + 1)}).",
+            )
+    return rows
+
+
+def _decoded(model: Model, ids: list[int]) -> str:
+    return model.tokenizer.decode(ids, clean_up_tokenization_spaces=False)

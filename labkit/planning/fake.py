@@ -1,0 +1,142 @@
+"""Tensors with a shape, a type and a device but no numbers, and a mode that computes with them.
+
+A training step over hollow weights is the real step: the same loop, the same modules (bitsandbytes' layers are
+imitated), the same operators in the same order. Only the arithmetic is left out, and with it the memory. Token
+ids and masks stay real, so that code which looks at them (transformers leaves the mask out where nothing is
+padded) takes the way that it takes in training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from labkit.memory.hooks import Watched
+from labkit.memory.trace import SCRATCH, Books, Event
+from labkit.planning.operators import address_of, as_without_mode, graph_task, promoted
+
+aten, prim = torch.ops.aten, torch.ops.prim
+CPU = torch.device("cpu")
+
+
+class Hollow(TorchDispatchMode):
+    """While it is on, what is computed from a hollow tensor is hollow, and all else is real.
+
+    Hollow tensors pretend to be on the CPU. Where a program asks for a number that nobody computed (is the loss
+    finite?), the answer is 1, or true.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._events: list[Event] | None = None
+        self._live: dict[int, weakref.finalize] = {}
+        self._backward = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # asked for so often that the long way would take a third of the time
+        kwargs = kwargs or {}
+        tensors = _tensors((*args, *kwargs.values()))
+        fake = any(isinstance(tensor, FakeTensor) for tensor in tensors)
+        if fake or any(tensor.is_meta for tensor in tensors):
+            if func is aten._local_scalar_dense.default:
+                return True if tensors[0].dtype == torch.bool else 1.0
+            if func is aten.equal.default:
+                return True
+            func = as_without_mode(func, args)
+        if self._events is not None:
+            self._note_backward()
+        with self._fake if fake else contextlib.nullcontext():
+            result = func(*args, **kwargs)
+        if self._events is not None:
+            if scratch := promoted(func, args):
+                self._events.append(Event("alloc", SCRATCH, scratch))
+            known = {address_of(tensor) for tensor in tensors}  # a view of memory from before is not new
+            for made in _tensors((result,)):
+                if address_of(made) not in known:
+                    self._book(made)
+            if scratch:
+                self._events.append(Event("free", SCRATCH))
+        return result
+
+    def fill(self, *modules: nn.Module) -> None:
+        """Replace the meta tensors of modules by hollow ones; tied weights stay tied."""
+        made: dict[int, torch.Tensor] = {}
+        for module in (inner for outer in modules for inner in outer.modules()):
+            for store in (module._parameters, module._buffers):
+                for name, tensor in store.items():
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in made:
+                        hollow = FakeTensor(self._fake, tensor.detach(), CPU)
+                        if isinstance(tensor, nn.Parameter):
+                            hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
+                        made[id(tensor)] = hollow
+                    store[name] = made[id(tensor)]
+
+    @contextlib.contextmanager
+    def booking(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None, blocks: tuple[str, ...] = ()
+    ) -> Iterator[list[Books]]:
+        """Book a step, as ``Ledger`` does a real one; afterwards the list that this gives holds the books.
+
+        Args:
+            module, optimizer, head: as for ``Ledger``.
+            blocks: modules whose passes are to be marked.
+        """
+        watched = Watched(module, optimizer, head, address_of)
+        held = watched.held()
+        self._live = dict.fromkeys(held)
+        self._events = events = []
+        hooks = list(watched.hook(events.append, blocks))
+        done: list[Books] = []
+        try:
+            yield done
+        finally:
+            self._events = None
+            for hook in hooks:
+                hook.remove()
+            for watch in filter(None, self._live.values()):
+                watch.detach()
+        # The optimizer makes no states for weights that never get a gradient, as an unused pooler's.
+        graded = {event.name for event in events if event.what == "gradient"}
+        held = {key: item for key, item in held.items() if item.kind != "optimizer" or item.module in graded}
+        done.append(Books(held, events, watched.states()))
+
+    def _note_backward(self) -> None:
+        """Mark where a backward pass begins: autocast's copies of trained weights are gone by then."""
+        backward = graph_task() != -1
+        if backward and not self._backward:
+            self._events.append(Event("block", name="backward loss"))
+        self._backward = backward
+
+    def _book(self, tensor: torch.Tensor) -> None:
+        if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != CPU:
+            return
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        if address not in self._live:
+            self._events.append(Event("alloc", address, storage.nbytes()))
+            self._live[address] = weakref.finalize(storage, self._strike, self._events, address)
+
+    def _strike(self, events: list[Event], address: int) -> None:
+        del self._live[address]
+        events.append(Event("free", address))
+
+
+def _tensors(arguments: Iterable) -> list[torch.Tensor]:
+    """Return the tensors among arguments, those in lists included."""
+    found = []
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor):
+            found.append(argument)
+        elif isinstance(argument, list | tuple):
+            found += _tensors(argument)
+    return found

@@ -1,0 +1,1 @@
+"""Files and folders: where they are kept, how they are replaced, and who may."""
