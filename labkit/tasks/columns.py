@@ -90,7 +90,7 @@ def _named(given: list[str], columns: Mapping[str, str], name: str) -> Layout:
 
 
 def _columns(given: list[str]) -> str:
-    return f"the column{'s' * (len(given) > 1)} {_quoted(given)}"
+    return f"the column{'s' * (len(given) > 1)} {_quoted(given)}" if given else "no columns"
 
 
 def _quoted(names: list[str], most: int = 12) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 FIELD = re.compile(r"\{([^{}\n]+)\}")
 
@@ -23,6 +22,7 @@ class Layout:
         columns: the column of each field that isn't called as its column is.
         needed: all columns that it takes.
         optional: those of them that may lack a text.
+        pieces: the texts of each template and, between them, the columns.
     """
 
     prompt: str
@@ -34,12 +34,16 @@ class Layout:
     columns: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = field(init=False)
     optional: frozenset[str] = field(init=False)
+    pieces: Mapping[str, list[str]] = field(init=False)
 
     def __post_init__(self):
+        pieces = {template: FIELD.split(template) for template in (self.prompt, self.completion, self.brief)}
+        for found in pieces.values():
+            found[1::2] = [self.columns.get(name, name) for name in found[1::2]]
         needed, always = (
-            [self.columns.get(name, name) for name in FIELD.findall(prompt + self.completion)]
-            for prompt in (self.prompt, self.brief or self.prompt)
+            pieces[prompt][1::2] + pieces[self.completion][1::2] for prompt in (self.prompt, self.brief or self.prompt)
         )
+        object.__setattr__(self, "pieces", pieces)
         object.__setattr__(self, "needed", tuple(dict.fromkeys(needed)))
         object.__setattr__(self, "optional", frozenset(needed) - frozenset(always))
 
@@ -49,16 +53,9 @@ class Layout:
         return self._filled(self.prompt if has_all else self.brief, row), self._filled(self.completion, row)
 
     def _filled(self, template: str, row: Mapping[str, str]) -> str:
-        columns = self.columns
-        pieces = enumerate(_pieces(template))
-        return "".join([row[columns.get(piece, piece)] if place % 2 else piece for place, piece in pieces])
+        pieces = enumerate(self.pieces[template])
+        return "".join([row[piece] if place % 2 else piece for place, piece in pieces])
 
 
 class Conversation(Layout):
     """How a list of messages becomes an example: the model reads all but the last reply, and learns that one."""
-
-
-@cache
-def _pieces(template: str) -> list[str]:
-    """Return the texts of a template and, between them, the names of its fields."""
-    return FIELD.split(template)

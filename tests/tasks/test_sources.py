@@ -228,7 +228,12 @@ def test_what_is_no_data_is_explained(tmp_path):
         ([("a", "b"), *ROWS, None], "row 1 (list[0]): no dict but ('a', 'b')\n  row 42 (list[41]): no dict but None"),
         (pd.DataFrame([["a", "b", "c"]], columns=["text", "text", "label"]), "a column twice"),
         (frame(ROWS).assign(label=range(40)), "the label is no text but of type int: 0"),
-        (frame(ROWS).assign(text=pd.Timestamp("2024-02-29")), "the text is no text but of type Timestamp: 2024-02-29"),
+        (
+            frame(ROWS).assign(text=pd.Timestamp("2024-02-29")),
+            "the text is no text but of type Timestamp: Timestamp('2024-02-29",
+        ),
+        ([{**row, "label": 10**5000} for row in ROWS], "the label is no text but of type int: a int"),
+        (frame(ROWS).set_index(["text", "label"]), "your table has no columns"),
     ):
         assert words in refused(data)
 
