@@ -51,11 +51,11 @@ class Faults:
         more = len(self) - len(lines)
         return [*lines, f"and {more:,} more"] if more else lines
 
-    def raise_any(self) -> None:
-        """Raise one error that lists the faults, if there are any, and how to fix them."""
+    def raise_any(self, remedy: str = "") -> None:
+        """Raise one error that lists the faults, if there are any, and how to fix them; ``remedy`` is another way."""
         if self._found:
             fixes = dict.fromkeys(fix for _, _, fix in self._first())
-            raise LabkitError(f"{self.name}, " + "\n  ".join(self.listed()), " ".join(fixes))
+            raise LabkitError(f"{self.name}, " + "\n  ".join(self.listed()), " ".join([*fixes, remedy]).strip())
 
     def _first(self) -> list[tuple[int, str, str]]:
         return heapq.nsmallest(SHOWN, self._found, key=lambda fault: fault[0])

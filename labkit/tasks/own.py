@@ -71,7 +71,7 @@ def read_own(
     train, test = [], []
     for chunk in chunks:
         (test if chunk.role in ("test", "validation") else train).extend(chunk.rows)
-    _settle_faults(all_faults, notes, left_out, skip=skip_bad and bool(rows))
+    _settle_faults(all_faults, notes, left_out, rows, skip=skip_bad and bool(rows))
     if not test and any(chunk.role in ("test", "validation") for chunk in chunks):
         raise LabkitError("No example of the test set can be used.", "Leave it out, and one is drawn.")
     if merge_labels and not has_labels:
@@ -108,10 +108,12 @@ def _settle_labels(chunks: list[Chunk], *, merge: bool) -> list[str]:
     return notes
 
 
-def _settle_faults(all_faults: list[Faults], notes: list[str], left_out: dict[str, int], *, skip: bool) -> None:
+def _settle_faults(
+    all_faults: list[Faults], notes: list[str], left_out: dict[str, int], rows: list[Row], *, skip: bool
+) -> None:
     for faults in all_faults:
-        if not skip:
-            faults.raise_any()
+        if not skip or faults.cut:
+            faults.raise_any("" if skip or faults.cut or not rows else "skip_bad=True leaves such rows out.")
         elif faults:
             lines = "".join(f"\n    {line}" for line in faults.listed())
             notes.append(f"left out, since they can't be used: {len(faults.rows):,} of {faults.name}{lines}")

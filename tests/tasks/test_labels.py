@@ -47,7 +47,7 @@ def test_labels_that_look_the_same_are_faults_and_can_be_merged():
     problem = refused(data)
     for i, label in enumerate(same, 1):
         assert f"row {i} (list[{i - 1}]): after its prompt, the label {f' {label}'!r} differs from" in problem.cause
-    assert problem.remedy == "merge_labels=True writes such labels alike."
+    assert problem.remedy == "merge_labels=True writes such labels alike. skip_bad=True leaves such rows out."
     task = loaded(data, merge_labels=True)
     assert task.labels == (" caf\u00e9", " no", " yes")
     assert len(task.train) + len(task.test) == 60

@@ -91,3 +91,12 @@ def test_prompts_may_end_with_a_space_or_without(tmp_path):
     assert task.labels == (" no", " yes")
     joined = sorted(row["prompt"] + row["completion"] for row in [*task.train, *task.test])
     assert joined == sorted(f"{row['prompt']} {row['completion']}" for row in ROWS)
+
+
+def test_the_rest_of_a_broken_array_is_not_left_out_with_its_fault(tmp_path):
+    path = tmp_path / "cut.json"
+    whole = json.dumps([{"prompt": f"p{i} is it", "completion": "yes"} for i in range(40)], indent=0)
+    path.write_text(whole[: len(whole) // 2], encoding="utf-8")
+    with pytest.raises(lk.LabkitError, match="no JSON from here on") as caught:
+        lk.load_task(path, skip_bad=True)
+    assert "skip_bad" not in caught.value.remedy
