@@ -170,6 +170,8 @@ def test_a_space_comes_in_only_where_neither_side_has_one():
         (": ", "yes", "yes"),
         (":", " yes", " yes"),
         (":", "\ny", "\ny"),
+        ("？", "是", "是"),
+        ("？", "네", " 네"),
     ):
         rows = [{"prompt": f"{subject}{end}", "completion": completion} for subject in SUBJECTS]
         task = lk.load_task(Dataset.from_list(rows), train=6, test=4)
