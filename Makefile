@@ -1,5 +1,6 @@
 # make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
-# make lock  renews binder/requirements.txt        make bench prints the comparisons of speed and memory
+# make lock  renews requirements.lock              make bench prints the comparisons of speed and memory
+# make setup installs the course and fetches the first model, as make lab does, and opens nothing
 # make install-cells  writes the cell that installs the course into every notebook (see pyproject.toml, project.urls)
 # make gpu   measures on a CUDA card, in six minutes, what only a card can show: data/results/gpu-CARD.json
 # make gpu-dry runs the same program on the CPU with tiny shapes
@@ -7,24 +8,33 @@
 # make gpu builds no .venv: it runs with PYTHON, whose torch knows the card, and which needs what labkit imports.
 #
 # PYTHON=python3.12      another interpreter (3.11 or newer)
-# TORCH_INDEX=ADDRESS    where pip gets torch, such as the CPU-only index named on pytorch.org
+# TORCH_INDEX=ADDRESS    where torch comes from, such as the CPU-only index named on pytorch.org
+# LOCK=                  the newest releases of everything, not those of the lock: make unit LOCK= VENV=.venv-newest
+# UV=                    pip, even where uv is installed
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCK := binder/requirements.txt
-TORCH := $(shell grep -m1 '^torch==' $(LOCK))
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint $(LOCK)
+LOCK := requirements.lock
+LOCKED := $(if $(LOCK),--constraint $(LOCK))
+TORCH := $(if $(LOCK),$(shell grep -m1 '^torch==' $(LOCK)),torch)
+# uv is fast, but knows nothing of pip's settings, such as a school's mirror: where it fails, pip takes over.
+# Without the lock it must not read pyproject.toml's tool.uv, which holds torch at the lock's release.
+UV := $(shell command -v uv 2>/dev/null)
+install = $(if $(UV),$(UV) pip install $(if $(LOCK),,--no-config) --python $(BIN)/python --quiet $(1) ||) \
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(1)
 # Jupyter refuses to run as root, who is the only user in many containers, unless told so.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x \
 	-p tests.notebooks.peak
 
-.PHONY: lab test check unit notebooks install-cells lock bench gpu gpu-dry clean
+.PHONY: lab setup test check unit notebooks install-cells lock bench gpu gpu-dry clean
 
-lab: $(VENV)/.lab
-	$(BIN)/labkit fetch
+lab: setup
 	$(BIN)/jupyter lab $(ROOT_FLAG) --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+
+setup: $(VENV)/.lab
+	$(BIN)/labkit fetch
 
 test: check unit notebooks
 
@@ -67,19 +77,19 @@ $(VENV)/.torch: $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "The course needs Python 3.11 or newer: make PYTHON=python3.12 names another one."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(call install,$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH))
 	touch $@
 
 $(VENV)/.lab: $(VENV)/.torch pyproject.toml
-	$(PIP_INSTALL) --editable .
+	$(call install,$(LOCKED) --editable .)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.lab
-	$(PIP_INSTALL) --editable ".[test]"
+	$(call install,$(LOCKED) --editable ".[test]")
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.test
-	$(PIP_INSTALL) --editable ".[bench]"
+	$(call install,$(LOCKED) --editable ".[bench]")
 	touch $@
 
 clean:

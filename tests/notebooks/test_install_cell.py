@@ -145,7 +145,7 @@ def requirement_name(requirement):
 def held_by_others():
     project = tool.tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [item for extra in project["optional-dependencies"].values() for item in extra]
-    lock = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return {requirement_name(item) for item in [*project["dependencies"], *extras, *lock]}
 
 
@@ -174,7 +174,7 @@ def test_nothing_in_the_repository_installs_a_name_that_nobody_holds():
         if name.endswith(".ipynb"):
             text = text.replace('\\"', '"').replace("\\n", "\n")
         if name == "Makefile":
-            text = text.replace("$(TORCH)", "torch").replace("$(PIP_INSTALL)", "pip install")
+            text = text.replace("$(TORCH)", "torch").replace("$(call install,", "pip install $(")
             while "$(" in text:
                 text = re.sub(r"\$\([^()]*\)", "", text)
         for word in installs(text):
