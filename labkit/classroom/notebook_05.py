@@ -13,7 +13,7 @@ from labkit.classroom.exercises import exercise, untouched
     "now = peak = start; for change in changes: now += change; peak = max(peak, now); return peak",
 )
 def peak_of(answer: Callable[[int, list[int]], int]) -> str:
-    """Notebook 05: the peak of a step, from what the allocator gave and took."""
+    """The peak of a step, from what the allocator gave and took."""
     changes = [50, 30, -50, 20, -30, -20]
     result = answer(1000, list(changes))
     if untouched(result):
@@ -41,7 +41,7 @@ def peak_of(answer: Callable[[int, list[int]], int]) -> str:
     "return two + (blocks - 2) * (three - two)",
 )
 def extrapolate(answer: Callable[[float, float, int], float]) -> str:
-    """Notebook 05: the memory of a deep model from that of two small ones."""
+    """The memory of a deep model from that of two small ones."""
     result = answer(10.0, 13.0, 80)
     if untouched(result):
         return "○ extrapolate: not attempted yet"

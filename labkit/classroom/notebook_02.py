@@ -15,7 +15,7 @@ from labkit.classroom.exercises import exercise, untouched
     "return rank * (inputs + outputs)",
 )
 def lora_parameters(answer: Callable[[int, int, int], int]) -> str:
-    """Notebook 02: how many numbers LoRA trains in one layer."""
+    """How many numbers LoRA trains in one layer."""
     result = answer(100, 30, 4)
     if untouched(result):
         return "○ lora_parameters: not attempted yet"
@@ -37,7 +37,7 @@ def lora_parameters(answer: Callable[[int, int, int], int]) -> str:
     "return W + alpha / A.shape[0] * (B @ A)",
 )
 def merged_weight(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]) -> str:
-    """Notebook 02: the weight after a merge."""
+    """The weight after a merge."""
     generator = torch.Generator().manual_seed(0)
     W, A, B = (torch.randn(shape, generator=generator) for shape in ((5, 7), (2, 7), (5, 2)))
     kept = W.clone()
