@@ -88,9 +88,26 @@ def test_every_name_and_keyword_that_a_notebook_uses_exists(path):
             assert keyword in known or (name in TAKE_SETTINGS and keyword in settings), f"{name}({keyword}=…)"
 
 
+def texts():
+    """Yield (path, text) of everything written for readers."""
+    for path in NOTEBOOKS:
+        yield path, "\n".join(cell["source"] for cell in cells(path, "markdown"))
+    for pattern in ("*.md", "docs/*.md", "data/*.md", "notebooks/**/*.md"):
+        for path in ROOT.glob(pattern):
+            yield path, path.read_text(encoding="utf-8")
+
+
 def test_links_between_files_lead_somewhere():
-    for path in [*NOTEBOOKS, *ROOT.glob("*.md"), *ROOT.glob("notebooks/**/*.md")]:
-        text = path.read_text() if path.suffix == ".md" else "\n".join(c["source"] for c in cells(path, "markdown"))
+    for path, text in texts():
         for target in re.findall(r"\]\(([^)#\s]+)\)", text):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_files_and_names_of_the_library_that_texts_mention_exist():
+    for path, text in texts():
+        if path.name != "CHANGELOG.md":
+            for file in re.findall(r"\blabkit(?:/\w+)+(?:\.\w+)?", text):
+                assert (ROOT / file).exists(), f"{path.name}: {file}"
+            for name in re.findall(r"\blk\.(\w+)", text):
+                assert hasattr(lk, name), f"{path.name}: lk.{name}"
