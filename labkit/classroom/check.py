@@ -1,7 +1,7 @@
 """Checks of the exercises: ``check.<name>(your answer)``, and ``check.hint("<name>")``.
 
-A check never raises: it says what is right, what is a typical mistake, or that nothing was tried yet.
-Each notebook's checks are in a file of their own; here they come together.
+A check never raises: it praises a right answer, explains a typical mistake, or says that nothing was tried yet.
+Each notebook has a file of checks, named after it; this module gathers them.
 """
 
 from labkit.classroom.exercises import hint

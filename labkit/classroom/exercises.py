@@ -13,7 +13,7 @@ _shown: dict[str, int] = {}
 
 
 def exercise(*hints: str) -> Callable:
-    """Make a function into a check: it gets an answer and returns what to say about it.
+    """Turn a function, which gets an answer and returns what to say about it, into a check.
 
     The check prints that text and returns nothing. It says "not attempted yet" on an untouched stub
     (``None`` or ``...``), and never raises, whatever the answer is or does.
@@ -30,7 +30,7 @@ def exercise(*hints: str) -> Callable:
             try:
                 _say(judge(answer))
             except Exception as problem:
-                _say(f"✗ Your answer stopped with {type(problem).__name__}: {problem}")
+                _say(f"✗ Your answer raised {type(problem).__name__}: {problem}")
 
         return check
 
@@ -38,9 +38,9 @@ def exercise(*hints: str) -> Callable:
 
 
 def hint(name: str) -> None:
-    """Print the next hint of an exercise; each call goes one further, the last one stays."""
+    """Print the next hint of an exercise; once all were shown, the last one again."""
     if name not in HINTS:
-        _say(f"There is no exercise called {name!r}. There are: {', '.join(sorted(HINTS))}.")
+        _say(f"There is no exercise called {name!r}. The exercises are: {', '.join(sorted(HINTS))}.")
         return
     number = min(_shown.get(name, 0), len(HINTS[name]) - 1)
     _shown[name] = number + 1
@@ -48,7 +48,7 @@ def hint(name: str) -> None:
 
 
 def untouched(result: Any) -> bool:
-    """Say whether a function that the learner was to complete still returns the stub's value."""
+    """Say whether a function that the learner should complete still returns the stub's value."""
     return result is None or result is ...
 
 

@@ -10,7 +10,7 @@ from labkit.classroom.exercises import exercise
     "The run above made 30 steps, with the default of 16 examples in a batch.",
 )
 def examples_seen(answer: int) -> str:
-    """How many examples did the run look at?"""
+    """Check how many examples the run looked at."""
     mistakes = {
         30: "That is the number of steps. Each step looks at a whole batch.",
         16: "That is the size of one batch. How many batches were there?",
@@ -27,16 +27,16 @@ def examples_seen(answer: int) -> str:
     'An f-string or plain text will do: "Finding: …\\nDepartment:"',
 )
 def triage_prompt(answer: str) -> str:
-    """A prompt of your own in the format of the training set."""
+    """Check a prompt in the format of the training set."""
     if not isinstance(answer, str):
         return f"✗ A prompt is a text; yours is a {type(answer).__name__}."
     first, _, rest = answer.partition("\n")
     if answer.endswith(("Department: ", "Department:\n")):
-        return "✗ Almost: remove the white space after the last colon. The tokens ' cardiology' bring their own space."
+        return "✗ Almost: remove the white space after the last colon. The answer ' cardiology' brings its own space."
     if not first.startswith("Finding: "):
         return "✗ The first line starts with 'Finding: ', as in every training example."
     if rest != "Department:":
         return "✗ The second and last line is 'Department:', with a capital D and a colon."
     if len(first.split()) < 5:
-        return "✗ The format is right. Describe the finding in a sentence of a few words more."
+        return "✗ The format is right. Describe the finding in a few more words."
     return "✓ The model will recognize this format."

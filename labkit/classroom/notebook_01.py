@@ -8,12 +8,12 @@ from labkit.classroom.exercises import exercise, untouched
 
 
 @exercise(
-    "The list that is returned is as long as both lists together.",
-    "cross_entropy leaves out every position whose target is -100.",
+    "The returned list is as long as both lists together.",
+    "cross_entropy ignores every position whose target is -100.",
     "return [-100] * len(prompt_ids) + completion_ids",
 )
 def completion_targets(answer: Callable[[list[int], list[int]], list[int]]) -> str:
-    """Targets that make the loss look at the completion only."""
+    """Check targets that make the loss look at the completion only."""
     prompt, completion = [5, 6, 7], [8, 2]
     result = answer(list(prompt), list(completion))
     if untouched(result):
@@ -22,7 +22,7 @@ def completion_targets(answer: Callable[[list[int], list[int]], list[int]]) -> s
     if result == [-100, -100, -100, 8, 2]:
         if [int(v) for v in answer([1], [2, 3, 4])] == [-100, 2, 3, 4]:
             return "✓ Right: the prompt is read, the completion is learned."
-        return "✗ This works for a prompt of three tokens, not for one of one token. Use the lengths."
+        return "✗ This works for a prompt of three tokens, but not for one token. Use the lengths."
     if result == prompt + completion:
         return "✗ Here the model would learn to write the prompts as well. Mask them with -100."
     if result in ([-100, -100, 8, 2, -100], [-100, -100, 8, 2]):
@@ -33,12 +33,12 @@ def completion_targets(answer: Callable[[list[int], list[int]], list[int]]) -> s
 
 
 @exercise(
-    "Count what must be held for every trained weight: itself, its gradient, and what AdamW remembers.",
-    "AdamW remembers two numbers for each weight: the mean of its gradients, and of their squares.",
+    "Count what memory holds for every trained weight: the weight, its gradient, and what AdamW remembers.",
+    "AdamW remembers two numbers for each weight: the mean of its gradients and the mean of their squares.",
     "Four numbers of 4 bytes each for every weight.",
 )
 def adamw_bytes(answer: Callable[[int], float]) -> str:
-    """Bytes that full fine-tuning in float32 needs besides the activations."""
+    """Check the bytes that full fine-tuning in float32 needs besides the activations."""
     result = answer(1_000)
     if untouched(result):
         return "○ adamw_bytes: not attempted yet"

@@ -10,12 +10,12 @@ from labkit.classroom.exercises import exercise, untouched
 
 
 @exercise(
-    "A has a row for each unit of rank, as wide as the input. B has a column for each, as high as the output.",
+    "A has a row for each unit of rank, as wide as the input. B has a column for each, as tall as the output.",
     "Add the numbers in A, rank × inputs, and in B, outputs × rank.",
     "return rank * (inputs + outputs)",
 )
 def lora_parameters(answer: Callable[[int, int, int], int]) -> str:
-    """How many numbers LoRA trains in one layer."""
+    """Check how many numbers LoRA trains in one layer."""
     result = answer(100, 30, 4)
     if untouched(result):
         return "○ lora_parameters: not attempted yet"
@@ -32,12 +32,12 @@ def lora_parameters(answer: Callable[[int, int, int], int]) -> str:
 
 
 @exercise(
-    "What the layer adds to its output is s·B(Ax). Which matrix, put into W, gives the same?",
+    "The adapter adds s·B(Ax) to the layer's output. Which matrix, added to W, does the same?",
     "W + s·BA, with s = alpha / rank. The rank is the number of rows of A.",
     "return W + alpha / A.shape[0] * (B @ A)",
 )
 def merged_weight(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]) -> str:
-    """The weight after a merge."""
+    """Check the weight after a merge."""
     generator = torch.Generator().manual_seed(0)
     W, A, B = (torch.randn(shape, generator=generator) for shape in ((5, 7), (2, 7), (5, 2)))
     kept = W.clone()

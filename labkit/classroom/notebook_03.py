@@ -11,12 +11,12 @@ from labkit.classroom.exercises import exercise, untouched
 
 
 @exercise(
-    "The largest absolute number shall become 127. What must all numbers be multiplied by?",
+    "The largest absolute number should become 127. What do you multiply all numbers by?",
     "codes = round(x · 127 / max|x|), and a code stands for code · max|x| / 127.",
     "scale = x.abs().max() / 127; return torch.round(x / scale), scale",
 )
 def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> str:
-    """Absmax quantization to 8 bits."""
+    """Check absmax quantization to 8 bits."""
     x = torch.tensor([0.5, -2.54, 1.013, 0.0])
     result = answer(x.clone())
     if untouched(result):
@@ -27,23 +27,23 @@ def absmax_int8(answer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tenso
     if torch.allclose(codes, torch.tensor([25.0, -127.0, 51.0, 0.0])) and math.isclose(scale, 0.02, rel_tol=1e-4):
         return "✓ Right: 127 steps on each side of zero, and zero stays zero."
     if codes.abs().max() == 128:
-        return "✗ int8 reaches from −128 to 127. Use 127, so that the grid is the same on both sides."
+        return "✗ int8 ranges from −128 to 127. Use 127, so that the grid is the same on both sides."
     if not torch.equal(codes, codes.round()):
         return "✗ Codes are whole numbers: round them."
     if torch.allclose(codes * scale, torch.round(x / scale) * scale):
-        return f"✗ This grid does not reach exactly to the largest number: its scale is {scale:.4f}."
+        return f"✗ This grid does not end exactly at the largest number: its scale is {scale:.4f}."
     return "✗ codes · scale should come close to x. For [0.5, −2.54, 1.013, 0] it gives " + str(
         (codes * scale).tolist()
     )
 
 
 @exercise(
-    "Each block of 64 numbers keeps one scale of 32 bits. How much of that falls on one number?",
+    "Each block of 64 numbers keeps one scale of 32 bits. What is the share of one number?",
     "4 bits for the code, and 32 / block_size for the scale.",
     "return 4 + 32 / block_size",
 )
 def bits_per_parameter(answer: Callable[[int], float]) -> str:
-    """What a 4-bit number really takes."""
+    """Check how many bits a 4-bit number really takes."""
     result = answer(64)
     if untouched(result):
         return "○ bits_per_parameter: not attempted yet"

@@ -16,17 +16,17 @@ from labkit.classroom.exercises import exercise, untouched
     "return (a - b).norm() / b.norm()",
 )
 def relative_difference(answer: Callable[[torch.Tensor, torch.Tensor], float]) -> str:
-    """The number that reveals a lost gradient."""
+    """Check the number that reveals a lost gradient."""
     a, b = torch.tensor([3.0, 4.0, 0.0]), torch.tensor([0.0, 4.0, 0.0])
     result = answer(a.clone(), b.clone())
     if untouched(result):
         return "○ relative_difference: not attempted yet"
     result = float(result)
     mistakes = {
-        3.0: "That is the length of the difference. Is 3 much or little? Compare it with the reference b.",
+        3.0: "That is the length of the difference. Is 3 a lot? Compare it with the reference b.",
         0.6: "You divided by the norm of a. The reference is b.",
-        1.25: "That is the ratio of the two lengths, which is 1 for two vectors of different direction as well.",
-        0.25: "The norms differ by that much, but vectors of equal length can still point elsewhere.",
+        1.25: "That is the ratio of the two lengths. It can be 1 for two vectors of different direction as well.",
+        0.25: "The norms differ by that much, but vectors of equal length can point in different directions.",
     }
     if math.isclose(result, 0.75, rel_tol=1e-5) and math.isclose(float(answer(b, b)), 0, abs_tol=1e-9):
         return "✓ Right: 0 for equal vectors, and 1 if `a` were all zeros."
@@ -40,14 +40,14 @@ def relative_difference(answer: Callable[[torch.Tensor, torch.Tensor], float]) -
     "return frozen * 4.127 / 8 + adapter * 16",
 )
 def qlora_bytes(answer: Callable[[float, float], float]) -> str:
-    """Bytes that QLoRA needs besides the activations."""
+    """Check the bytes that QLoRA needs besides the activations."""
     result = answer(8e9, 1e8)
     if untouched(result):
         return "○ qlora_bytes: not attempted yet"
     right = 8e9 * 4.127 / 8 + 16e8
     mistakes = {
-        8e9 * 4.127 + 16e8: "You counted bits where bytes are asked for.",
-        8e9 * 4.127 / 8: "The adapter is trained: it needs weights, gradients and two means of AdamW.",
+        8e9 * 4.127 + 16e8: "You counted bits. The answer should be in bytes.",
+        8e9 * 4.127 / 8: "The adapter is trained: it needs weights, gradients and AdamW's two means.",
         8e9 * 4.127 / 8 + 4e8: "The adapter's weights are in. Its gradients and AdamW's two means are not.",
         (8e9 + 1e8) * 16: "That is full fine-tuning. Here the 8 billion are frozen and stored in 4 bits.",
     }

@@ -10,17 +10,17 @@ from labkit.classroom.exercises import exercise, untouched
 
 
 @exercise(
-    "One adapter has two matrices and two biases. How many adapters does a block have with Houlsby?",
+    "One adapter has two matrices and two biases. How many adapters does Houlsby put into a block?",
     "size × width numbers in each matrix, size in one bias, width in the other; two adapters a block.",
     "return blocks * 2 * (2 * size * width + size + width)",
 )
 def adapter_parameters(answer: Callable[[int, int, int], int]) -> str:
-    """How many numbers Houlsby's adapters have in a whole model."""
+    """Check how many numbers Houlsby's adapters have in a whole model."""
     result = answer(100, 8, 3)
     if untouched(result):
         return "○ adapter_parameters: not attempted yet"
     mistakes = {
-        3 * 1708: "That is one adapter a block, as Pfeiffer has it. Houlsby puts a second one behind the attention.",
+        3 * 1708: "That is one adapter a block, as with Pfeiffer. Houlsby puts a second one after the attention.",
         2 * 1708: "That is one block. How many are there?",
         1708: "That is a single adapter. There are two in each block.",
         6 * 1600: "The two biases are missing.",
@@ -29,18 +29,18 @@ def adapter_parameters(answer: Callable[[int, int, int], int]) -> str:
     }
     if result == 6 * 1708:
         if answer(5, 2, 1) != 54:
-            return "✗ Right for these numbers, not for others: use what the function is given."
+            return "✗ Right for these numbers, not for others: use the function's arguments."
         return "✓ Right: 2·size·width + size + width an adapter, as in section 2.1 of the paper."
     return f"✗ {mistakes.get(result) or f'For width 100, size 8 and 3 blocks you got {result}.'}"
 
 
 @exercise(
     "Each factor scales one output. An output is the product of x with one row of W.",
-    "Row i of W and number i of b have to be multiplied by factors[i].",
+    "Multiply row i of W and number i of b by factors[i].",
     "return factors[:, None] * W, factors * b",
 )
 def merged_ia3(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple]) -> str:
-    """Weight and bias that do what W, b and IA3's factors do."""
+    """Check a weight and a bias that do what W, b and IA3's factors do."""
     generator = torch.Generator().manual_seed(0)
     W, b, l = (torch.randn(shape, generator=generator) for shape in ((4, 4), (4,), (4,)))  # noqa: E741  the paper's name
     result = answer(W.clone(), b.clone(), l.clone())
@@ -58,7 +58,7 @@ def merged_ia3(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tupl
     if not torch.allclose(weight, l[:, None] * W):
         return "✗ The weight is not right: which part of W makes output i?"
     if torch.allclose(bias, b):
-        return "✗ The weight is right. But l scales Wx + b, so the bias as well."
+        return "✗ The weight is right. But l scales Wx + b, and so the bias as well."
     if not torch.allclose(bias, l * b):
         return "✗ The weight is right, the bias is not."
     return "✓ Right: after that, IA3 costs nothing at inference."

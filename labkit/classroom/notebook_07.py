@@ -8,19 +8,19 @@ from labkit.classroom.exercises import exercise, untouched
 
 
 @exercise(
-    "A method is on the front unless some other one beats it.",
+    "A method is on the front unless another one beats it.",
     "Another one beats it if it costs no more and gains more, or costs less and gains no less.",
     "all(not ((c <= cost and g > gain) or (c < cost and g >= gain)) for c, g in zip(costs, gains))",
 )
 def pareto_front(answer: Callable[[Sequence[float], Sequence[float]], Sequence[bool]]) -> str:
-    """Which methods are on the Pareto front."""
+    """Check which methods are on the Pareto front."""
     costs, gains = [1, 2, 3, 4, 2], [5, 7, 6, 9, 4]
     result = answer(list(costs), list(gains))
     if untouched(result):
         return "○ pareto_front: not attempted yet"
     found = [bool(value) for value in result]
     if len(found) != 5:
-        return f"✗ For five methods return five values, True or False; you returned {len(found)}."
+        return f"✗ For five methods, return five values, True or False; you returned {len(found)}."
     if found == [True, True, False, True, False]:
         tied = [bool(value) for value in answer([1, 1, 2], [3, 3, 3])]
         if tied == [True, True, False]:
@@ -35,11 +35,11 @@ def pareto_front(answer: Callable[[Sequence[float], Sequence[float]], Sequence[b
 
 @exercise(
     "Sort the differences and leave out the lowest 2.5% and the highest 2.5%. Which values are at the ends?",
-    "It is a tie where 0 lies between the two ends.",
+    "It is a tie if 0 lies between the two ends.",
     "low, high = np.quantile(differences, [0.025, 0.975]); return bool(low <= 0 <= high)",
 )
 def is_bootstrap_tie(answer: Callable[[Sequence[float]], bool]) -> str:
-    """Whether the differences of a bootstrap say that two methods tie."""
+    """Check whether the differences that a bootstrap drew say that two methods tie."""
     cases = {
         "all differences are above 0": ([0.01 + i / 1e4 for i in range(1000)], False),
         "3 of 100 are below 0": ([-0.01] * 30 + [0.02 + i / 1e5 for i in range(970)], True),
@@ -52,5 +52,5 @@ def is_bootstrap_tie(answer: Callable[[Sequence[float]], bool]) -> str:
         return "○ is_bootstrap_tie: not attempted yet"
     for name, (_, truth) in cases.items():
         if bool(results[name]) != truth:
-            return f"✗ Where {name}, it is {'a tie' if truth else 'no tie'}: look at the middle 95%."
+            return f"✗ If {name}, it is {'a tie' if truth else 'no tie'}: look at the middle 95%."
     return "✓ Right: the middle 95% of the differences decide."

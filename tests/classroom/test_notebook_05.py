@@ -12,8 +12,8 @@ def test_typical_mistakes_are_explained(require_explained):
     require_explained(
         [
             ("peak_of", lambda start, changes: RIGHT["peak_of"](0, changes), "before the step is missing"),
-            ("peak_of", lambda start, changes: start + sum(changes), "When was most in use"),
-            ("peak_of", lambda start, changes: start + sum(c for c in changes if c > 0), "given back before the next"),
+            ("peak_of", lambda start, changes: start + sum(changes), "When was the most in use"),
+            ("peak_of", lambda start, changes: start + sum(c for c in changes if c > 0), "freed before the next"),
             ("peak_of", lambda start, changes: start + max(changes), "largest allocation"),
             (
                 "peak_of",

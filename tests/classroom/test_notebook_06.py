@@ -13,7 +13,7 @@ def test_the_checks_are_fair(require_fair):
 def test_typical_mistakes_are_explained(require_explained):
     require_explained(
         [
-            ("adapter_parameters", lambda d, m, n: n * (2 * d * m + d + m), "second one behind the attention"),
+            ("adapter_parameters", lambda d, m, n: n * (2 * d * m + d + m), "second one after the attention"),
             ("adapter_parameters", lambda d, m, n: 2 * (2 * d * m + d + m), "one block"),
             ("adapter_parameters", lambda d, m, n: 2 * d * m + d + m, "single adapter"),
             ("adapter_parameters", lambda d, m, n: n * 2 * 2 * d * m, "biases are missing"),
