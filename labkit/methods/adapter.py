@@ -1,4 +1,4 @@
-"""What an adapter is: something trained that was put into a model whose own weights are frozen."""
+"""What an adapter is: a trained part inside a model whose own weights are frozen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labkit.quant.matrix import turned
 
 
 class Adapter(nn.Module, ABC):
-    """Something trained that was put into a model.
+    """A trained part that was put into a model.
 
     Attributes:
         of_layer: whether it belongs to one layer, or to the model as a whole.
@@ -22,15 +22,15 @@ class Adapter(nn.Module, ABC):
     of_layer = True
 
     def start(self) -> None:
-        """Compute from the weights where training starts, where that takes long: a loaded adapter does without."""
+        """Compute from the weights where training starts. It may take long, and a loaded adapter skips it."""
 
     @abstractmethod
     def factors(self) -> dict[str, torch.Tensor]:
-        """Return what was trained, under the names that it has in PEFT's files."""
+        """Return the trained tensors, under their names in PEFT's files."""
 
     @abstractmethod
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
 
 
 class MergeableLinear(Adapter):
@@ -43,7 +43,7 @@ class MergeableLinear(Adapter):
 
     @abstractmethod
     def combined(self) -> dict[str, torch.Tensor]:
-        """Return the base's weights that the adapter changes, changed, in float32; a matrix as (out, in)."""
+        """Return the new values of the base's weights that the adapter changes, in float32; a matrix as (out, in)."""
 
     @property
     def frozen(self) -> torch.Tensor:
@@ -52,7 +52,7 @@ class MergeableLinear(Adapter):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Make the adapter part of the weights, rounded to their type: the layer costs no more than before."""
+        """Merge the adapter into the weights, rounded to their type, so that the layer costs no more than before."""
         if not self.original:
             require_floats(self.base)
             # Not in place: other models may share the old weights, and ``unmerge`` needs every bit of them.

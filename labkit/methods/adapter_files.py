@@ -14,11 +14,11 @@ from labkit.storage.cache import write_text
 from labkit.storage.records import read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."  # PEFT wraps a model twice, and its names tell
+PREFIX = "base_model.model."  # PEFT wraps a model twice, as its names show
 
 
 def save(config: dict, model: Model, folder: Path) -> None:
-    """Write what was trained in every adapter, and what PEFT needs to put them on ``model``'s base.
+    """Write the trained tensors of every adapter, and what PEFT needs to put them on ``model``'s base.
 
     Raises:
         LabkitError: the model has no adapter.
@@ -43,7 +43,7 @@ def save(config: dict, model: Model, folder: Path) -> None:
 
 
 def load(model: Model, folder: Path) -> None:
-    """Put what was saved into ``model``, which has adapters already.
+    """Put saved tensors into the adapters that ``model`` has already.
 
     Raises:
         LabkitError: the file is missing or damaged, or the adapter is for other layers or sizes than the model's.
@@ -69,5 +69,5 @@ def _prefix(path: str, adapter: Adapter) -> str:
 def _other_model(folder: Path, what: str) -> LabkitError:
     return LabkitError(
         f"The adapter in {folder} does not fit: {what}.",
-        "Load it onto the model, and with the settings, that it was trained with.",
+        "Load it onto the model that it was trained on, with the same settings.",
     )

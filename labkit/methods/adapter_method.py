@@ -1,4 +1,4 @@
-"""What methods have in common that freeze the model and train an adapter in it."""
+"""What all methods share that freeze the model and train an adapter in it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AdapterMethod(Method):
 
 
 class LayerMethod(AdapterMethod):
-    """An adapter that is put around chosen layers."""
+    """A method that puts adapters around chosen layers."""
 
     @abstractmethod
     def find(self, model: Model) -> dict[str, nn.Module]:

@@ -50,14 +50,14 @@ def adapted(
 
     In sequence, the adapter reads the layer's output h: h + f(h). In parallel (He et al., 2022, arXiv:2110.04366,
     section 3.3), it reads the MLP's input x, which is the layer's last: MLP(x) + f(x). BERT's last layer gets the
-    residual stream x beside its input and adds the two itself; there the same is done with x + f(x) for x.
+    residual stream x beside its input and adds the two itself; there, x + f(x) in place of x has the same effect.
     ``named`` are the layer's inputs that have names, where it has any.
     """
     if not parallel:
         h = base(*inputs, **named)
         if not isinstance(h, torch.Tensor):
             raise LabkitError(
-                f"A {type(base).__name__} returns several things, behind which no adapter can stand.",
+                f"A {type(base).__name__} returns several things, so no adapter can follow it.",
                 "Name a module in target_modules that returns one tensor, such as a linear layer.",
             )
         return h + f(h)
@@ -66,7 +66,7 @@ def adapted(
 
 
 class BottleneckLayer(Adapter):
-    """A layer with a ``Bottleneck`` behind it or beside it."""
+    """A layer with a ``Bottleneck`` after it or beside it."""
 
     def __init__(self, base: nn.Module, bottleneck: Bottleneck, parallel: bool):
         super().__init__()
@@ -78,9 +78,9 @@ class BottleneckLayer(Adapter):
         return adapted(self.base, self.bottleneck, self.parallel, inputs, named)
 
     def factors(self) -> dict[str, torch.Tensor]:
-        """Return the weights under the names that they have in ``bottleneck_peft``."""
+        """Return the weights under their names in ``labkit.contrib.peft_bottleneck``."""
         return {f"bottleneck_{name}": value for name, value in self.bottleneck.state_dict().items()}
 
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         self.bottleneck.load_state_dict({name.removeprefix("bottleneck_"): value for name, value in factors.items()})

@@ -26,12 +26,12 @@ class BottleneckAdapters(LayerMethod):
     """Small trained networks in every block.
 
     Attributes:
-        size: how many numbers the bottleneck lets through.
-        placement: ``"houlsby"`` (behind the attention and behind the MLP), ``"pfeiffer"`` (behind the MLP alone:
+        size: the width of the narrow middle.
+        placement: ``"houlsby"`` (after the attention and after the MLP), ``"pfeiffer"`` (after the MLP only:
             one a block, Pfeiffer et al., 2021, arXiv:2005.00247) or ``"parallel"`` (beside the MLP).
         activation: ``"relu"``, ``"gelu"`` or ``"silu"``.
-        scale: a factor for what the adapter adds.
-        target_modules: names of the modules to put adapters behind (or beside, in parallel), for architectures
+        scale: a factor by which the adapter's output is multiplied.
+        target_modules: names of the modules to put adapters after (or beside, in parallel), for architectures
             whose parts are not known; ``"auto"`` follows ``placement``.
     """
 
@@ -55,9 +55,9 @@ class BottleneckAdapters(LayerMethod):
         found = matching(model.module, self._pattern(model))
         for path, layer in found.items():
             if outer := [other for other in found if path.startswith(f"{other}.")]:
-                raise LabkitError(f"{path} lies inside {outer[0]}, and both are to be adapted.", "Name one of them.")
+                raise LabkitError(f"{path} lies inside {outer[0]}, and both would get an adapter.", "Name one of them.")
             if self.placement == "parallel" and is_linear(layer) and len({*sides(layer)}) > 1:
-                raise LabkitError(f"{path} is not as wide at its input as at its output.", "Name another module.")
+                raise LabkitError(f"{path} does not have as many inputs as outputs.", "Name another module.")
         return found
 
     def wrap(self, path: str, layer: nn.Module, model: Model) -> BottleneckLayer:
@@ -67,7 +67,7 @@ class BottleneckAdapters(LayerMethod):
         return BottleneckLayer(layer, bottleneck, self.placement == "parallel")
 
     def peft_config(self, model: Model) -> dict:
-        """Return the settings as ``bottleneck_peft.BottleneckConfig`` has them."""
+        """Return the settings as ``peft_bottleneck.BottleneckConfig`` has them."""
         return {
             "peft_type": "BOTTLENECK",
             "bottleneck_size": self.size,

@@ -24,7 +24,7 @@ class FullFineTuning(Method):
     """Train all weights, kept in float32.
 
     Rates much above the default make small models forget, as notebook 01 measures. The weights are
-    held in float32 also where matrix products run in bfloat16: an update of 1e-4 of a weight is below
+    held in float32 even where matrix products run in bfloat16: an update of 1e-4 of a weight is below
     bfloat16's resolution (2⁻⁸, about 0.4%) and would be rounded away (Micikevicius et al., 2018,
     Mixed Precision Training, arXiv:1710.03740, section 3.1).
     """
@@ -62,6 +62,6 @@ class FullFineTuning(Method):
         except RuntimeError as problem:
             raise LabkitError(
                 f"{path} does not fit {base.name}: {str(problem).splitlines()[-1].strip()}",
-                "Load it onto the model that it was trained from.",
+                "Load it onto the model that the training started from.",
             ) from problem
         return tuned

@@ -17,7 +17,7 @@ from labkit.models.model import Model
 class HeadOnly(Method):
     """Train an encoder's classifier and nothing else: what every other method has to beat.
 
-    A causal model has no classifier: its head is the table of its words.
+    A causal model has no classifier: its head scores all tokens of the vocabulary.
     """
 
     name: ClassVar[str] = "head"

@@ -54,7 +54,7 @@ class IA3Linear(MergeableLinear):
 
     @torch.no_grad()
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         self.ia3_l.copy_(factors["ia3_l"].flatten())
 
 
@@ -86,7 +86,7 @@ class IA3(LayerMethod):
 
 
 def _names(model: Model) -> tuple[str, ...]:
-    """Return the names of the layers, that whose input is scaled last."""
+    """Return the names of the scaled layers; the last is the one whose input is scaled."""
     architecture = model.module.config.model_type
     remedy = f"Name its parts yourself: labkit.methods.places.BLOCKS[{architecture!r}] = Block(…), or use LoRA."
     block = block_of(architecture, remedy)

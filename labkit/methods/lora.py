@@ -54,12 +54,12 @@ class LoRALinear(MergeableLinear):
         return self.scale * (self.lora_B.float() @ self.lora_A.float())
 
     def factors(self) -> dict[str, torch.Tensor]:
-        """Return what is trained, under the names that it has in PEFT's files."""
+        """Return the trained tensors, under their names in PEFT's files."""
         return {"lora_A.weight": self.lora_A, "lora_B.weight": self.lora_B}
 
     @torch.no_grad()
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         self.lora_A.copy_(factors["lora_A.weight"])
         self.lora_B.copy_(factors["lora_B.weight"])
 
@@ -112,7 +112,7 @@ class LoRA(LayerMethod):
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def find(self, model: Model) -> dict[str, nn.Module]:
-        """Return the layers called ``target_modules``, or raise where one is too small or unfit for the variant."""
+        """Return the layers called ``target_modules``, or raise where one is too small or does not suit the variant."""
         layers = find_targets(model.module, self.target_modules)
         if self.target_modules == "all-linear":
             require_all_linear(model.module, f"{self.name} on all-linear")
@@ -136,7 +136,7 @@ class LoRA(LayerMethod):
 
     def peft_config(self, model: Model) -> dict:
         """Return the settings as PEFT's ``LoraConfig`` has them."""
-        pissa = self.variant == "pissa"  # saved as the LoRA of twice the rank that it is
+        pissa = self.variant == "pissa"  # its change is a LoRA of twice the rank, and saved as one
         rank = 2 * self.rank if pissa else self.rank
         targets = self.target_modules
         return {

@@ -12,7 +12,7 @@ from labkit.quant.matrix import turned
 
 
 class DoRALinear(LoRALinear):
-    """Direction and length of each row of the weight are trained apart (Liu et al., 2024, arXiv:2402.09353).
+    """Direction and length of each row of the weight are trained separately (Liu et al., 2024, arXiv:2402.09353).
 
     y = m/‖W + sBA‖ · (W + sBA)x, with one trained length m for each of the rows. As in the paper's
     section 4.3, the norm is taken as a constant in the backward pass, which saves memory.
@@ -31,7 +31,7 @@ class DoRALinear(LoRALinear):
         return result if self.base.bias is None else result + self.base.bias
 
     def delta(self) -> torch.Tensor:
-        """Return what the trained layer's weight is more than W, shape (out, in), in float32."""
+        """Return the trained layer's weight minus W, shape (out, in), in float32."""
         weight = self.frozen.float()
         return self._factor().detach()[:, None] * (weight + super().delta()) - weight
 
@@ -41,7 +41,7 @@ class DoRALinear(LoRALinear):
 
     @torch.no_grad()
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         super().set_factors(factors)
         self.magnitude.copy_(factors["lora_magnitude_vector"])
 
@@ -70,8 +70,8 @@ class PiSSALinear(LoRALinear):
         weight = self.frozen.float()
         if not weight.is_meta and not weight.isfinite().all():
             raise LabkitError(
-                f"A weight of shape {tuple(weight.shape)} is not finite everywhere, and has no singular vectors.",
-                "Look where the weights came from: training may have diverged.",
+                f"A weight of shape {tuple(weight.shape)} is not finite everywhere, so it has no singular vectors.",
+                "Check where the weights come from: training may have diverged.",
             )
         U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
         root = (S[: self.rank] / self.scale).sqrt()
@@ -92,7 +92,7 @@ class PiSSALinear(LoRALinear):
 
     @torch.no_grad()
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         A, B = factors["lora_A.weight"], factors["lora_B.weight"]
         super().set_factors({"lora_A.weight": A[: self.rank], "lora_B.weight": B[:, : self.rank]})
         self.first_A.copy_(A[self.rank :])

@@ -1,4 +1,4 @@
-"""Make a trained update part of the weights."""
+"""Merge a trained update into the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labkit.quant.layers import dequantized, is_4bit
 def merge(model: Model, *, dequantize: bool = False) -> Model:
     """Return a model of plain linear layers in which every update of LoRA or IA3 is part of the weight.
 
-    It needs no adapter any more and costs at inference what the base model does. ``model`` stays as it was.
+    It needs no adapter any more, and inference costs what it does with the base model. ``model`` stays as it was.
 
     Args:
         model: a model that LoRA, QLoRA or IA3 was trained on.

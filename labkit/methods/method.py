@@ -1,4 +1,4 @@
-"""What a fine-tuning method is, and the list of those there are."""
+"""What a fine-tuning method is, and the registry of all methods."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Method(ABC):
         """Return the tuned model made of ``base`` and what ``save`` wrote."""
 
     def to_dict(self) -> dict:
-        """Return the settings as JSON can hold them, with the method's name."""
+        """Return the settings in a form that JSON can hold, with the method's name."""
         return {"name": self.name, **asdict(self)}
 
 

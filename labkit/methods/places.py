@@ -1,4 +1,4 @@
-"""Where in a transformer's blocks the methods intervene, for each architecture by its own names."""
+"""Where methods intervene in a transformer's blocks, by the names that each architecture uses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def block_of(architecture: str, remedy: str = "") -> Block:
     """
     if architecture not in BLOCKS:
         raise LabkitError(
-            f"It is not known where in a block of {architecture!r} to insert an adapter. "
+            f"labkit does not know where a block of {architecture!r} takes an adapter. "
             f"Known architectures: {', '.join(BLOCKS)}.",
             remedy or 'Name the layers yourself: target_modules=("…",), as print(model.module) shows them.',
         )

@@ -22,8 +22,8 @@ ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache
 class Prefix(VirtualTokens):
     """Keys and values of virtual tokens (Li and Liang, 2021, arXiv:2101.00190, section 4).
 
-    They are handed to the model as the cache that generation keeps: as if the tokens had been read before.
-    One trained table, shape (virtual tokens, 2 × layers, heads, head size): keys and values by turns.
+    The model gets them as the cache that generation keeps, as if it had read the tokens before.
+    One trained table, shape (virtual tokens, 2 × layers, heads, head size): keys and values in turn.
     """
 
     def __init__(self, count: int, context: int, config: PretrainedConfig, device: torch.device):
@@ -51,7 +51,7 @@ class Prefix(VirtualTokens):
             keys, values = (table[2 * layer + i].expand(len(ids), -1, -1, -1) for i in (0, 1))
             cache.update(keys, values, layer)
         if self.bidirectional and inputs.get("attention_mask") is not None:
-            # An encoder would make a mask as wide as the text. Given with all four dimensions, it is taken as it is.
+            # An encoder would make a mask as wide as the text. It takes one with all four dimensions as it is.
             mask = inputs["attention_mask"].bool()
             inputs["attention_mask"] = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
 
@@ -67,7 +67,7 @@ class Prefix(VirtualTokens):
 
     @torch.no_grad()
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         self.states.copy_(factors["prompt_embeddings"].view_as(self.states))
 
 
@@ -84,7 +84,7 @@ class PrefixTuning(VirtualTokenMethod):
     @in_evaluation
     @torch.no_grad()
     def make(self, model: Model, context: int) -> Prefix:
-        """Return a prefix; with words, it is what the model itself has in its cache after them."""
+        """Return a prefix; with words, it is what the model has in its cache after reading them."""
         config = model.module.config
         if model.kind == "encoder" and config.model_type not in ENCODERS:
             raise _takes_none(config)

@@ -23,7 +23,7 @@ class Prompt(VirtualTokens):
         nn.init.normal_(self.vectors)
 
     def begin(self, module: nn.Module, inputs: dict) -> None:
-        """Replace the text's ids by vectors, those of the virtual tokens first."""
+        """Replace the text's ids with vectors, those of the virtual tokens first."""
         ids = inputs.pop("input_ids")
         text = module.get_input_embeddings()(ids)
         inputs["inputs_embeds"] = torch.cat([self.vectors.expand(len(ids), -1, -1).to(text.dtype), text], dim=1)
@@ -33,7 +33,7 @@ class Prompt(VirtualTokens):
         if (types := inputs.get("token_type_ids")) is not None:
             inputs["token_type_ids"] = F.pad(types, (self.count, 0))
         if (labels := inputs.get("labels")) is not None:
-            inputs["labels"] = F.pad(labels, (self.count, 0), value=-100)  # which cross_entropy leaves out
+            inputs["labels"] = F.pad(labels, (self.count, 0), value=-100)  # which cross_entropy ignores
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Leave out what the network said at the virtual tokens."""
@@ -53,14 +53,14 @@ class Prompt(VirtualTokens):
 
     @torch.no_grad()
     def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``factors`` gave."""
+        """Set the values that ``factors`` returned."""
         self.vectors.copy_(factors["prompt_embeddings"])
 
 
 @register
 @dataclass(frozen=True)
 class PromptTuning(VirtualTokenMethod):
-    """Train vectors of virtual tokens, before the first layer alone."""
+    """Train the vectors of virtual tokens, which the first layer reads before the text's."""
 
     name: ClassVar[str] = "prompt"
 

@@ -23,7 +23,7 @@ def quantize_model(model: Model, quantization: Quantization | None = None, *, in
 
     Args:
         model: a model with float weights. It stays as it was, and both share what is not quantized.
-        quantization: format, block size and backend; NF4 with double quantization where None is given.
+        quantization: format, block size and backend; NF4 with double quantization if None.
         inplace: change ``model`` itself, so that its 16- or 32-bit weights can be freed.
 
     Raises:
@@ -59,7 +59,7 @@ def _try_out(model: Model, quantization: Quantization) -> None:
         if not layer.weight.is_meta and not torch.isfinite(layer.weight).all():
             raise LabkitError(
                 f"The weight of {path} is not finite everywhere.",
-                "Look where the weights came from: training may have diverged.",
+                "Check where the weights come from: training may have diverged.",
             )
         inputs, _ = sides(layer)
         broken = quantization.backend == "bitsandbytes" and inputs % quantization.block_size  # see bnb_linear
@@ -115,5 +115,5 @@ class QLoRA(LoRA):
                 "Pass the model as load_model gives it, or a method with the model's own settings.",
             )
         require_no_adapter(model)
-        self.find(model)  # a wrong name or rank is to be found before anything is changed
+        self.find(model)  # finds a wrong name or rank before anything is changed
         return model if model.quantization else quantize_model(model, self.quantization, inplace=inplace)

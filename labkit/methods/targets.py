@@ -18,7 +18,7 @@ def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
     A name is a layer's own name (``q_proj``), the end of its path, or its whole path.
 
     Raises:
-        LabkitError: a name is no linear layer's; the nearest names are listed.
+        LabkitError: no linear layer has one of the names; the nearest are listed.
     """
     linear = {path: layer for path, layer in module.named_modules() if isinstance(layer, (*LINEAR, Linear4bit))}
     head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
@@ -44,7 +44,7 @@ def require_all_linear(module: nn.Module, method: str) -> None:
 
     Args:
         module: the network.
-        method: what would be done to all linear layers, as an error is to say it.
+        method: what would be done to all linear layers, in the words of an error.
     """
     if not find_targets(module, "all-linear"):
         raise LabkitError(f"{type(module).__name__} has no linear layers for {method}.", "Use another model.")
@@ -60,7 +60,7 @@ def require_all_linear(module: nn.Module, method: str) -> None:
 
 
 def stored_as(module: nn.Module) -> dict:
-    """Return what PEFT must know of how linear layers store their weights: nothing, but for GPT-2's."""
+    """Return what PEFT must know about how linear layers store their weights: nothing, except for GPT-2's."""
     return {"fan_in_fan_out": True} if any(is_transposed(layer) for layer in module.modules()) else {}
 
 

@@ -47,9 +47,9 @@ class Trained:
             here = f"has the shape {now[lost[0]]} now" if lost[0] in now else "is gone"
             fault = f"it no longer holds what {method} trained: {lost[0]} {here}"
         elif adapters != self.adapters:
-            fault = f"its adapters are others now, at {_first_change(adapters, self.adapters)}"
+            fault = f"its adapters have changed, at {_first_change(adapters, self.adapters)}"
         elif frozen != self.frozen:
-            fault = f"{_first_change(frozen, self.frozen)}, which {method} left as it was, has other values now"
+            fault = f"{_first_change(frozen, self.frozen)}, which {method} left as it was, has different values now"
         if fault:
             raise LabkitError(
                 f"The model of this run cannot be saved as a run: {fault}. Was it merged, or trained again?",

@@ -21,7 +21,7 @@ NAME = "virtual_tokens"  # of the module among the network's
 
 
 class VirtualTokens(Adapter):
-    """What all kinds share: the mask and the positions of a text that has something before it.
+    """What all kinds share: the mask and the positions of a text with tokens before it.
 
     Args:
         count: how many tokens.
@@ -33,7 +33,7 @@ class VirtualTokens(Adapter):
     def __init__(self, count: int, context: int):
         super().__init__()
         self.count, self.context = count, context
-        self.plain = False  # whether the output is to be a tuple
+        self.plain = False  # whether the output should be a tuple
 
     def attach(self, module: nn.Module) -> None:
         """Have ``module`` read the tokens from now on; copies of it will, too."""
@@ -103,7 +103,7 @@ class VirtualTokenMethod(AdapterMethod):
         if self.init == "words" and not (isinstance(self.text, str) and self.text.strip()):
             raise LabkitError(
                 f"text is empty: there are no words to start from in {self.text!r}.",
-                'Name some, or set init="random".',
+                'Give some words, or set init="random".',
             )
 
     @abstractmethod
@@ -141,7 +141,7 @@ class VirtualTokenMethod(AdapterMethod):
         if not ids:
             raise LabkitError(
                 f"The tokenizer of {model.name} leaves nothing of the text {self.text!r}.",
-                'Name other words, or set init="random".',
+                'Choose other words, or set init="random".',
             )
         times = -(-self.virtual_tokens // len(ids))
         return torch.tensor([(ids * times)[: self.virtual_tokens]], device=model.device)

@@ -48,9 +48,9 @@ def quantize_absmax(tensor: torch.Tensor, bits: int = 8, block_size: int | None 
 
 
 def quantize_zero_point(tensor: torch.Tensor, bits: int = 8, block_size: int | None = None) -> EvenGrid:
-    """Lay the grid from min x to max x; the code that zero would have, the zero point, is kept beside the scale.
+    """Lay the grid from min x to max x; the code that stands for zero, the zero point, is stored too.
 
-    Uses all levels also where a tensor is lopsided (Jacob et al., 2018, arXiv:1712.05877, equation 1).
+    Uses all levels even where a tensor is lopsided (Jacob et al., 2018, arXiv:1712.05877, equation 1).
     The range is widened to contain zero, so that zero stays exact.
     """
     blocks = to_blocks(check_quantizable(tensor, bits), block_size)

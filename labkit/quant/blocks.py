@@ -1,4 +1,4 @@
-"""A tensor as rows of equal length, and what may be quantized at all."""
+"""A tensor as rows of equal length, and which tensors can be quantized."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def check_quantizable(tensor: torch.Tensor, bits: int = 8) -> torch.Tensor:
         bad = int((~finite).sum())
         raise LabkitError(
             f"{bad} of the tensor's {tensor.numel()} numbers are infinite or not a number.",
-            "One of them would spoil its whole block. Look where the weights came from: training may have diverged.",
+            "One of them would spoil its whole block. Check where the weights come from: training may have diverged.",
         )
     return tensor

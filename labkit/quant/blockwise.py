@@ -11,7 +11,7 @@ from labkit.errors import unknown
 from labkit.quant.blocks import check_block_size, check_quantizable, to_blocks
 from labkit.quant.codebooks import LEVELS, dynamic_levels, levels
 
-SMALLEST = 1e-38  # stands in for the scale of a block of zeros, which could not be divided by
+SMALLEST = 1e-38  # stands in for the scale of a block of zeros, since 0 can't be divided by
 SCALES_BLOCK = 256  # absmax values that share a scale of their own under double quantization
 CHUNK = 2**17  # of four weights each: what is looked up at once stays in the processor's cache
 
@@ -156,8 +156,8 @@ def _normalize(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Ten
     scaled = (blocks * (1 / absmax.clamp(min=SMALLEST))[:, None]).view(-1)
     if whole == flat.numel():
         return scaled.clamp_(-1, 1), absmax
-    # bitsandbytes divides a short last block where it multiplies others by the reciprocal, which differs in
-    # the last bit, and stores the stand-in for zero with it.
+    # bitsandbytes divides a short last block, but multiplies others by the reciprocal, which differs in the
+    # last bit. For a short block of zeros it stores the stand-in.
     last = flat[whole:].abs().amax().clamp(min=SMALLEST)
     return torch.cat([scaled, flat[whole:] / last]).clamp_(-1, 1), torch.cat([absmax, last[None]])
 

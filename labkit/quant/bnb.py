@@ -15,7 +15,7 @@ from labkit.quant.blocks import check_block_size, check_quantizable
 from labkit.quant.blockwise import quantize
 from labkit.quant.linear import in_compute_type
 
-# On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing: nothing a learner can use.
+# On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing, which is no help to a learner.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
@@ -59,7 +59,7 @@ def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dty
         weight, blocksize=block_size, compress_statistics=double, quant_type=format
     )
     # Some of its CPU kernels restart the blocks with every row, and give wrong weights where the length
-    # of a row is no multiple of the block size (seen in 0.50). Where it can happen, we look.
+    # of a row is no multiple of the block size (seen in 0.50). Where that can happen, we check.
     if weight.device.type == "cpu" and layer.in_features % block_size:
         expected = quantize(weight, format, block_size, double).dequantize()
         if not torch.equal(bnb.functional.dequantize_4bit(codes, state), expected):
@@ -109,8 +109,8 @@ def guard(module: nn.Module) -> None:
 
     On a CPU with AVX512-BF16, the first forward pass in evaluation mode without gradients repacks the
     weight in place for a kernel that has no backward pass. From then on the layer passes no gradient to
-    its input, in training mode too. No error is raised; torch's warning that gemv_4bit has no autograd
-    kernel is all that can be seen of it.
+    its input, in training mode too. No error is raised; the only sign is torch's warning that gemv_4bit
+    has no autograd kernel.
 
     Warns:
         LostGradientWarning: a layer was not guarded yet. It is now.
@@ -131,7 +131,7 @@ def guard(module: nn.Module) -> None:
     if unguarded:
         warnings.warn(
             f"4-bit layers of bitsandbytes ({len(unguarded)} here) would have stopped passing gradients on after the "
-            "first evaluation on this processor. labkit has switched the fast path off that does it "
+            "first evaluation on this processor. labkit has switched off the fast path that does it "
             "(support_avx512bf16_for_cpu=False on each layer).",
             LostGradientWarning,
             stacklevel=2,
@@ -139,7 +139,7 @@ def guard(module: nn.Module) -> None:
 
 
 def quantized_tensors(module: nn.Module) -> list[torch.Tensor]:
-    """Return what bitsandbytes stores beside parameters and buffers: the scales of 4-bit weights."""
+    """Return what bitsandbytes stores besides parameters and buffers: the scales of 4-bit weights."""
     found = []
     for layer in bnb_layers(module):
         state = layer.weight.quant_state

@@ -45,7 +45,7 @@ def dynamic_levels(device: torch.device | None = None) -> torch.Tensor:
     """Return the 256 levels of the 8-bit dynamic format, ascending (Dettmers, 2015, arXiv:1511.04561).
 
     A decade has twice the levels of the decade below it: 1 between 10⁻⁷ and 10⁻⁶, 64 between 0.1 and 1,
-    each in the middle of an equal slice of its decade, and all with both signs; besides, 0 and 1.
+    each in the middle of an equal slice of its decade, and all with both signs; 0 and 1 come on top.
     """
     positive = []
     for decade in range(7):

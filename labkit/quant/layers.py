@@ -1,4 +1,4 @@
-"""Put 4-bit layers in the place of a model's linear layers."""
+"""4-bit layers of either backend: the settings, and how to make and undo one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Quantization:
         format: ``"nf4"``, ``"fp4"`` or ``"int4"`` (the last with backend ``"labkit"`` only).
         block_size: numbers that share a scale; a power of two from 32 to 4096.
         double: store the scales in 8 bits as well.
-        backend: ``"bitsandbytes"``, which is fast, or ``"labkit"``, which can be read.
+        backend: ``"bitsandbytes"``, which is fast, or ``"labkit"``, which is readable.
     """
 
     format: str = "nf4"
@@ -60,7 +60,7 @@ def is_4bit(layer: nn.Module) -> bool:
 
 
 def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a linear layer of the kind that a 4-bit layer was made from, with the weight that it computes with."""
+    """Return the kind of linear layer that a 4-bit layer was made from, with the dequantized weight."""
     plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
     if isinstance(layer, Linear4bit):
         weight = layer.quantized.dequantize(dtype)

@@ -13,7 +13,7 @@ class Linear4bit(nn.Module):
     """y = Wx + b with W in 4-bit codes (Dettmers et al., 2023, arXiv:2305.14314, equation 5).
 
     The weight is dequantized in the type of the computation when it is needed, in the forward pass and
-    again in the backward pass, and thrown away at once. It has no gradient; the input has. Input
+    again in the backward pass, and discarded at once. It gets no gradient; the input does. Input
     (…, in), output (…, out).
     """
 

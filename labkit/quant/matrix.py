@@ -31,7 +31,7 @@ def turned(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
 
 
 def as_linear(layer: nn.Module) -> nn.Linear:
-    """Return a linear layer as torch has it; nothing is copied but a weight that is stored the other way round."""
+    """Return a linear layer as torch has it; only a weight stored the other way round is copied."""
     if isinstance(layer, nn.Linear):
         return layer
     plain = nn.Linear(*sides(layer), device="meta")
