@@ -14,7 +14,7 @@ from gpu_models import Bench, Skipped, config_of, examples_of, measure, predict,
 import labkit as lk
 from labkit.memory import KINDS
 from labkit.methods import METHODS, Method, get_method
-from labkit.planning import Step, predicted, sizes
+from labkit.planning import Step, predict_step, sizes
 from labkit.planning.fit import free_memory
 from labkit.quant.layers import is_4bit
 from labkit.training.loop import Trainer
@@ -125,11 +125,11 @@ def _short(precision: torch.dtype) -> str:
 
 
 def ledger(bench: Bench, found: dict) -> None:
-    """Run labkit's loop as ``finetune`` does, and compare by kind what its ledger booked with what was predicted."""
+    """Run labkit's loop as ``finetune`` does, and compare by kind what its ledger recorded with what was predicted."""
     config = config_of("tiny" if bench.dry else "llama-3.2-1b")
     examples = examples_of(2, 24 if bench.dry else 256, vocabulary=config.vocab_size)
     training = lk.TrainingConfig(steps=3, batch_size=2)
-    prediction = predicted(Step(config, lk.LoRA(), training, examples, bench.precision)).on(bench.device)
+    prediction = predict_step(Step(config, lk.LoRA(), training, examples, bench.precision)).on(bench.device)
     model = lk.LoRA().apply(random_model(config, bench.precision, bench.device), inplace=True)
     release(bench.device)
     trainer = Trainer(model, examples, training)

@@ -16,11 +16,11 @@ from transformers import AutoConfig, PretrainedConfig
 import labkit as lk
 from labkit.methods import Method
 from labkit.methods.targets import replace_layer
-from labkit.models.blueprints import BLUEPRINTS, blueprint_config
+from labkit.models.config import BLUEPRINTS, blueprint_config
+from labkit.models.meta import meta_model
 from labkit.models.precision import pick_precision
-from labkit.planning import Step, predicted, sizes
+from labkit.planning import Step, predict_step, sizes
 from labkit.planning.predict import can_simulate
-from labkit.planning.skeleton import skeleton
 from labkit.quant.codebooks import levels
 from labkit.quant.layers import Quantization
 from labkit.quant.linear import Linear4bit
@@ -127,7 +127,7 @@ def random_model(
 
     Each tensor is made in the type that it is stored in: a 4-bit model never has its weights in 16 bits.
     """
-    model = skeleton(config, precision)
+    model = meta_model(config, precision)
     if quantization:
         model = lk.quantize_model(model, quantization, inplace=True)
     materialize(model.module, device)
@@ -183,7 +183,7 @@ def hide_cards() -> None:
 
 def predict(step: Step) -> dict:
     """Return the bytes that labkit predicts for a step."""
-    prediction = predicted(step)
+    prediction = predict_step(step)
     return {
         "tensors": prediction.tensors.peak,
         "allocated": prediction.allocated.peak,

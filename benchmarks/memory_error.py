@@ -32,11 +32,12 @@ import labkit as lk
 from labkit.computer import processor
 from labkit.experiment import prepare
 from labkit.methods import Method
-from labkit.models.blueprints import blueprint_config
+from labkit.models.config import blueprint_config
+from labkit.models.meta import meta_model
 from labkit.models.model import store_linear_weights
 from labkit.models.precision import PRECISIONS
-from labkit.planning import estimate, predicted, step_of
-from labkit.planning.skeleton import skeleton
+from labkit.planning import predict_step, step_of
+from labkit.planning.estimate import estimate
 from labkit.storage.cache import write_text
 from labkit.storage.records import stamped
 from labkit.training.batching import Example
@@ -78,10 +79,10 @@ def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape
     gc.collect()
     step = step_of(model, method, config, batch, len(task.labels))
     began = time.perf_counter()
-    peak = predicted(step).on(model.device).peak
+    peak = predict_step(step).on(model.device).peak
     seconds = time.perf_counter() - began
     precision = str(model.precision).removeprefix("torch.")
-    size, _ = calculate_maximum_sizes(skeleton(step.config, torch.float32).module)
+    size, _ = calculate_maximum_sizes(meta_model(step.config, torch.float32).module)
     return {
         "model": model.name,
         "precision": precision,
@@ -124,7 +125,7 @@ def overhead(model: lk.Model, task: lk.Task, rounds: int = 5) -> None:
     tuned = prepare(model, task, lk.LoRA(), 0)
     trainer = Trainer(tuned, batch, lk.TrainingConfig(steps=2, batch_size=len(batch)))
     trainer.step(0)
-    plain, booked, read = [], [], []
+    plain, recorded, read = [], [], []
     for _ in range(rounds):
         began = time.perf_counter()
         trainer.step(1)
@@ -133,11 +134,11 @@ def overhead(model: lk.Model, task: lk.Task, rounds: int = 5) -> None:
         with ledger:
             began = time.perf_counter()
             trainer.step(1)
-            booked.append(time.perf_counter() - began)
+            recorded.append(time.perf_counter() - began)
             began = time.perf_counter()
         _ = ledger.report
         read.append(time.perf_counter() - began)
-    without, on, after = (statistics.median(values) for values in (plain, booked, read))
+    without, on, after = (statistics.median(values) for values in (plain, recorded, read))
     print(
         f"{model.name}, {model.precision}: a LoRA step of 16 × 64 takes {without:.2f} s without the ledger, "
         f"{on / without:.3f} times as long with it; reading the record takes {after:.2f} s afterwards"

@@ -182,7 +182,7 @@ def main() -> int:
         for name, contender in CONTENDERS.items():
             with contextlib.redirect_stdout(io.StringIO()):
                 tokens, seconds, losses[name] = contender(task, options.steps)
-            # The first two steps warm up caches, and ours books its memory in the second.
+            # The first two steps warm up caches, and ours records its memory in the second.
             rates = [t / s for t, s in zip(tokens[2:], seconds[2:], strict=False)]
             speeds[name].append(sum(tokens[2:]) / sum(seconds[2 : len(tokens)]))
             print(f"  {name:<24} {speeds[name][-1]:6.0f} useful tokens/s (median step {statistics.median(rates):.0f})")

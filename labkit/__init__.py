@@ -42,10 +42,11 @@ from labkit.methods import (
     merge,
     quantize_model,
 )
-from labkit.models.blueprints import BLUEPRINTS, blueprint
+from labkit.models.config import BLUEPRINTS
 from labkit.models.context import TruncationWarning
+from labkit.models.meta import blueprint
 from labkit.models.model import Model, load_model
-from labkit.planning import Plan, plan
+from labkit.planning.plan import Plan, plan
 from labkit.quant.absmax import quantize_absmax, quantize_zero_point
 from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization

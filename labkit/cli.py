@@ -92,7 +92,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 def _plan(options: argparse.Namespace) -> int:
     import json
 
-    from labkit.planning import plan
+    from labkit.planning.plan import plan
 
     settings = {
         "batch_size": options.batch_size,
@@ -120,9 +120,8 @@ def _plan_all(options: argparse.Namespace, settings: dict) -> int:
     import json
 
     from labkit.methods.method import METHODS
-    from labkit.models.blueprints import BLUEPRINTS
-    from labkit.models.config import find_config
-    from labkit.planning import plan
+    from labkit.models.config import BLUEPRINTS, find_config
+    from labkit.planning.plan import plan
     from labkit.planning.sizes import readable
 
     # A hub that does not answer is waited for once, and not once for each method.

@@ -15,7 +15,7 @@ from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.models.context import warn
 from labkit.models.model import Model
-from labkit.planning import predicted, require_fit, step_of
+from labkit.planning import predict_step, require_fit, step_of
 from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe, named_folder
 from labkit.tasks.task import Task
@@ -118,7 +118,7 @@ def predict_memory(
     config = _config(model, method, settings)
     batches = _largest_batches(*_examples(model, task, replay, config), config)
     steps = [step_of(model, method, config, batch, len(task.labels)) for batch in batches]
-    return max((predicted(step).on(model.device) for step in steps), key=lambda report: report.peak)
+    return max((predict_step(step).on(model.device) for step in steps), key=lambda report: report.peak)
 
 
 def _config(model: Model, method: Method, settings: dict) -> TrainingConfig:

@@ -190,8 +190,7 @@ def planned(monkeypatch):
         report = MemoryReport(activations=size)
         return Prediction(report, report, report)
 
-    # The name labkit.planning.plan means the function, which hides the module of that name.
-    monkeypatch.setattr(sys.modules["labkit.planning.plan"], "predicted", answer)
+    monkeypatch.setattr("labkit.planning.plan.predict_step", answer)
     return calls
 
 

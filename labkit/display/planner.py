@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from labkit.display.plots import as_png, plot_memory
 from labkit.methods.method import METHODS
-from labkit.models.blueprints import BLUEPRINTS
+from labkit.models.config import BLUEPRINTS
 from labkit.models.precision import PRECISIONS
-from labkit.planning import Plan, plan
+from labkit.planning.plan import Plan, plan
 from labkit.planning.sizes import readable
 
 CARDS = (16, 24, 48, 80)  # GB of GPUs that are drawn

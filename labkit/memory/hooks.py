@@ -1,4 +1,4 @@
-"""Hooks that say what a step is doing while its memory is booked."""
+"""Hooks that say what a step is doing while its memory is recorded."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import nn
 from torch.utils._pytree import tree_iter
 from torch.utils.hooks import RemovableHandle
 
-from labkit.memory.trace import Event, Held
+from labkit.memory.events import Event, Held
 from labkit.quant.bnb import is_bnb, quantized_tensors
 from labkit.quant.linear import Linear4bit
 
 HEAD = "head"  # how a head outside the network is called in a report
 
 
-class Watched:
-    """A network, its head and its optimizer.
+class StepHooks:
+    """The hooks of a training step, on a network, its head and its optimizer.
 
     Args:
         module: the network.
@@ -74,7 +74,7 @@ class Watched:
                 if isinstance(tensor, torch.Tensor):
                     yield tensor, self._parameters.get(parameter, "")
 
-    def hook(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> Iterator[RemovableHandle]:
+    def register(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> Iterator[RemovableHandle]:
         """Have ``mark`` called with an event for each turn of the step; yield the handle of each hook when it is set.
 
         Args:

@@ -9,15 +9,17 @@ import torch
 from torch import nn
 
 from labkit.errors import LabkitError
-from labkit.memory.hooks import Watched
+from labkit.memory.attribution import attribute
+from labkit.memory.events import Event
+from labkit.memory.hooks import StepHooks
 from labkit.memory.recorder import Recorder, can_record
 from labkit.memory.report import MemoryReport
-from labkit.memory.trace import Books, Event
+from labkit.memory.trace import Trace
 from labkit.process import alone
 
 
 class Ledger:
-    """A context manager around one training step that books every allocation; afterwards, see ``report``.
+    """A context manager around one training step that records every allocation; afterwards, see ``report``.
 
     The allocator tells what it gives and takes, scratch memory inside operators included; hooks on the
     modules tell what for. The step computes what it would compute without.
@@ -33,11 +35,11 @@ class Ledger:
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None = None):
-        self._watched = Watched(module, optimizer, head)
+        self._hooks = StepHooks(module, optimizer, head)
         self._device = next(module.parameters()).device
         self._recorder = Recorder(self._device)
         self._resident = 0
-        self._books: Books | None = None
+        self._trace: Trace | None = None
         self._report: MemoryReport | None = None
 
     def __enter__(self) -> Ledger:
@@ -51,8 +53,8 @@ class Ledger:
             if self._device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self._device)
             self._process = psutil.Process()
-            self._held = self._watched.held()
-            for hook in self._watched.hook(self._mark):
+            self._held = self._hooks.held()
+            for hook in self._hooks.register(self._mark):
                 stack.callback(hook.remove)
             stack.callback(self._recorder.end)
             self._recorder.start()
@@ -63,16 +65,16 @@ class Ledger:
         with self._open:
             self._look()
             events = self._recorder.stop()
-        self._books = Books(self._held, events, self._watched.states())
+        self._trace = attribute(self._held, events, self._hooks.states())
         if self._device.type == "cuda":
             self._peak = torch.cuda.max_memory_allocated(self._device)
-        del self._watched, self._held, self._open  # the ledger may outlive the model
+        del self._hooks, self._held, self._open  # the ledger may outlive the model
 
     @property
     def report(self) -> MemoryReport | None:
         """The step's memory, added up when it is first asked for."""
-        if self._books and not self._report:
-            report = self._books.report(resident=self._resident)
+        if self._trace and not self._report:
+            report = self._trace.report(resident=self._resident)
             if self._device.type == "cuda":
                 missed = max(0, self._peak - report.peak)
                 report = MemoryReport(**vars(report) | {"temporaries": report.temporaries + missed})

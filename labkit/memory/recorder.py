@@ -7,7 +7,7 @@ import os
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
-from labkit.memory.trace import Event
+from labkit.memory.events import Event
 
 PREFIX = "labkit:"
 # Above the level of the two lines that the profiler would write to the screen each time.

@@ -1,9 +1,11 @@
-"""Predict the memory of a training step before it is run, for any model of a known kind."""
+"""Predict the memory of a training step before it is run, for any model of a known kind.
 
-from labkit.planning.estimate import estimate
+``labkit.planning.plan`` and ``.estimate`` are modules; their functions are imported from them.
+"""
+
 from labkit.planning.fit import require_fit
-from labkit.planning.plan import Plan, plan
-from labkit.planning.predict import EstimateWarning, predicted
+from labkit.planning.plan import Plan
+from labkit.planning.predict import EstimateWarning, predict_step
 from labkit.planning.step import Prediction, Step, step_of
 
-__all__ = ["EstimateWarning", "Plan", "Prediction", "Step", "estimate", "plan", "predicted", "require_fit", "step_of"]
+__all__ = ["EstimateWarning", "Plan", "Prediction", "Step", "predict_step", "require_fit", "step_of"]

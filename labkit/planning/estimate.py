@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from labkit.memory.hooks import Watched
+from labkit.memory.hooks import StepHooks
 from labkit.memory.report import KINDS, MemoryReport
-from labkit.planning.skeleton import adapt, kind_of, skeleton
+from labkit.models.meta import kind_of, meta_model
+from labkit.planning.adapt import adapt_model
 from labkit.planning.step import Step
 
 
@@ -40,10 +41,11 @@ def from_data(step: Step) -> tuple[int, int]:
 
 
 def _weights(step: Step, layers: int) -> dict[str, int]:
-    model = adapt(skeleton(step.config, step.precision, step.classes, layers), step.method, step.quantization)
-    watched = Watched(model.module, torch.optim.AdamW(model.trainable().values()), model.head, id)
+    model = meta_model(step.config, step.precision, step.classes, layers)
+    model = adapt_model(model, step.method, step.quantization)
+    hooks = StepHooks(model.module, torch.optim.AdamW(model.trainable().values()), model.head, id)
     sizes = dict.fromkeys(KINDS, 0)
-    for item in watched.held().values():
+    for item in hooks.held().values():
         sizes[item.kind] += item.size
     count = sum(p.numel() for p in model.trainable().values())
     return sizes | {"optimizer": 8 * count, "gradients": 4 * count}

@@ -1,6 +1,6 @@
 """Tensors with a shape, a type and a device but no numbers, and a mode that computes with them.
 
-A training step over hollow weights is the real step: the same loop, the same modules (bitsandbytes' layers are
+A training step over fake weights is the real step: the same loop, the same modules (bitsandbytes' layers are
 imitated), the same operators in the same order. Only the arithmetic is left out, and with it the memory. Token
 ids and masks stay real, so that code which looks at them (transformers leaves the mask out where nothing is
 padded) takes the way that it takes in training.
@@ -17,19 +17,22 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labkit.memory.hooks import Watched
-from labkit.memory.trace import SCRATCH, Books, Event
+from labkit.memory.attribution import attribute
+from labkit.memory.events import SCRATCH, Event
+from labkit.memory.hooks import StepHooks
+from labkit.memory.trace import Trace
 from labkit.planning.operators import address_of, as_without_mode, graph_task, promoted
 
 aten, prim = torch.ops.aten, torch.ops.prim
 CPU = torch.device("cpu")
 
 
-class Hollow(TorchDispatchMode):
-    """While it is on, what is computed from a hollow tensor is hollow, and all else is real.
+class FakeMode(TorchDispatchMode):
+    """While it is on, what is computed from a fake tensor is fake, and all else is real.
 
-    Hollow tensors pretend to be on the CPU. Where a program asks for a number that nobody computed (is the loss
-    finite?), the answer is 1, or true.
+    Under torch's own ``FakeTensorMode``, which does the computing here, all else would be fake too. Fake tensors
+    pretend to be on the CPU. Where a program asks for a number that nobody computed (is the loss finite?), the
+    answer is 1, or true.
     """
 
     def __init__(self):
@@ -61,13 +64,13 @@ class Hollow(TorchDispatchMode):
             known = {address_of(tensor) for tensor in tensors}  # a view of memory from before is not new
             for made in _tensors((result,)):
                 if address_of(made) not in known:
-                    self._book(made)
+                    self._alloc(made)
             if scratch:
                 self._events.append(Event("free", SCRATCH))
         return result
 
     def fill(self, *modules: nn.Module) -> None:
-        """Replace the meta tensors of modules by hollow ones; tied weights stay tied."""
+        """Replace the meta tensors of modules by fake ones; tied weights stay tied."""
         made: dict[int, torch.Tensor] = {}
         for module in (inner for outer in modules for inner in outer.modules()):
             for store in (module._parameters, module._buffers):
@@ -75,40 +78,40 @@ class Hollow(TorchDispatchMode):
                     if tensor is None:
                         continue
                     if id(tensor) not in made:
-                        hollow = FakeTensor(self._fake, tensor.detach(), CPU)
+                        fake = FakeTensor(self._fake, tensor.detach(), CPU)
                         if isinstance(tensor, nn.Parameter):
-                            hollow = nn.Parameter(hollow, requires_grad=tensor.requires_grad)
-                        made[id(tensor)] = hollow
+                            fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
+                        made[id(tensor)] = fake
                     store[name] = made[id(tensor)]
 
     @contextlib.contextmanager
-    def booking(
+    def trace(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None, blocks: tuple[str, ...] = ()
-    ) -> Iterator[list[Books]]:
-        """Book a step, as ``Ledger`` does a real one; afterwards the list that this gives holds the books.
+    ) -> Iterator[list[Trace]]:
+        """Trace a step, as ``Ledger`` does a real one; afterwards the list that this gives holds the trace.
 
         Args:
             module, optimizer, head: as for ``Ledger``.
             blocks: modules whose passes are to be marked.
         """
-        watched = Watched(module, optimizer, head, address_of)
-        held = watched.held()
+        hooks = StepHooks(module, optimizer, head, address_of)
+        held = hooks.held()
         self._live = dict.fromkeys(held)
         self._events = events = []
-        hooks = list(watched.hook(events.append, blocks))
-        done: list[Books] = []
+        handles = list(hooks.register(events.append, blocks))
+        done: list[Trace] = []
         try:
             yield done
         finally:
             self._events = None
-            for hook in hooks:
-                hook.remove()
+            for handle in handles:
+                handle.remove()
             for watch in filter(None, self._live.values()):
                 watch.detach()
         # The optimizer makes no states for weights that never get a gradient, as an unused pooler's.
         graded = {event.name for event in events if event.what == "gradient"}
         held = {key: item for key, item in held.items() if item.kind != "optimizer" or item.module in graded}
-        done.append(Books(held, events, watched.states()))
+        done.append(attribute(held, events, hooks.states()))
 
     def _note_backward(self) -> None:
         """Mark where a backward pass begins: autocast's copies of trained weights are gone by then."""
@@ -117,16 +120,16 @@ class Hollow(TorchDispatchMode):
             self._events.append(Event("block", name="backward loss"))
         self._backward = backward
 
-    def _book(self, tensor: torch.Tensor) -> None:
+    def _alloc(self, tensor: torch.Tensor) -> None:
         if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != CPU:
             return
         storage = tensor.untyped_storage()
         address = storage._cdata
         if address not in self._live:
             self._events.append(Event("alloc", address, storage.nbytes()))
-            self._live[address] = weakref.finalize(storage, self._strike, self._events, address)
+            self._live[address] = weakref.finalize(storage, self._free, self._events, address)
 
-    def _strike(self, events: list[Event], address: int) -> None:
+    def _free(self, events: list[Event], address: int) -> None:
         del self._live[address]
         events.append(Event("free", address))
 

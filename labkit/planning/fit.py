@@ -13,7 +13,7 @@ from labkit.memory.free import available_memory
 from labkit.methods import get_method
 from labkit.models.model import Model
 from labkit.planning.estimate import from_data
-from labkit.planning.predict import predicted
+from labkit.planning.predict import predict_step
 from labkit.planning.sizes import readable
 from labkit.planning.step import Step
 
@@ -94,6 +94,6 @@ def _bound(model: Model, step: Step) -> int:
 
 def _extra(model: Model, step: Step, inplace: bool) -> int:
     """Return the bytes that a step needs beside the model that is there already."""
-    prediction = predicted(step)
+    prediction = predict_step(step)
     report = prediction.reserved if model.device.type == "cuda" else prediction.tensors
     return report.peak - (model.nbytes if inplace else min(report.frozen, model.nbytes))

@@ -21,7 +21,7 @@ IN_PLACE = {
 
 
 def address_of(tensor: torch.Tensor) -> int:
-    """Return what tells the storage of a tensor, hollow or real, from any other's."""
+    """Return what tells the storage of a tensor, fake or real, from any other's."""
     return tensor.untyped_storage()._cdata
 
 

@@ -17,10 +17,10 @@ from labkit.models.context import longest_of
 from labkit.models.model import Model
 from labkit.models.precision import PRECISIONS
 from labkit.planning import sizes
-from labkit.planning.predict import can_simulate, predicted
+from labkit.planning.format import as_dict, as_text, heading
+from labkit.planning.predict import can_simulate, predict_step
 from labkit.planning.search import MOST, most_that_fits
 from labkit.planning.step import Prediction, Step
-from labkit.printing import printable
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
@@ -56,7 +56,7 @@ class Plan:
     def prediction(self) -> Prediction:
         """The memory at the peak, as tensors, allocated and reserved."""
         examples = [Example([0] * self.length, self.learned, 0)] * self.training.batch_size
-        return predicted(
+        return predict_step(
             Step(self.config, self.method, self.training, examples, self.precision, quantization=self.quantization)
         )
 
@@ -117,25 +117,7 @@ class Plan:
 
     def to_dict(self) -> dict:
         """Return the plan as JSON can hold it, sizes in bytes."""
-        parts = {key: value for key, value in vars(self.report).items() if isinstance(value, int) and key != "resident"}
-        return {
-            "model": self.name,
-            "method": self.method.to_dict(),
-            "precision": str(self.precision).removeprefix("torch."),
-            "batch_size": self.training.batch_size,
-            "length": self.length,
-            "learned": self.learned,
-            "gradient_checkpointing": self.training.gradient_checkpointing,
-            "simulated": self.simulated,
-            "tensors": parts,
-            "peak": self.peak,
-            "allocated": self.allocated,
-            "reserved": self.reserved,
-            "context": self.context,
-            "total": self.total,
-            "gpu": self.gpu,
-            "fits": self.fits if self.gpu else None,
-        }
+        return as_dict(self)
 
     def _with(self, batch: int, length: int) -> Plan:
         whole = self.learned == self.length - 1
@@ -151,23 +133,10 @@ class Plan:
     @property
     def heading(self) -> str:
         """The model and the size of a step, in words."""
-        batch = f"batch {self.training.batch_size} × {self.length} tokens, {str(self.precision).removeprefix('torch.')}"
-        saving = ", gradient checkpointing" if self.training.gradient_checkpointing else ""
-        return f"{self.name}, {batch}{saving}"
+        return heading(self)
 
     def __str__(self) -> str:
-        parts = {key: value for key, value in self.report.megabytes().items() if value >= 0.5}
-        lines = [f"{self.method.name} on {self.heading}"]
-        lines += [f"  {kind:<12}{megabytes / 1000:>9.2f} GB" for kind, megabytes in parts.items()]
-        lines += [
-            f"  {'tensors':<12}{self.peak / 1e9:>9.2f} GB at the peak of a step",
-            f"  {'reserved':<12}{self.reserved / 1e9:>9.2f} GB by torch's allocator, about",
-            f"  {'context':<12}{self.context / 1e9:>9.2f} GB by CUDA itself (assumed)",
-        ]
-        if self.gpu:
-            verdict = "fits" if self.fits else "does not fit"
-            lines.append(f"{verdict} into {sizes.readable(self.gpu)}: {self.total / 1e9:.2f} GB needed")
-        return printable("\n".join(lines))
+        return as_text(self)
 
 
 def plan(

@@ -8,9 +8,9 @@ from labkit.planning.estimate import estimate
 from labkit.planning.step import Prediction, Step
 
 try:
-    from labkit.planning import simulate
+    from labkit.planning.extrapolate import extrapolate
 except (ImportError, AttributeError):  # parts of torch that may change
-    simulate = None
+    extrapolate = None
 
 
 class EstimateWarning(UserWarning):
@@ -19,17 +19,17 @@ class EstimateWarning(UserWarning):
 
 def can_simulate() -> bool:
     """Say whether this torch has what the simulation needs."""
-    return simulate is not None
+    return extrapolate is not None
 
 
-def predicted(step: Step) -> Prediction:
+def predict_step(step: Step) -> Prediction:
     """Return a simulated step's memory, or an estimate where this torch cannot simulate.
 
     Warns:
         EstimateWarning: it is an estimate.
     """
-    if simulate is not None:
-        return simulate.predict(step)
+    if extrapolate is not None:
+        return extrapolate(step)
     warnings.warn(
         "This torch has changed in parts that the simulation needs: the plan is an estimate by formula.",
         EstimateWarning,

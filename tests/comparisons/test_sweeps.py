@@ -9,7 +9,8 @@ from labkit.assets.manifest import get_asset
 from labkit.comparisons.sweeps import BUDGETS, RATES, SEARCHED, SEEDS, SHOWDOWN, SWEEPS, lora_targets
 from labkit.methods import get_method
 from labkit.methods.targets import find_targets
-from labkit.planning.skeleton import adapt, skeleton
+from labkit.models.meta import meta_model
+from labkit.planning.adapt import adapt_model
 from labkit.storage import cache
 from labkit.tasks.course import TEMPLATES
 
@@ -149,8 +150,8 @@ def test_every_method_suits_the_real_encoder(minilm):
 def test_every_method_but_the_head_suits_the_real_causal_model(smollm):
     for label in [label for label in SHOWDOWN if label != "head"]:
         method = get_method(SHOWDOWN[label])
-        blank = skeleton(smollm.module.config, torch.bfloat16)
-        assert trained(adapt(blank, method)) == trained_by(method, smollm.module)
+        blank = meta_model(smollm.module.config, torch.bfloat16)
+        assert trained(adapt_model(blank, method)) == trained_by(method, smollm.module)
 
 
 def test_a_causal_model_has_no_head_to_compare():

@@ -6,8 +6,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 import labkit as lk
 from labkit.memory import Ledger
+from labkit.memory.events import Event
 from labkit.memory.recorder import Recorder, can_record
-from labkit.memory.trace import Event
 from labkit.training import loop
 from labkit.training.batching import Example
 from labkit.training.loop import Trainer

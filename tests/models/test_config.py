@@ -6,8 +6,7 @@ from tiny import tiny_config
 from transformers import AutoConfig
 
 import labkit as lk
-from labkit.models.blueprints import blueprint_config
-from labkit.models.config import find_config
+from labkit.models.config import blueprint_config, find_config
 from labkit.models.context import UNLIMITED, longest_of
 
 
@@ -29,6 +28,12 @@ def test_a_published_size_is_a_blueprint():
         found, config = find_config(name)
         assert found == name
         assert config.to_dict() == blueprint_config(name).to_dict()
+
+
+def test_heads_have_the_published_size():
+    for name in lk.BLUEPRINTS:
+        config = blueprint_config(name)
+        assert config.hidden_size / config.num_attention_heads == (64 if name.startswith("smollm2") else 128)
 
 
 def test_a_model_that_is_there_is_asked_itself(tiny, tiny_encoder):

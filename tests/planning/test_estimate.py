@@ -8,9 +8,11 @@ import torch
 from tiny import alike, tiny_config
 
 import labkit as lk
-from labkit.models.blueprints import blueprint_config
-from labkit.planning import Step, estimate
-from labkit.planning.skeleton import adapt, skeleton
+from labkit.models.config import blueprint_config
+from labkit.models.meta import meta_model
+from labkit.planning import Step
+from labkit.planning.adapt import adapt_model
+from labkit.planning.estimate import estimate
 from labkit.training.config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +30,9 @@ def test_weights_gradients_and_states_are_exact():
     for precision, layers, method in itertools.product([torch.float32, torch.bfloat16], [1, 2, 5], METHODS):
         config = tiny_config(num_hidden_layers=layers)
         report = estimate(Step(config, METHODS[method], ONE, alike(1, 16, 15), precision))
-        model = adapt(skeleton(config, precision), METHODS[method])  # as large as the real model, as another test shows
+        model = adapt_model(
+            meta_model(config, precision), METHODS[method]
+        )  # as large as the real model, as another test shows
         trained = sum(p.numel() for p in model.trainable().values())
         assert report.trainable == report.gradients == 4 * trained
         assert report.optimizer == 8 * trained

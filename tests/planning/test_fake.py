@@ -14,15 +14,15 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from labkit.memory import KINDS, Ledger
-from labkit.planning import fake as hollow
-from labkit.planning.fake import Hollow
+from labkit.planning import fake
+from labkit.planning.fake import FakeMode
 from labkit.quant import blockwise, codebooks
 from labkit.quant.linear import Linear4bit
 
 aten = torch.ops.aten
 
 
-def made_hollow(make, mode):
+def made_fake(make, mode):
     """A module without numbers."""
     with torch.device("meta"):
         net = make()
@@ -30,7 +30,7 @@ def made_hollow(make, mode):
     return net
 
 
-def is_hollow(tensor):
+def is_fake(tensor):
     return isinstance(tensor, FakeTensor)
 
 
@@ -96,14 +96,14 @@ class Tied(nn.Module):
 
 
 def test_filled_modules_keep_all_but_the_numbers():
-    net, mode = Tied(), Hollow()
-    other = made_hollow(Tied, mode)
+    net, mode = Tied(), FakeMode()
+    other = made_fake(Tied, mode)
     tensors, others = net.state_dict(keep_vars=True), other.state_dict(keep_vars=True)
     assert tensors.keys() == others.keys()
     assert len(tensors) == 10
     for name, tensor in tensors.items():
         made = others[name]
-        assert is_hollow(made)
+        assert is_fake(made)
         assert (made.shape, made.dtype, made.device) == (tensor.shape, tensor.dtype, torch.device("cpu"))
         assert made.requires_grad == tensor.requires_grad
         assert isinstance(made, nn.Parameter) == isinstance(tensor, nn.Parameter)
@@ -112,7 +112,7 @@ def test_filled_modules_keep_all_but_the_numbers():
 
 
 def test_tied_weights_stay_tied():
-    other = made_hollow(Tied, Hollow())
+    other = made_fake(Tied, FakeMode())
     assert other.head.weight is other.embed.weight
     assert len(list(other.parameters())) == len(list(Tied().parameters())) == 6
 
@@ -121,7 +121,7 @@ def test_weights_that_two_modules_share_stay_shared():
     with torch.device("meta"):
         one, two = nn.Linear(4, 4), nn.Linear(4, 4)
         two.weight = one.weight
-    Hollow().fill(one, two)
+    FakeMode().fill(one, two)
     assert two.weight is one.weight
     assert two.bias is not one.bias
 
@@ -130,33 +130,33 @@ def test_weights_that_two_modules_share_stay_shared():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_computed_from_hollow_tensors_is_hollow(dtype):
+def test_what_is_computed_from_hollow_tensors_is_fake(dtype):
     def make():
         return nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 12), nn.GELU(), nn.LayerNorm(12))
 
     ids = torch.arange(10).view(2, 5)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         expected = [layer(x) for net in [make()] for x in [ids] for layer in [net[:1], net[:2], net[:3], net]]
-        mode = Hollow()
-        net = made_hollow(make, mode)
+        mode = FakeMode()
+        net = made_fake(make, mode)
         with mode:
             found = [layer(ids) for layer in [net[:1], net[:2], net[:3], net]]
             loss = found[-1].square().mean()
             loss.backward()
     for one, two in zip(found, expected, strict=True):
-        assert is_hollow(one)
+        assert is_fake(one)
         assert (one.shape, one.dtype, one.device) == (two.shape, two.dtype, two.device)
         assert one.stride() == two.stride()
         assert one.requires_grad
     for parameter in net.parameters():
-        assert is_hollow(parameter.grad)
+        assert is_fake(parameter.grad)
         assert (parameter.grad.shape, parameter.grad.dtype) == (parameter.shape, torch.float32)
     assert loss.shape == ()
 
 
 def test_integers_stay_real():
-    mode = Hollow()
-    net = made_hollow(lambda: nn.Embedding(50, 8), mode)
+    mode = FakeMode()
+    net = made_fake(lambda: nn.Embedding(50, 8), mode)
     with mode:
         ids = torch.tensor([[3, 1, 0], [4, 0, 0]])
         mask = ids != 0
@@ -172,8 +172,8 @@ def test_integers_stay_real():
 
 
 def test_asked_for_a_number_that_nobody_computed_it_says_1_or_true():
-    mode = Hollow()
-    net = made_hollow(lambda: nn.Linear(8, 4), mode)
+    mode = FakeMode()
+    net = made_fake(lambda: nn.Linear(8, 4), mode)
     with mode:
         loss = net(net.weight.new_empty(3, 8)).sum()
         assert loss.item() == 1.0
@@ -184,8 +184,8 @@ def test_asked_for_a_number_that_nobody_computed_it_says_1_or_true():
 
 
 def test_real_numbers_stay_what_they_are():
-    mode = Hollow()
-    made_hollow(lambda: nn.Linear(8, 4), mode)
+    mode = FakeMode()
+    made_fake(lambda: nn.Linear(8, 4), mode)
     with mode:
         real = torch.tensor([1.5, float("inf")])
         assert real[0].item() == 1.5
@@ -194,8 +194,8 @@ def test_real_numbers_stay_what_they_are():
 
 
 def test_the_rest_of_the_program_is_as_before():
-    mode = Hollow()
-    net = made_hollow(lambda: nn.Linear(8, 4), mode)
+    mode = FakeMode()
+    net = made_fake(lambda: nn.Linear(8, 4), mode)
     with mode:
         net(net.weight.new_empty(3, 8)).sum().backward()
     layer = nn.Linear(8, 4)
@@ -210,14 +210,14 @@ def test_simulating_leaves_real_tables_in_the_caches():
         cached.cache_clear()
     cpu = torch.device("cpu")
     net = Linear4bit(nn.Linear(64, 32, device="meta"), "nf4", 32, True)
-    mode = Hollow()
+    mode = FakeMode()
     mode.fill(net)
     with mode:
         x = net.absmax.new_empty(5, 64, dtype=torch.float32).requires_grad_()
         y = net(x)
         y.sum().backward()
-    assert is_hollow(y)
-    assert is_hollow(x.grad)
+    assert is_fake(y)
+    assert is_fake(x.grad)
     assert all(cached.cache_info().currsize for cached in caches)
 
     tables = [codebooks.levels("nf4"), codebooks.dynamic_levels(cpu), blockwise._two_bytes("nf4", cpu)]
@@ -275,8 +275,8 @@ def real(use, batches=1):
 
 
 def prepared(make, mode):
-    """A hollow network and an optimizer whose states exist; to be called while the mode is on."""
-    net = made_hollow(make, mode)
+    """A fake network and an optimizer whose states exist; to be called while the mode is on."""
+    net = made_fake(make, mode)
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -287,10 +287,10 @@ def prepared(make, mode):
 
 def simulated(use, batches=1):
     """The report of a simulated step."""
-    with Hollow() as mode:
+    with FakeMode() as mode:
         net, optimizer = prepared(lambda: Net(use), mode)
         x = net.layer.weight.new_empty(ROWS, 64)
-        with mode.booking(net, optimizer, None) as done:
+        with mode.trace(net, optimizer, None) as done:
             step(net, optimizer, x, batches)
     return done[0].report()
 
@@ -439,8 +439,8 @@ def test_a_simulated_step_takes_the_memory_of_a_real_one():
 def test_without_what_is_emulated_it_would_take_more_or_less(use, batches, monkeypatch):
     # So that the test above shows something: in these networks, the highest moment is where it matters.
     peak, _ = real(use, batches)
-    monkeypatch.setattr(hollow, "as_without_mode", lambda func, args: func)
-    monkeypatch.setattr(hollow, "promoted", lambda func, args: 0)
+    monkeypatch.setattr(fake, "as_without_mode", lambda func, args: func)
+    monkeypatch.setattr(fake, "promoted", lambda func, args: 0)
     assert simulated(use, batches).peak != pytest.approx(peak, rel=0.05)
 
 
@@ -475,11 +475,11 @@ def test_an_operator_on_two_types_copies_one_of_them():
         optimizer = torch.optim.AdamW(net.parameters())
         with torch.no_grad(), Ledger(net, optimizer) as ledger:
             net(counts)
-        with Hollow() as mode, torch.no_grad():
-            other = made_hollow(partial(Forward, use), mode)
-            with mode.booking(other, optimizer, None) as done:
+        with FakeMode() as mode, torch.no_grad():
+            other = made_fake(partial(Forward, use), mode)
+            with mode.trace(other, optimizer, None) as done:
                 other(counts)
-        assert done[0].report().peak == pytest.approx(ledger.report.peak, abs=16)  # Python's numbers are not booked
+        assert done[0].report().peak == pytest.approx(ledger.report.peak, abs=16)  # Python's numbers are not counted
         without = done[0].rounded(lambda size: size).report().peak
         assert done[0].report().peak - without == extra * ROWS * 64
 
@@ -502,9 +502,9 @@ def test_weights_that_get_no_gradient_have_no_states():
     step(net, optimizer, x)
     with Ledger(net, optimizer) as ledger:
         step(net, optimizer, x)
-    with Hollow() as mode:
+    with FakeMode() as mode:
         other, states = prepared(Partly, mode)
-        with mode.booking(other, states, None) as done:
+        with mode.trace(other, states, None) as done:
             step(other, states, other.used.weight.new_empty(4, 16))
     report = done[0].report()
     for kind in ("trainable", "frozen", "optimizer"):
@@ -512,10 +512,10 @@ def test_weights_that_get_no_gradient_have_no_states():
 
 
 def test_the_first_update_makes_the_states():
-    with Hollow() as mode:
-        net = made_hollow(lambda: Net(once), mode)
+    with FakeMode() as mode:
+        net = made_fake(lambda: Net(once), mode)
         optimizer = torch.optim.AdamW(net.parameters(), fused=True)
-        with mode.booking(net, optimizer, None) as done:
+        with mode.trace(net, optimizer, None) as done:
             step(net, optimizer, net.layer.weight.new_empty(ROWS, 64))
     report = done[0].report()
     states = [moment[KINDS.index("optimizer")] for moment in report.timeline]
@@ -523,10 +523,10 @@ def test_the_first_update_makes_the_states():
 
 
 def test_the_head_is_where_the_loss_begins():
-    with Hollow() as mode:
+    with FakeMode() as mode:
         net, optimizer = prepared(lambda: Net(lambda layer, x: layer(x).sin()), mode)
-        head = made_hollow(lambda: nn.Linear(64, 3), mode)
-        with mode.booking(net, optimizer, head, blocks=("layer",)) as done:
+        head = made_fake(lambda: nn.Linear(64, 3), mode)
+        with mode.trace(net, optimizer, head, blocks=("layer",)) as done:
             head(net(net.layer.weight.new_empty(ROWS, 64))).square().mean().backward()
     marks = [(what, name) for what, name, _ in done[0].marks]
     assert marks == [
@@ -552,15 +552,15 @@ def hooks(net, optimizer):
     return count + sum(len(p._post_accumulate_grad_hooks or ()) for p in net.parameters())
 
 
-def test_booking_leaves_nothing_behind():
+def test_tracing_leaves_nothing_behind():
     before = len(weakref.finalize._registry)
-    with Hollow() as mode:
+    with FakeMode() as mode:
         net, optimizer = prepared(lambda: Net(once), mode)
         x = net.layer.weight.new_empty(ROWS, 64)
         kept = []
-        with mode.booking(net, optimizer, None, blocks=("layer",)) as done:
+        with mode.trace(net, optimizer, None, blocks=("layer",)) as done:
             assert hooks(net, optimizer) > 5
-            kept.append(net.layer(x))  # outlives the booking
+            kept.append(net.layer(x))  # outlives the trace
             step(net, optimizer, x)
             assert len(weakref.finalize._registry) > before
         assert hooks(net, optimizer) == 0
@@ -574,24 +574,24 @@ def test_booking_leaves_nothing_behind():
 
 def test_an_error_inside_leaves_nothing_either():
     before = len(weakref.finalize._registry)
-    with Hollow() as mode:
+    with FakeMode() as mode:
         net, optimizer = prepared(lambda: Net(once), mode)
         x = net.layer.weight.new_empty(ROWS, 64)
         net.layer.register_forward_hook(lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError), mode.booking(net, optimizer, None):
+        with pytest.raises(ZeroDivisionError), mode.trace(net, optimizer, None):
             net(x)
         assert hooks(net, optimizer) == 1  # the test's own
     assert len(weakref.finalize._registry) == before
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
 
 
-def test_a_step_can_be_booked_again():
-    with Hollow() as mode:
+def test_a_step_can_be_traced_again():
+    with FakeMode() as mode:
         net, optimizer = prepared(lambda: Net(residuals), mode)
         x = net.layer.weight.new_empty(ROWS, 64)
         reports = []
         for _ in range(2):
-            with mode.booking(net, optimizer, None) as done:
+            with mode.trace(net, optimizer, None) as done:
                 step(net, optimizer, x)
             reports.append(done[0].report())
     assert reports[0] == reports[1]
@@ -606,9 +606,9 @@ def test_a_network_of_several_gigabytes_takes_no_memory():
 
     process = psutil.Process()
     before, top = process.memory_info().rss, highest()
-    with Hollow() as mode:
+    with FakeMode() as mode:
         net, optimizer = prepared(make, mode)
-        with mode.booking(net, optimizer, None) as done:
+        with mode.trace(net, optimizer, None) as done:
             net(net[0].weight.new_empty(1000, 16384)).square().mean().backward()
             optimizer.step()
     weights = 4 * 4 * 16384**2

@@ -1,6 +1,5 @@
 import itertools
 import re
-import sys
 
 import psutil
 import pytest
@@ -8,13 +7,12 @@ import torch
 from tiny import tiny_model
 
 import labkit as lk
-from labkit.planning import Step
+from labkit.planning import Step, fit
 from labkit.planning.sizes import parse_size
 from labkit.training.batching import Example, encode
 from labkit.training.config import TrainingConfig
 from labkit.training.schedule import Schedule
 
-FIT = sys.modules["labkit.planning.fit"]
 SMALL = {"steps": 2, "batch_size": 4}
 QUICK = SMALL | {"progress": False}
 
@@ -24,7 +22,7 @@ def free(monkeypatch):
     """Say how many bytes are free."""
 
     def say(size):
-        monkeypatch.setattr(FIT, "free_memory", lambda device: int(size))
+        monkeypatch.setattr(fit, "free_memory", lambda device: int(size))
 
     return say
 
@@ -32,7 +30,7 @@ def free(monkeypatch):
 @pytest.fixture
 def no_ways(monkeypatch):
     """Have a refusal look for no ways to go on, which takes time."""
-    monkeypatch.setattr(FIT, "_smaller", lambda step: iter(()))
+    monkeypatch.setattr(fit, "_smaller", lambda step: iter(()))
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def unasked(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("simulated")
 
-    monkeypatch.setattr(FIT, "predicted", refuse)
+    monkeypatch.setattr(fit, "predict_step", refuse)
 
 
 def refusal(model, task, method="lora", **settings):
@@ -82,7 +80,7 @@ def test_the_number_is_what_the_run_takes_beside_the_model(tiny, colours, free, 
 
 
 def test_the_ways_to_go_on_that_are_named_do_fit(tiny, colours, free, monkeypatch):
-    monkeypatch.setattr(FIT, "WAYS", 2)
+    monkeypatch.setattr(fit, "WAYS", 2)
     free(15_000_000)
     _, given, ways = named(refusal(tiny, colours, batch_size=16))
     assert list(ways) == ["batch_size=8, accumulation=2", "batch_size=4, accumulation=4"]
@@ -97,7 +95,7 @@ def test_the_ways_to_go_on_that_are_named_do_fit(tiny, colours, free, monkeypatc
 def test_what_is_named_is_a_smaller_method_or_a_saving(tiny, checkpointing):
     training = TrainingConfig(batch_size=5, accumulation=3, gradient_checkpointing=checkpointing)
     step = Step(tiny.module.config, lk.LoRA(rank=3), training, [Example([1], 1)] * 5)
-    tried = {text: (smaller.method, smaller.training) for text, smaller in FIT._smaller(step)}
+    tried = {text: (smaller.method, smaller.training) for text, smaller in fit._smaller(step)}
     saving = [] if checkpointing else ["gradient_checkpointing=True"]
     halves = ["batch_size=2, accumulation=6", "batch_size=1, accumulation=12"]
     assert list(tried) == [*saving, *halves, 'method="qlora"', 'method="qlora", gradient_checkpointing=True']
@@ -131,7 +129,7 @@ def test_force_runs_all_the_same(tiny, colours, free):
 
 @pytest.mark.parametrize("method", ["full", lk.LoRA(dropout=0.2), lk.LoRA(variant="pissa")])
 def test_looking_ahead_changes_no_bit_of_a_run(tiny, colours, monkeypatch, method):
-    monkeypatch.setattr(FIT, "SURE", 10**9)  # so that a step is simulated
+    monkeypatch.setattr(fit, "SURE", 10**9)  # so that a step is simulated
     looked, forced = (lk.finetune(tiny, colours, method, force=force, **QUICK) for force in (False, True))
     for name, tensor in looked.model.trainable().items():
         assert torch.equal(tensor, forced.model.module.get_parameter(name))
@@ -139,7 +137,7 @@ def test_looking_ahead_changes_no_bit_of_a_run(tiny, colours, monkeypatch, metho
 
 
 def test_looking_ahead_changes_no_bit_of_an_encoders_run(tiny_encoder, colours, monkeypatch):
-    monkeypatch.setattr(FIT, "SURE", 10**9)
+    monkeypatch.setattr(fit, "SURE", 10**9)
     looked, forced = (lk.finetune(tiny_encoder, colours, force=force, **QUICK).model for force in (False, True))
     assert all(torch.equal(tensor, forced.trainable()[name]) for name, tensor in looked.trainable().items())
 
@@ -177,8 +175,8 @@ def test_a_model_in_4_bits_needs_no_second_copy_of_its_weights(tiny, colours, fr
 
 def test_an_encoder_is_measured_with_its_classes(tiny_encoder, colours, free, no_ways, monkeypatch):
     asked = []
-    real = FIT.predicted
-    monkeypatch.setattr(FIT, "predicted", lambda step: asked.append(step.classes) or real(step))
+    real = fit.predict_step
+    monkeypatch.setattr(fit, "predict_step", lambda step: asked.append(step.classes) or real(step))
     free(1000)
     refusal(tiny_encoder, colours, batch_size=1)
     assert set(asked) == {4}
@@ -186,14 +184,14 @@ def test_an_encoder_is_measured_with_its_classes(tiny_encoder, colours, free, no
 
 def test_the_largest_step_is_what_counts(tiny, colours, free, monkeypatch):
     asked = []
-    real, smaller = FIT.predicted, FIT._smaller
+    real, smaller = fit.predict_step, fit._smaller
 
     def note(step):
         asked.append((step.training, step.examples))
         return real(step)
 
-    monkeypatch.setattr(FIT, "predicted", note)
-    monkeypatch.setattr(FIT, "_smaller", lambda step: itertools.islice(smaller(step), 2))
+    monkeypatch.setattr(fit, "predict_step", note)
+    monkeypatch.setattr(fit, "_smaller", lambda step: itertools.islice(smaller(step), 2))
     free(1000)
     config = TrainingConfig(steps=4, batch_size=4, accumulation=2, gradient_checkpointing=True)
     examples = encode(tiny, colours.train["prompt"], colours.train["completion"], 512)
@@ -211,4 +209,4 @@ def test_the_largest_step_is_what_counts(tiny, colours, free, monkeypatch):
 
 
 def test_free_memory_is_what_the_system_says():
-    assert FIT.free_memory(torch.device("cpu")) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    assert fit.free_memory(torch.device("cpu")) == pytest.approx(psutil.virtual_memory().available, rel=0.2)

@@ -1,20 +1,19 @@
 """The references are what a real run held, a simulation of all blocks, and numbers worked out by hand."""
 
-import sys
-
 import pytest
 import torch
 from tiny import alike, tiny_config, tiny_model
 
 import labkit as lk
+from labkit.models.meta import meta_model
 from labkit.models.model import store_linear_weights
-from labkit.planning import Step, estimate
-from labkit.planning.simulate import predict, simulate
+from labkit.planning import Step, fit, predict_step
+from labkit.planning.adapt import adapt_model
+from labkit.planning.estimate import estimate
+from labkit.planning.simulate import simulate
 from labkit.planning.sizes import allocated, reserved
-from labkit.planning.skeleton import adapt, skeleton
 from labkit.training.config import TrainingConfig
 
-FIT = sys.modules["labkit.planning.fit"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 ADAPTERS = {
     "houlsby": lk.BottleneckAdapters(size=4),
@@ -107,14 +106,14 @@ CASES = [
 
 def assert_extrapolated(run):
     """The prediction from two blocks and three is a simulation of them all."""
-    books, blocks = simulate(run)
+    trace, blocks = simulate(run)
     assert len(blocks) == run.config.num_hidden_layers
-    report, made = books.report(), predict(run)
+    report, made = trace.report(), predict_step(run)
     assert made.tensors.peak == pytest.approx(report.peak, rel=1e-4)
     for kind in STORED:
         assert getattr(made.tensors, kind) == getattr(report, kind)
-    assert made.allocated.peak == pytest.approx(books.rounded(allocated).report().peak, rel=0.01)
-    assert made.reserved.peak == pytest.approx(books.rounded(reserved).report().peak, rel=0.01)
+    assert made.allocated.peak == pytest.approx(trace.rounded(allocated).report().peak, rel=0.01)
+    assert made.reserved.peak == pytest.approx(trace.rounded(reserved).report().peak, rel=0.01)
 
 
 def test_four_blocks_are_foretold_from_two_and_three():
@@ -203,7 +202,7 @@ def test_the_formula_counts_weights_gradients_and_states_exactly():
     for kind, name in [*(("llama", name) for name in ADAPTERS), ("bert", "prefix"), ("bert", "head")]:
         config = tiny_config(kind)
         report = estimate(Step(config, METHODS[name], TrainingConfig(batch_size=1), alike(1, 16, 8), B16))
-        model = adapt(skeleton(config, B16), METHODS[name])
+        model = adapt_model(meta_model(config, B16), METHODS[name])
         trained = sum(p.numel() for p in model.trainable().values())
         assert report.trainable == report.gradients == 4 * trained
         assert report.optimizer == 8 * trained
@@ -251,8 +250,8 @@ def test_the_longest_text_leaves_room_for_virtual_tokens():
 
 
 def test_the_ways_to_go_on_from_prefix_tuning_name_no_gradient_checkpointing_of_it(tiny, colours, monkeypatch):
-    monkeypatch.setattr(FIT, "free_memory", lambda device: 8_000_000)
-    monkeypatch.setattr(FIT, "WAYS", 1)
+    monkeypatch.setattr(fit, "free_memory", lambda device: 8_000_000)
+    monkeypatch.setattr(fit, "WAYS", 1)
     with pytest.raises(lk.LabkitError, match="more memory") as caught:
         lk.finetune(tiny, colours, METHODS["prefix"], batch_size=16, steps=2, progress=False)
     assert caught.value.remedy.startswith("These would fit: batch_size=")

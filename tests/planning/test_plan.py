@@ -1,8 +1,6 @@
 import dataclasses
 import itertools
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +9,12 @@ from tiny import alike, tiny_config
 import labkit as lk
 from labkit.memory import KINDS, MemoryReport
 from labkit.methods.method import METHODS
-from labkit.planning import EstimateWarning, Prediction, Step, estimate, predicted
+from labkit.planning import EstimateWarning, Prediction, Step, plan, predict, predict_step
+from labkit.planning.estimate import estimate
 from labkit.planning.sizes import CONTEXT, SHARED
 from labkit.training.config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-# The names labkit.planning.plan and .predicted mean the functions, which hide the modules.
-PLAN, PREDICTED = (sys.modules[f"labkit.planning.{name}"] for name in ("plan", "predict"))
 SMALL = tiny_config(num_hidden_layers=1)
 
 
@@ -32,7 +29,7 @@ def asked(monkeypatch):
         calls.append((step.config, step.method, step.training, step.examples, step.precision))
         return Prediction(whole, dataclasses.replace(whole, logits=512), dataclasses.replace(whole, logits=2**21))
 
-    monkeypatch.setattr(PLAN, "predicted", answer)
+    monkeypatch.setattr(plan, "predict_step", answer)
     return calls
 
 
@@ -77,7 +74,7 @@ def test_settings_are_passed_on(asked):
 def test_a_plan_is_the_prediction_of_its_step():
     made = lk.plan(SMALL, "full", batch_size=2, length=16, learned=5, precision="float32")
     training = TrainingConfig(batch_size=2, max_length=16)
-    expected = predicted(Step(SMALL, lk.FullFineTuning(), training, alike(2, 16, 5), torch.float32))
+    expected = predict_step(Step(SMALL, lk.FullFineTuning(), training, alike(2, 16, 5), torch.float32))
     assert made.prediction == expected
     assert made.report == expected.tensors
     assert (made.peak, made.allocated) == (expected.tensors.peak, expected.allocated.peak)
@@ -279,7 +276,7 @@ def test_a_plan_cannot_be_changed(asked):
 
 
 def test_without_a_simulation_a_plan_is_an_estimate_and_says_so(monkeypatch):
-    monkeypatch.setattr(PREDICTED, "simulate", None)
+    monkeypatch.setattr(predict, "extrapolate", None)
     with pytest.warns(EstimateWarning, match="estimate by formula"):
         made = lk.plan(SMALL, "full", batch_size=4, length=16, learned=5)
     training = TrainingConfig(batch_size=4, max_length=16)
@@ -291,23 +288,10 @@ def test_without_a_simulation_a_plan_is_an_estimate_and_says_so(monkeypatch):
     assert made.simulated
 
 
-def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest(monkeypatch):
-    monkeypatch.setattr(PREDICTED, "simulate", None)
-    examples = [*alike(2, 8, 7), *alike(1, 16, 3)]
-    with pytest.warns(EstimateWarning):
-        made = predicted(Step(SMALL, lk.LoRA(), TrainingConfig(), examples))
-    assert made.tensors == estimate(Step(SMALL, lk.LoRA(), TrainingConfig(), alike(3, 16, 7)))
-
-
 @pytest.mark.filterwarnings("ignore::labkit.planning.EstimateWarning")
 def test_a_search_without_a_simulation_finds_what_fits_by_the_formula(monkeypatch):
-    monkeypatch.setattr(PREDICTED, "simulate", None)
+    monkeypatch.setattr(predict, "extrapolate", None)
     room = CONTEXT + SHARED + 3 * 10**6
     most = lk.plan(SMALL, "full", length=16, gpu=room).largest_batch()
     fits = [lk.plan(SMALL, "full", length=16, batch_size=count, gpu=room).fits for count in (most, most + 1)]
     assert fits == [True, False]
-
-
-def test_the_simulation_needs_nothing_that_this_torch_lacks():
-    assert PREDICTED.simulate is not None
-    assert Path(PREDICTED.simulate.__file__).name == "simulate.py"

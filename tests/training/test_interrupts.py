@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 import labkit as lk
 from labkit import experiment
 from labkit.evaluation import labels
-from labkit.memory.hooks import Watched
+from labkit.memory.hooks import StepHooks
 from labkit.memory.recorder import Recorder, can_record
 from labkit.methods.lora import LoRALinear
 from labkit.models import generation
@@ -55,7 +55,7 @@ POINTS = {
     "after the backward pass": (torch.Tensor, "backward", stop(3, after=True), 2),
     "the update": (torch.optim.AdamW, "step", stop(3), 2),
     "after the update": (torch.optim.AdamW, "step", stop(3, after=True), 2),
-    "hooks for the record of memory": (Watched, "hook", stop(1), 1),
+    "hooks for the record of memory": (StepHooks, "register", stop(1), 1),
     "the record of memory": (Recorder, "start", stop(1), 1),
     "after the record has begun": (Recorder, "start", stop(1, after=True), 1),
     "the record's end": (Recorder, "stop", stop(1), 1),

@@ -1,5 +1,6 @@
 """The reference for the extrapolation is a simulation of all blocks, and that of the simulation a real step."""
 
+import pkgutil
 import resource
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,13 +11,15 @@ from tiny import alike, model_of, tiny_config
 from torch import nn
 
 import labkit as lk
+from labkit import planning
 from labkit.memory import KINDS
-from labkit.models.blueprints import blueprint_config
+from labkit.models.config import blueprint_config
+from labkit.models.meta import CAUSAL, ENCODERS
 from labkit.models.model import store_linear_weights
-from labkit.planning import Step
-from labkit.planning.simulate import predict, simulate
+from labkit.planning import EstimateWarning, Step, predict, predict_step
+from labkit.planning.estimate import estimate
+from labkit.planning.simulate import simulate
 from labkit.planning.sizes import allocated, reserved
-from labkit.planning.skeleton import CAUSAL, ENCODERS
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
 
@@ -46,27 +49,27 @@ F32, B16 = torch.float32, torch.bfloat16
 
 def in_full(config, method, training, examples, precision):
     """A step with all blocks simulated, and the phase of its highest moment."""
-    books, blocks = simulate(Step(config, method, training, examples, precision))
+    trace, blocks = simulate(Step(config, method, training, examples, precision))
     assert len(blocks) == config.num_hidden_layers
-    report = books.report()
+    report = trace.report()
     top = max(range(len(report.timeline)), key=lambda moment: sum(report.timeline[moment]))
-    return books, report, [name for name, start in report.phases.items() if start <= top][-1]
+    return trace, report, [name for name, start in report.phases.items() if start <= top][-1]
 
 
-def assert_foretold(made, books, report):
+def assert_foretold(made, trace, report):
     assert made.tensors.peak == pytest.approx(report.peak, rel=1e-4)
     for kind in STORED:
         assert getattr(made.tensors, kind) == getattr(report, kind)
     # Where sizes are rounded up, the highest moment may be another one in such small models.
-    assert made.allocated.peak == pytest.approx(books.rounded(allocated).report().peak, rel=0.01)
-    assert made.reserved.peak == pytest.approx(books.rounded(reserved).report().peak, rel=0.01)
+    assert made.allocated.peak == pytest.approx(trace.rounded(allocated).report().peak, rel=0.01)
+    assert made.reserved.peak == pytest.approx(trace.rounded(reserved).report().peak, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS])
 def test_four_blocks_are_foretold_from_two_and_three(kind):
     config, batch = tiny_config(kind, num_hidden_layers=4), alike(4, 32, 31)
     run = config, METHODS["full"], TrainingConfig(batch_size=4), batch, F32
-    assert_foretold(predict(Step(*run)), *in_full(*run)[:2])
+    assert_foretold(predict_step(Step(*run)), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_four_blocks_are_foretold_from_two_and_three(kind):
 def test_every_way_of_training_is_foretold(method, precision, settings, shape):
     training = TrainingConfig(batch_size=shape[0], **settings)
     run = tiny_config(num_hidden_layers=4), METHODS[method], training, alike(*shape), precision
-    assert_foretold(predict(Step(*run)), *in_full(*run)[:2])
+    assert_foretold(predict_step(Step(*run)), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -100,10 +103,10 @@ def test_the_peak_is_found_in_whatever_stage_it_is(phase, gradients, vocabulary,
     training = TrainingConfig(batch_size=shape[0], gradient_checkpointing=checkpointing)
     config = tiny_config(num_hidden_layers=5, vocab_size=vocabulary)
     run = config, METHODS["full"], training, alike(*shape), F32
-    books, report, found = in_full(*run)
+    trace, report, found = in_full(*run)
     assert found == phase
     assert gradients[0] <= report.gradients / report.trainable <= gradients[1]
-    assert_foretold(predict(Step(*run)), books, report)
+    assert_foretold(predict_step(Step(*run)), trace, report)
 
 
 @pytest.mark.parametrize(("layers", "checkpointing"), [(1, True), (2, False), (3, True)])
@@ -111,7 +114,7 @@ def test_few_blocks_need_no_line(layers, checkpointing):
     training = TrainingConfig(batch_size=2, gradient_checkpointing=checkpointing)
     run = tiny_config(num_hidden_layers=layers), METHODS["full"], training, alike(2, 16, 15), B16
     report = in_full(*run)[1]
-    made = predict(Step(*run)).tensors
+    made = predict_step(Step(*run)).tensors
     assert {kind: getattr(made, kind) for kind in KINDS} == {kind: getattr(report, kind) for kind in KINDS}
 
 
@@ -143,7 +146,7 @@ def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
     config = tiny_config(vocab_size=2000, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = alike(8, 64, 32)
-    report = predict(Step(config, METHODS[method], training, examples, precision)).tensors
+    report = predict_step(Step(config, METHODS[method], training, examples, precision)).tensors
     assert_measured(report, measured(config, METHODS[method], training, examples, precision))
 
 
@@ -155,7 +158,7 @@ def test_a_real_step_of_an_encoder_holds_what_was_predicted(method, precision, c
     config = tiny_config("bert", num_hidden_layers=2)
     training = TrainingConfig(batch_size=16, gradient_checkpointing=checkpointing)
     examples = alike(16, 64, 0)
-    report = predict(Step(config, METHODS[method], training, examples, precision, classes=3)).tensors
+    report = predict_step(Step(config, METHODS[method], training, examples, precision, classes=3)).tensors
     assert_measured(report, measured(config, METHODS[method], training, examples, precision))
 
 
@@ -164,8 +167,8 @@ def test_a_real_step_of_several_batches_holds_what_was_predicted(times):
     config = tiny_config(vocab_size=2000, num_hidden_layers=2)
     training = TrainingConfig(batch_size=4, accumulation=times)
     examples = alike(4, 32, 31)
-    report = predict(Step(config, METHODS["full"], training, examples, F32)).tensors
-    alone = predict(Step(config, METHODS["full"], replace(training, accumulation=1), examples, F32)).tensors
+    report = predict_step(Step(config, METHODS["full"], training, examples, F32)).tensors
+    alone = predict_step(Step(config, METHODS["full"], replace(training, accumulation=1), examples, F32)).tensors
     assert_measured(report, measured(config, METHODS["full"], training, examples, F32))
     assert report.peak > alone.peak + 0.9 * report.trainable  # the gradients of the batches before
 
@@ -175,9 +178,9 @@ def test_padding_is_predicted(checkpointing):
     config = tiny_config(vocab_size=2000, hidden_size=64, num_hidden_layers=2)
     training = TrainingConfig(batch_size=8, gradient_checkpointing=checkpointing)
     examples = [*alike(4, 40, 5), *alike(4, 64, 32)]
-    report = predict(Step(config, METHODS["lora"], training, examples, F32)).tensors
+    report = predict_step(Step(config, METHODS["lora"], training, examples, F32)).tensors
     assert_measured(report, measured(config, METHODS["lora"], training, examples, F32))
-    assert report.peak != predict(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
+    assert report.peak != predict_step(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
 
 
 # What is left alone
@@ -186,7 +189,9 @@ def test_padding_is_predicted(checkpointing):
 def test_nothing_of_the_models_size_is_allocated():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     training = TrainingConfig(batch_size=1)
-    report = predict(Step(blueprint_config("llama-65b"), METHODS["full"], training, alike(1, 512, 511), B16)).tensors
+    report = predict_step(
+        Step(blueprint_config("llama-65b"), METHODS["full"], training, alike(1, 512, 511), B16)
+    ).tensors
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert report.peak > 1e12
     assert (after - before) * 2**10 < 3e8  # in KiB on Linux
@@ -200,7 +205,9 @@ def test_a_run_after_a_prediction_is_the_run_without(tiny, colours):
     before = losses()
     kept = torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu")
     for precision in (torch.float16, B16):
-        predict(Step(tiny_config(num_hidden_layers=2), METHODS["lora"], TrainingConfig(), alike(2, 8, 4), precision))
+        predict_step(
+            Step(tiny_config(num_hidden_layers=2), METHODS["lora"], TrainingConfig(), alike(2, 8, 4), precision)
+        )
         assert (torch.get_default_dtype(), torch.get_default_device(), torch.is_autocast_enabled("cpu")) == kept
         assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
         assert losses() == before
@@ -210,12 +217,33 @@ def test_the_configuration_is_left_as_it_was():
     config = tiny_config("qwen3")
     before = config.to_dict()
     training = TrainingConfig(batch_size=2, gradient_checkpointing=True)
-    predict(Step(config, METHODS["full"], training, alike(2, 8, 4), F32))
+    predict_step(Step(config, METHODS["full"], training, alike(2, 8, 4), F32))
     assert config.to_dict() == before
 
 
 def test_an_error_leaves_no_mode_behind():
     with pytest.raises(lk.LabkitError, match="rank=999"):
-        predict(Step(tiny_config(), lk.LoRA(rank=999), TrainingConfig(), alike(2, 8, 4), F32))
+        predict_step(Step(tiny_config(), lk.LoRA(rank=999), TrainingConfig(), alike(2, 8, 4), F32))
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
     assert torch.ones(1).item() == 1
+
+
+# Without a simulation
+
+
+def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest(monkeypatch):
+    monkeypatch.setattr(predict, "extrapolate", None)
+    config, examples = tiny_config(num_hidden_layers=1), [*alike(2, 8, 7), *alike(1, 16, 3)]
+    with pytest.warns(EstimateWarning):
+        made = predict_step(Step(config, lk.LoRA(), TrainingConfig(), examples))
+    assert made.tensors == estimate(Step(config, lk.LoRA(), TrainingConfig(), alike(3, 16, 7)))
+
+
+def test_the_simulation_needs_nothing_that_this_torch_lacks():
+    assert predict.can_simulate()
+
+
+def test_what_planning_exports_has_no_name_of_a_module():
+    """Otherwise ``from labkit.planning import X`` would depend on what was imported first."""
+    modules = {module.name for module in pkgutil.iter_modules(planning.__path__)}
+    assert not modules & set(planning.__all__)

@@ -1,13 +1,23 @@
+"""The reference is the model itself, with numbers, as transformers makes it and ``load_model`` stores it."""
+
 import copy
 import itertools
 import re
 
 import pytest
 import torch
+from tiny import model_of, tiny_config
+from torch import nn
+from transformers import AutoConfig
 
 import labkit as lk
-from labkit.models.blueprints import blueprint_config
+from labkit.models.config import blueprint_config
+from labkit.models.meta import CAUSAL, ENCODERS, blocks_of, kind_of, meta_model
+from labkit.models.model import store_linear_weights
+from labkit.models.precision import PRECISIONS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+EVERY = [*CAUSAL, *ENCODERS]
 # As the models' pages on the hub count them; for the last of Llama 3 and for GPT-3 (Brown et al., 2020, table D.1)
 # four digits are known.
 PARAMETERS = {
@@ -57,12 +67,6 @@ def test_nothing_is_allocated():
         assert {tensor.device.type for tensor in tensors} == {"meta"}
         assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
         assert (model.kind, model.tokenizer, model.device.type) == ("causal", None, "meta")
-
-
-def test_heads_have_the_published_size():
-    for name in PARAMETERS:
-        config = blueprint_config(name)
-        assert config.hidden_size / config.num_attention_heads == (64 if name.startswith("smollm2") else 128)
 
 
 def test_the_blueprint_of_smollm2_has_the_names_and_shapes_of_the_real_model(smollm):
@@ -135,3 +139,105 @@ def test_an_adapted_blueprint_is_still_a_blueprint():
     tuned = lk.LoRA().apply(lk.blueprint("gpt3-175b"))
     assert {p.device.type for p in tuned.parameters()} == {"meta"}
     assert all(p.requires_grad == ("lora_" in name) for name, p in tuned.module.named_parameters())
+
+
+# Meta models of any configuration
+
+
+def real(config, precision=torch.float32):
+    model = model_of(config)
+    store_linear_weights(model.module, precision)
+    model.precision = precision
+    return model
+
+
+def shapes(model):
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in model.module.state_dict().items()}
+
+
+def test_the_kind_says_what_is_learned():
+    for kind in EVERY:
+        assert kind_of(tiny_config(kind)) == ("encoder" if kind in ENCODERS else "causal")
+
+
+def test_other_architectures_are_refused_with_the_list_of_those_that_can_be_planned():
+    for kind in ["mamba", "gpt2", "t5", "mixtral"]:
+        message = f"no model type called '{kind}'.*Valid names: bert, distilbert, gpt_neox, llama, .*, roberta"
+        with pytest.raises(lk.LabkitError, match=f"(?s){message}"):
+            kind_of(AutoConfig.for_model(kind))
+        with pytest.raises(lk.LabkitError, match=f"(?s){message}"):
+            meta_model(AutoConfig.for_model(kind), torch.float32)
+
+
+def test_names_shapes_types_and_bytes_are_those_of_the_real_model():
+    for precision, kind in itertools.product(PRECISIONS.values(), EVERY):
+        drawn, model = meta_model(tiny_config(kind), precision), real(tiny_config(kind), precision)
+        assert shapes(drawn) == shapes(model)
+        assert {tensor.device.type for tensor in [*drawn.parameters(), *drawn.module.buffers()]} == {"meta"}
+        assert sum(p.numel() for p in drawn.module.parameters()) == sum(p.numel() for p in model.module.parameters())
+        head = 4 * (2 * 32 + 2) if kind in ENCODERS else 0
+        assert drawn.nbytes == model.nbytes + head
+        assert (drawn.kind, drawn.precision, drawn.module.training) == (model.kind, precision, False)
+
+
+def test_a_tied_head_is_counted_once_and_stays_in_32_bits():
+    for precision in [torch.float32, torch.bfloat16]:
+        config = tiny_config(tie_word_embeddings=True)
+        drawn, model = meta_model(config, precision), real(config, precision)
+        assert drawn.nbytes == model.nbytes
+        assert drawn.module.lm_head.weight is drawn.module.model.embed_tokens.weight
+        assert drawn.module.lm_head.weight.dtype == torch.float32
+
+
+def test_an_encoder_gets_a_head_of_its_own():
+    for classes in [2, 7]:
+        head = meta_model(tiny_config("bert"), torch.bfloat16, classes).head
+        assert (head.weight.shape, head.weight.dtype, head.weight.device.type) == ((classes, 32), torch.float32, "meta")
+        assert meta_model(tiny_config("llama"), torch.bfloat16, classes).head is None
+
+
+def test_any_number_of_blocks_can_be_asked_for():
+    for kind in EVERY:
+        config = tiny_config(kind, num_hidden_layers=4)
+        before = config.to_dict()
+        for layers in (2, 3):
+            drawn = meta_model(config, torch.float32, layers=layers)
+            assert shapes(drawn) == shapes(real(tiny_config(kind, num_hidden_layers=layers)))
+            assert len(blocks_of(drawn.module, layers)) == layers
+        assert config.to_dict() == before
+
+
+def test_an_asset_is_drawn_as_it_is_loaded(smollm, minilm):
+    for model in (smollm, minilm):
+        drawn = meta_model(model.module.config, model.precision)
+        assert shapes(drawn) == shapes(model)
+
+
+# Blocks
+
+
+def test_blocks_are_found_where_they_are():
+    for kind, first in [
+        ("llama", "model.layers.0"),
+        ("opt", "model.decoder.layers.0"),
+        ("gpt_neox", "gpt_neox.layers.0"),
+        ("bert", "encoder.layer.0"),
+        ("distilbert", "transformer.layer.0"),
+    ]:
+        module = meta_model(tiny_config(kind), torch.float32).module
+        paths = blocks_of(module, 2)
+        assert (paths[0], len(paths)) == (first, 2)
+        blocks = [module.get_submodule(path) for path in paths]
+        assert len({type(block) for block in blocks}) == 1
+        inside = sum(p.numel() for block in blocks for p in block.parameters())
+        assert inside == 2 * sum(p.numel() for p in blocks[0].parameters())
+        names = [name for name, _ in module.named_parameters() if name.startswith(paths)]
+        assert not [name for name, _ in module.named_parameters() if ".0." in name and name not in names]
+
+
+def test_a_list_of_another_length_holds_no_blocks():
+    for count in [1, 3]:
+        with pytest.raises(lk.LabkitError, match="no list of blocks"):
+            blocks_of(meta_model(tiny_config(), torch.float32).module, count)
+        with pytest.raises(lk.LabkitError, match="no list of blocks"):
+            blocks_of(nn.Linear(2, 2), count)

@@ -1,0 +1,76 @@
+"""Meta models: all shapes and no numbers, on torch's device ``meta``, so that any size takes no memory."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
+
+from labkit.errors import LabkitError, unknown
+from labkit.models.config import blueprint_config
+from labkit.models.model import Model, store_linear_weights
+
+# Architectures whose blocks are all alike, for which a test compares the prediction with a full simulation.
+CAUSAL = ("gpt_neox", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3")
+ENCODERS = ("bert", "distilbert", "roberta")
+
+
+def kind_of(config: PretrainedConfig) -> str:
+    """Return "causal" or "encoder".
+
+    Raises:
+        LabkitError: labkit cannot plan for such a model.
+    """
+    if config.model_type in ENCODERS:
+        return "encoder"
+    if config.model_type in CAUSAL:
+        return "causal"
+    raise unknown("model type", config.model_type, [*CAUSAL, *ENCODERS], " Plans are made for these alone.")
+
+
+def blueprint(name: str) -> Model:
+    """Return a causal model of published size on torch's device ``meta``, in seconds and without its memory.
+
+    It can be adapted, counted and printed like any other, but has no numbers and no tokenizer.
+    """
+    with torch.device("meta"):
+        module = AutoModelForCausalLM.from_config(blueprint_config(name), dtype=torch.bfloat16)
+    return Model(name, module.eval(), None, "causal", torch.bfloat16)
+
+
+def meta_model(config: PretrainedConfig, precision: torch.dtype, classes: int = 2, layers: int | None = None) -> Model:
+    """Return a model as ``load_model`` would store it, on torch's device ``meta``.
+
+    Args:
+        config: its architecture and sizes.
+        precision: the type of matrix products.
+        classes: of an encoder's head.
+        layers: how many blocks, instead of the configuration's number.
+    """
+    kind = kind_of(config)
+    config = copy.deepcopy(config)
+    if layers is not None:
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+    loader = AutoModelForCausalLM if kind == "causal" else AutoModel
+    with torch.device("meta"):
+        module = loader.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        head = nn.Linear(config.hidden_size, classes) if kind == "encoder" else None
+    store_linear_weights(module, precision)
+    return Model(config.model_type, module.eval(), SimpleNamespace(pad_token_id=0), kind, precision, head)
+
+
+def blocks_of(module: nn.Module, count: int) -> tuple[str, ...]:
+    """Return the paths of a model's blocks.
+
+    Raises:
+        LabkitError: it has no list of that many.
+    """
+    for path, inner in module.named_modules():
+        if isinstance(inner, nn.ModuleList) and len(inner) == count:
+            return tuple(f"{path}.{index}" for index in range(count))
+    raise LabkitError("This model has no list of blocks.", "Plan for one of a known architecture.")
