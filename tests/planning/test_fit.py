@@ -1,6 +1,5 @@
 import itertools
 import re
-import sys
 
 import psutil
 import pytest
@@ -9,12 +8,12 @@ from tiny import tiny_model
 
 import labkit as lk
 from labkit.planning import Step
+from labkit.planning import fit as FIT
 from labkit.planning.sizes import parse_size
 from labkit.training.batching import Example, encode
 from labkit.training.config import TrainingConfig
 from labkit.training.schedule import Schedule
 
-FIT = sys.modules["labkit.planning.fit"]
 SMALL = {"steps": 2, "batch_size": 4}
 QUICK = SMALL | {"progress": False}
 

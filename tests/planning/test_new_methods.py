@@ -1,7 +1,5 @@
 """The references are what a real run held, a simulation of all blocks, and numbers worked out by hand."""
 
-import sys
-
 import pytest
 import torch
 from tiny import alike, tiny_config, tiny_model
@@ -9,12 +7,12 @@ from tiny import alike, tiny_config, tiny_model
 import labkit as lk
 from labkit.models.model import store_linear_weights
 from labkit.planning import Step, estimate
+from labkit.planning import fit as FIT
 from labkit.planning.simulate import predict, simulate
 from labkit.planning.sizes import allocated, reserved
 from labkit.planning.skeleton import adapt, skeleton
 from labkit.training.config import TrainingConfig
 
-FIT = sys.modules["labkit.planning.fit"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 ADAPTERS = {
     "houlsby": lk.BottleneckAdapters(size=4),
