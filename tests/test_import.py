@@ -5,6 +5,9 @@ import pydoc
 import runpy
 import subprocess
 import sys
+import threading
+import time
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -44,35 +47,54 @@ def test_python_m_labkit_is_the_command(monkeypatch):
     assert end.value.code == 1
 
 
-def test_names_come_in_any_order_from_any_number_of_threads():
-    # All threads begin at once, some with a module of a package and some with the package.
+def test_names_mean_the_same_whatever_is_imported_first():
     in_a_new_process("""
-import importlib, pickle, threading
-import labkit as lk
-
-begin, problems = threading.Barrier(2 * len(lk.__all__)), []
-
-def take(name):
-    try:
-        begin.wait()
-        getattr(lk, name)
-    except BaseException as problem:
-        problems.append((name, repr(problem)))
-
-names = [*lk.__all__, *reversed(lk.__all__)]
-threads = [threading.Thread(target=take, args=(name,)) for name in names]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-assert not problems, problems
-
-import labkit.experiment, labkit.planning.plan, labkit.methods.merge, labkit.cli
-for name in ("finetune", "plan", "merge", "doctor"):
-    assert callable(getattr(lk, name)), name
+import importlib, pickle, sys
+for first in ("labkit.planning.plan", "labkit.methods.merge", "labkit.experiment", "labkit.display.plots", "labkit"):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "labkit"]:
+        del sys.modules[name]
+    importlib.import_module(first)
+    from labkit.methods import merge
+    from labkit.planning import estimate, plan
+    import labkit as lk
+    for function in (lk.finetune, lk.plan, lk.merge, lk.doctor, lk.plots.memory, plan, merge, estimate):
+        assert type(function).__name__ == "function", (first, function)
+    for module in (lk.check, lk.plots, lk.experiment, lk.memory):
+        assert type(module).__name__ == "module", (first, module)
 assert pickle.loads(pickle.dumps(lk.LoRA(rank=4))) == lk.LoRA(rank=4)
 assert pickle.loads(pickle.dumps(lk.finetune)) is lk.finetune
 """)
+
+
+def test_a_thread_that_needs_what_another_is_importing_waits_for_it(monkeypatch, tmp_path):
+    # The package comes to its module late. A thread that imports the module would hold it and wait for the package.
+    room = tmp_path / "slow"
+    room.mkdir()
+    (room / "__init__.py").write_text("import time\ntime.sleep(0.3)\nfrom labkit.slow.part import late\n")
+    (room / "part.py").write_text("late = 3\n")
+    monkeypatch.setattr(lk, "__path__", [*lk.__path__, str(tmp_path)])
+    monkeypatch.setitem(lk._HOME_OF, "late", "labkit.slow.part")
+    found = {}
+
+    def take(name, path):
+        try:
+            found[name] = attrgetter(path)(lk)
+        except BaseException as problem:
+            found[name] = problem
+
+    threads = [threading.Thread(target=take, args=given) for given in (("package", "slow.late"), ("module", "late"))]
+    try:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join()
+        assert found == {"package": 3, "module": 3}
+    finally:
+        for name in ("slow", "late"):
+            vars(lk).pop(name, None)
+        for name in ("labkit.slow", "labkit.slow.part"):
+            sys.modules.pop(name, None)
 
 
 def test_the_list_of_names_the_table_and_what_editors_read_agree():
