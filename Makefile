@@ -55,6 +55,7 @@ install-cells: $(VENV)/.test
 	$(BIN)/python tools/install_cell.py
 
 bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/load_million.py
 	$(BIN)/python benchmarks/quant_speed.py

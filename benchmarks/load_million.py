@@ -19,7 +19,7 @@ from pathlib import Path
 
 TESTED = 300
 CONTENDERS = {
-    "labkit": "import labkit as lk; run = lambda: lk.load_task(path).train",
+    "labkit": "import labkit as lk; load = lk.load_task; run = lambda: load(path).train",
     "pandas": "import pandas as pd; run = lambda: pd.read_json(path, lines=True) if json_lines else pd.read_csv(path)",
     "datasets": (
         "import datasets; kind = 'json' if json_lines else 'csv'; run = lambda: datasets.load_dataset("

@@ -1,84 +1,70 @@
-"""labkit: a small library to learn fine-tuning with. ``import labkit as lk``."""
+"""labkit: a small library to learn fine-tuning with. ``import labkit as lk``.
 
-from labkit.classroom import check
-from labkit.comparisons.run import repeat, results
-from labkit.display.block import plot_block
-from labkit.display.comparisons import is_tie, plot_predictions, plot_sweep, spread
-from labkit.display.decisions import plot_decisions
-from labkit.display.explorer import QuantizationExplorer
-from labkit.display.grids import plot_grids, relative_error
-from labkit.display.pareto import plot_pareto
-from labkit.display.planner import MemoryPlanner
-from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
-from labkit.doctor import doctor
-from labkit.errors import LabkitError
-from labkit.evaluation import (
-    Difference,
-    Evaluation,
-    Forgetting,
-    bootstrap_interval,
-    drift,
-    evaluate,
-    forgetting,
-    knowledge,
-    label_probabilities,
-    latency_ratio,
-    paired_bootstrap,
-    perplexity,
-    text_loss,
-)
-from labkit.experiment import finetune, predict_memory
-from labkit.memory import KINDS, Ledger, MemoryReport
-from labkit.methods import (
-    IA3,
-    BottleneckAdapters,
-    FullFineTuning,
-    HeadOnly,
-    LoRA,
-    LoRALinear,
-    PrefixTuning,
-    PromptTuning,
-    QLoRA,
-    merge,
-    quantize_model,
-)
-from labkit.models.config import BLUEPRINTS
-from labkit.models.context import TruncationWarning
-from labkit.models.meta import blueprint
-from labkit.models.model import Model, load_model
-from labkit.planning.plan import Plan, plan
-from labkit.quant.absmax import quantize_absmax, quantize_zero_point
-from labkit.quant.blockwise import quantize
-from labkit.quant.layers import Quantization
-from labkit.runs import Run, load_run
-from labkit.tasks.english import general_english, general_knowledge
-from labkit.tasks.load import load_task
-from labkit.tasks.summary import describe
-from labkit.tasks.task import Task
-from labkit.training.callbacks import Callback, Every
-from labkit.training.config import TrainingConfig
-from labkit.training.loop import TrainingDivergedError
+Names are imported when they are first used (PEP 562): torch and transformers take seconds, and ``labkit --help`` needs
+neither.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from threading import RLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
+    from labkit.classroom import check
+    from labkit.comparisons.run import repeat, results
+    from labkit.diagnosis import doctor
+    from labkit.display import plots
+    from labkit.display.comparisons import is_tie, spread
+    from labkit.display.explorer import QuantizationExplorer
+    from labkit.display.grids import relative_error
+    from labkit.display.planner import MemoryPlanner
+    from labkit.errors import LabkitError
+    from labkit.evaluation import evaluate, forgetting, knowledge, perplexity, text_loss
+    from labkit.experiment import finetune, predict_memory
+    from labkit.memory import KINDS, Ledger
+    from labkit.methods import (
+        IA3,
+        BottleneckAdapters,
+        FullFineTuning,
+        HeadOnly,
+        LoRA,
+        PrefixTuning,
+        PromptTuning,
+        QLoRA,
+        merge,
+        quantize_model,
+    )
+    from labkit.models.config import BLUEPRINTS
+    from labkit.models.context import TruncationWarning
+    from labkit.models.meta import blueprint
+    from labkit.models.model import Model, load_model
+    from labkit.planning.plan import plan
+    from labkit.quant.absmax import quantize_absmax
+    from labkit.quant.blockwise import quantize
+    from labkit.quant.layers import Quantization
+    from labkit.runs import Run, load_run
+    from labkit.tasks.english import general_english
+    from labkit.tasks.load import load_task
+    from labkit.tasks.summary import describe
+    from labkit.tasks.task import Task
+    from labkit.training.callbacks import Every
+    from labkit.training.config import TrainingConfig
 
 __all__ = [
     "BLUEPRINTS",
     "IA3",
     "KINDS",
     "BottleneckAdapters",
-    "Callback",
-    "Difference",
-    "Evaluation",
     "Every",
-    "Forgetting",
     "FullFineTuning",
     "HeadOnly",
     "LabkitError",
     "Ledger",
     "LoRA",
-    "LoRALinear",
     "MemoryPlanner",
-    "MemoryReport",
     "Model",
-    "Plan",
     "PrefixTuning",
     "PromptTuning",
     "QLoRA",
@@ -87,49 +73,87 @@ __all__ = [
     "Run",
     "Task",
     "TrainingConfig",
-    "TrainingDivergedError",
     "TruncationWarning",
     "blueprint",
-    "bootstrap_interval",
     "check",
     "describe",
     "doctor",
-    "drift",
     "evaluate",
     "finetune",
     "forgetting",
     "general_english",
-    "general_knowledge",
     "is_tie",
     "knowledge",
-    "label_probabilities",
-    "latency_ratio",
     "load_model",
     "load_run",
     "load_task",
     "merge",
-    "paired_bootstrap",
     "perplexity",
     "plan",
-    "plot_accuracy",
-    "plot_block",
-    "plot_curves",
-    "plot_decisions",
-    "plot_grids",
-    "plot_history",
-    "plot_memory",
-    "plot_pareto",
-    "plot_predictions",
-    "plot_sweep",
-    "plot_timeline",
+    "plots",
     "predict_memory",
     "quantize",
     "quantize_absmax",
     "quantize_model",
-    "quantize_zero_point",
     "relative_error",
     "repeat",
     "results",
     "spread",
     "text_loss",
 ]
+
+# Where each name is defined.
+_HOMES = {
+    "labkit.classroom": "check",
+    "labkit.comparisons.run": "repeat results",
+    "labkit.diagnosis": "doctor",
+    "labkit.display": "plots",
+    "labkit.display.comparisons": "is_tie spread",
+    "labkit.display.explorer": "QuantizationExplorer",
+    "labkit.display.grids": "relative_error",
+    "labkit.display.planner": "MemoryPlanner",
+    "labkit.errors": "LabkitError",
+    "labkit.evaluation": "evaluate forgetting knowledge perplexity text_loss",
+    "labkit.experiment": "finetune predict_memory",
+    "labkit.memory": "KINDS Ledger",
+    "labkit.methods": "IA3 BottleneckAdapters FullFineTuning HeadOnly LoRA PrefixTuning "
+    "PromptTuning QLoRA merge quantize_model",
+    "labkit.models.config": "BLUEPRINTS",
+    "labkit.models.context": "TruncationWarning",
+    "labkit.models.meta": "blueprint",
+    "labkit.models.model": "Model load_model",
+    "labkit.planning.plan": "plan",
+    "labkit.quant.absmax": "quantize_absmax",
+    "labkit.quant.blockwise": "quantize",
+    "labkit.quant.layers": "Quantization",
+    "labkit.runs": "Run load_run",
+    "labkit.tasks.english": "general_english",
+    "labkit.tasks.load": "load_task",
+    "labkit.tasks.summary": "describe",
+    "labkit.tasks.task": "Task",
+    "labkit.training.callbacks": "Every",
+    "labkit.training.config": "TrainingConfig",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+# Two threads that import a package and a module of it at the same time may wait for each other.
+_LOCK = RLock()
+
+
+def __getattr__(name: str) -> object:
+    """Import a name, or a subpackage such as ``lk.evaluation``, when it is first used."""
+    with _LOCK:
+        if name in _HOME_OF:
+            home = __import__(_HOME_OF[name], fromlist=[name])  # from home import name
+            return globals().setdefault(name, getattr(home, name))
+        module = f"{__name__}.{name}"
+        try:
+            if not name.startswith("_"):
+                return import_module(module)
+        except ModuleNotFoundError as problem:
+            if problem.name != module:  # the module is there, and lacks one that it needs
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "doctor":
-            from labkit.doctor import doctor
+            from labkit.diagnosis import doctor
 
             return 0 if doctor() else 1
         return {"bench": _bench, "fetch": _fetch, "plan": _plan}[options.command](options)

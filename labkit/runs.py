@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from labkit.display.plots import plot_history
+from labkit.display import plots
 from labkit.errors import LabkitError, unknown
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
@@ -57,7 +57,7 @@ class Run:
 
     def plot(self, column: str = "loss"):
         """Draw a column of the history over the steps, and return the axes."""
-        return plot_history(self.history, column=column)
+        return plots.history(self.history, column=column)
 
     def save(self, name: str | Path, *, overwrite: bool = False) -> Path:
         """Write what was trained, with settings and history, and return the folder.

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.evaluation import wilson
+from labkit.evaluation import Evaluation, label_probabilities, wilson
+from labkit.tasks.english import general_knowledge
 
 PROMPTS = ["The colour is", "In the old house by the river, the colour of the door is", "It is", "Say, what is this?"]
 # The first two differ in their second word, "red" is where "red wine" begins, and "white" stands alone.
@@ -41,12 +42,12 @@ def test_labels_share_probability_along_their_tokens(tiny):
         tiny.module.lm_head.weight *= 20  # random weights give nearly equal shares, which would hide mistakes
     expected = brute_force(tiny, PROMPTS, LABELS)
     assert expected.std() > 0.1
-    torch.testing.assert_close(lk.label_probabilities(tiny, PROMPTS, LABELS), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(label_probabilities(tiny, PROMPTS, LABELS), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("labels", [LABELS, LABELS[:2], LABELS[2:5], (" one", " two")])
 def test_rows_sum_to_1(tiny, labels):
-    scores = lk.label_probabilities(tiny, PROMPTS, labels)
+    scores = label_probabilities(tiny, PROMPTS, labels)
     assert scores.shape == (len(PROMPTS), len(labels))
     torch.testing.assert_close(scores.sum(dim=1), torch.ones(len(PROMPTS)), atol=1e-5, rtol=0)
     assert (scores > 0).all()
@@ -57,15 +58,15 @@ def test_rows_sum_to_1(tiny, labels):
 def test_the_batch_size_changes_nothing(request, kind, batch_size):
     model = request.getfixturevalue("tiny" if kind == "causal" else "tiny_encoder")
     prompts = [PROMPTS[i] + word for i in (1, 0, 3, 2) for word in ("", " a", " very much so")]
-    whole = lk.label_probabilities(model, prompts, LABELS, batch_size=100)
-    parts = lk.label_probabilities(model, prompts, LABELS, batch_size=batch_size)
+    whole = label_probabilities(model, prompts, LABELS, batch_size=100)
+    parts = label_probabilities(model, prompts, LABELS, batch_size=batch_size)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_labels_that_differ_at_once_take_one_pass(tiny):
     calls = []
     tiny.module.register_forward_hook(lambda module, args, output: calls.append(output.logits.shape[1]))
-    lk.label_probabilities(tiny, ["Is it"] * 3, [" yes, it is", " no", " perhaps so"])
+    label_probabilities(tiny, ["Is it"] * 3, [" yes, it is", " no", " perhaps so"])
     assert calls == [1]  # and computes logits at one place only
 
 
@@ -80,7 +81,7 @@ def test_an_encoder_compares_vectors_before_it_is_trained(tiny_encoder):
         F.softmax(torch.tensor([20 * torch.dot(vector(tiny_encoder, p), vector(tiny_encoder, x)) for x in LABELS]), 0)
         for p in PROMPTS
     ]
-    scores = lk.label_probabilities(tiny_encoder, PROMPTS, LABELS)
+    scores = label_probabilities(tiny_encoder, PROMPTS, LABELS)
     torch.testing.assert_close(scores, torch.stack(expected), atol=1e-5, rtol=1e-4)
     assert tiny_encoder.head is None
 
@@ -89,7 +90,7 @@ def test_an_encoder_uses_its_head_once_it_has_one(tiny_encoder):
     torch.manual_seed(3)
     tiny_encoder.head = nn.Linear(32, 3)
     expected = torch.stack([F.softmax(tiny_encoder.head(vector(tiny_encoder, prompt)), dim=0) for prompt in PROMPTS])
-    scores = lk.label_probabilities(tiny_encoder, PROMPTS, (" a", " b", " c"))
+    scores = label_probabilities(tiny_encoder, PROMPTS, (" a", " b", " c"))
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -127,7 +128,7 @@ def test_predictions_come_in_the_order_of_the_test_set(tiny, colours):
 
 
 def test_an_evaluation_prints_its_numbers():
-    result = lk.Evaluation(3, 4, wilson(3, 4), {"green": (1, 2), "blue": (2, 2)}, [])
+    result = Evaluation(3, 4, wilson(3, 4), {"green": (1, 2), "blue": (2, 2)}, [])
     first, *rest = str(result).splitlines()
     assert first == "accuracy 75.0%   95% interval 30.1% to 95.4%   n = 4"
     assert [line.split() for line in rest] == [["green", "1", "of", "2", "█" * 10], ["blue", "2", "of", "2", "█" * 20]]
@@ -276,7 +277,7 @@ def test_forgetting_is_the_rise_of_the_loss(tiny):
 def test_labels_that_cannot_be_told_apart_are_said(tiny, tiny_encoder):
     no_end = copy.deepcopy(tiny.tokenizer)
     no_end.eos_token = None
-    assert lk.label_probabilities(tiny, PROMPTS, (" red", " red wine")).sum(dim=1) == pytest.approx([1] * len(PROMPTS))
+    assert label_probabilities(tiny, PROMPTS, (" red", " red wine")).sum(dim=1) == pytest.approx([1] * len(PROMPTS))
     for model, labels, word in (
         (tiny, (" no", " yes", " yes"), "' yes' and ' yes' alike"),
         (tiny_encoder, ("Yes", "no", " yes"), "'Yes' and ' yes' alike"),
@@ -286,12 +287,12 @@ def test_labels_that_cannot_be_told_apart_are_said(tiny, tiny_encoder):
         (tiny, (), "4 prompts and 0 labels"),
     ):
         with pytest.raises(lk.LabkitError, match=word):
-            lk.label_probabilities(model, PROMPTS, labels)
+            label_probabilities(model, PROMPTS, labels)
     with pytest.raises(lk.LabkitError, match="0 prompts"):
-        lk.label_probabilities(tiny, [], (" a", " b"))
+        label_probabilities(tiny, [], (" a", " b"))
     for size in (0, -1, 1.5, True):
         with pytest.raises(lk.LabkitError, match="batch_size must be a whole number"):
-            lk.label_probabilities(tiny, PROMPTS, (" a", " b"), batch_size=size)
+            label_probabilities(tiny, PROMPTS, (" a", " b"), batch_size=size)
 
 
 def test_labels_that_differ_by_white_space_or_case_count_apart(tiny):
@@ -310,19 +311,19 @@ def test_prompts_are_cut_to_what_the_model_can_read(tiny, tiny_encoder, kind):
     model = tiny if kind == "causal" else tiny_encoder
     long = [f"{'grass and ' * n} the colour of the {word} is" for n, word in ((300, "sky"), (2, "sea"), (300, "sea"))]
     with pytest.warns(lk.TruncationWarning, match=r"^2 of 3 prompts were longer than \d+ tokens and lost") as said:
-        scores = lk.label_probabilities(model, long, LABELS)
+        scores = label_probabilities(model, long, LABELS)
     assert [warning.filename for warning in said] == [__file__]
     if kind == "causal":  # as the same cut by hand
         room = 512 - max(len(tiny.tokenizer(label)["input_ids"]) + 1 for label in LABELS)
         cut = [tiny.tokenizer.decode(tiny.tokenizer(text)["input_ids"][-room:]) for text in long]
     else:
         cut = [tiny_encoder.tokenizer.decode(tiny_encoder.tokenizer(text)["input_ids"][1:-1][:510]) for text in long]
-    assert torch.equal(lk.label_probabilities(model, cut, LABELS), scores)
+    assert torch.equal(label_probabilities(model, cut, LABELS), scores)
 
 
 @torch.no_grad()
 def test_knowledge_asks_60_questions_and_takes_the_likeliest_choice(tiny):
-    questions = lk.general_knowledge()
+    questions = general_knowledge()
     tiny.module.lm_head.weight *= 20  # strong opinions, also on where to end
     tiny.module.train()
     result = lk.knowledge(tiny)

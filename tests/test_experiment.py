@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 import labkit as lk
+from labkit.evaluation import label_probabilities
 from labkit.experiment import describe
 
 QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
@@ -155,7 +156,7 @@ def test_a_saved_encoder_comes_back_with_its_head(tiny_encoder, colours, ids, ho
     assert loaded.labels == run.labels
     assert loaded.trained_parameters == run.trained_parameters
     prompts = colours.test["prompt"]
-    one, two = (lk.label_probabilities(model, prompts, colours.labels) for model in (run.model, loaded.model))
+    one, two = (label_probabilities(model, prompts, colours.labels) for model in (run.model, loaded.model))
     assert torch.equal(one, two)
 
 
@@ -186,7 +187,7 @@ def test_a_run_loads_its_base_by_name(tiny, colours, ids, home, tmp_path):
     loaded = lk.load_run("mine")
     assert loaded.model.name == str(tmp_path / "base")
     prompts = colours.test["prompt"]
-    ours, theirs = (lk.label_probabilities(model, prompts, colours.labels) for model in (run.model, loaded.model))
+    ours, theirs = (label_probabilities(model, prompts, colours.labels) for model in (run.model, loaded.model))
     assert torch.equal(ours, theirs)
 
 
@@ -438,9 +439,9 @@ def test_an_encoder_cannot_rehearse_text(tiny_encoder, colours):
 
 
 def test_an_untrained_head_starts_as_the_zero_shot_classifier(tiny_encoder, colours):
-    before = lk.label_probabilities(tiny_encoder, colours.test["prompt"], colours.labels)
+    before = label_probabilities(tiny_encoder, colours.test["prompt"], colours.labels)
     run = lk.finetune(tiny_encoder, colours, "lora", **{**QUICK, "steps": 1, "learning_rate": 1e-12})
-    after = lk.label_probabilities(run.model, colours.test["prompt"], colours.labels)
+    after = label_probabilities(run.model, colours.test["prompt"], colours.labels)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
 
 

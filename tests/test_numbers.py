@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import re
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -13,12 +14,18 @@ from torch import nn
 import labkit as lk
 from labkit import cli
 from labkit.comparisons.run import bench
+from labkit.evaluation import label_probabilities
+from labkit.quant.absmax import quantize_zero_point
 from labkit.training.config import TrainingConfig
 
 NO_NUMBERS = ("3", True, math.nan, math.inf, -1, [3], torch.tensor(3), np.float32("nan"), 3j)
 NO_COUNTS = (*NO_NUMBERS, 3.0, np.float64(3), 10**30)
 # What labkit makes itself, and learners only read.
-RESULTS = {"Difference", "Evaluation", "Forgetting", "MemoryReport", "Model", "Plan", "Run", "Task"}
+RESULTS = {"Model", "Run", "Task"}
+# What is public and not in ``lk`` itself.
+ELSEWHERE = {f"plots.{name}" for name in lk.plots.__all__} | {"quant.absmax.quantize_zero_point", "methods.LoRALinear"}
+ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_probabilities", "latency_ratio")}
+ELSEWHERE |= {"evaluation.drift", "evaluation.paired_bootstrap"}
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
 
 
@@ -33,27 +40,27 @@ def calls(tiny, colours):
         "HeadOnly": lk.HeadOnly,
         "IA3": lk.IA3,
         "LoRA": lk.LoRA,
-        "LoRALinear": lambda **given: lk.LoRALinear(layer, **{"rank": 2, "scale": 1.0} | given),
+        "methods.LoRALinear": lambda **given: lk.methods.LoRALinear(layer, **{"rank": 2, "scale": 1.0} | given),
         "PrefixTuning": lk.PrefixTuning,
         "PromptTuning": lk.PromptTuning,
         "QLoRA": lk.QLoRA,
         "Quantization": lk.Quantization,
         "TrainingConfig": lk.TrainingConfig,
-        "bootstrap_interval": lambda **given: lk.bootstrap_interval(runs, **given),
+        "evaluation.bootstrap_interval": lambda **given: lk.evaluation.bootstrap_interval(runs, **given),
         "describe": lambda **given: lk.describe(colours, tiny, **given),
         "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
         "general_english": lk.general_english,
-        "label_probabilities": lambda **given: lk.label_probabilities(tiny, ["a"], [" b", " c"], **given),
-        "latency_ratio": lambda **given: lk.latency_ratio(tiny, tiny, "text", **given),
+        "evaluation.label_probabilities": lambda **given: label_probabilities(tiny, ["a"], [" b", " c"], **given),
+        "evaluation.latency_ratio": lambda **given: lk.evaluation.latency_ratio(tiny, tiny, "text", **given),
         "load_task": lambda **given: lk.load_task("triage", **given),
-        "paired_bootstrap": lambda **given: lk.paired_bootstrap(runs, runs, **given),
+        "evaluation.paired_bootstrap": lambda **given: lk.evaluation.paired_bootstrap(runs, runs, **given),
         "perplexity": lambda **given: lk.perplexity(tiny, ["some text"], **given),
         "plan": lambda **given: lk.plan("llama-7b", **given),
-        "plot_accuracy": lambda **given: lk.plot_accuracy({}, **given),
-        "plot_grids": lambda **given: lk.plot_grids(weight, {}, **given),
+        "plots.accuracy": lambda **given: lk.plots.accuracy({}, **given),
+        "plots.grids": lambda **given: lk.plots.grids(weight, {}, **given),
         "quantize": lambda **given: lk.quantize(weight, **given),
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),
-        "quantize_zero_point": lambda **given: lk.quantize_zero_point(weight, **given),
+        "quant.absmax.quantize_zero_point": lambda **given: quantize_zero_point(weight, **given),
         "text_loss": lambda **given: lk.text_loss(tiny, ["some text"], **given),
     }
 
@@ -67,8 +74,8 @@ def numeric(function):
 
 def test_what_is_no_number_is_refused_everywhere(calls):
     tried = 0
-    for public in sorted(set(lk.__all__) - RESULTS):
-        if not callable(thing := getattr(lk, public)) or (isinstance(thing, type) and issubclass(thing, Exception)):
+    for public in sorted({*lk.__all__, *ELSEWHERE} - RESULTS):
+        if not callable(thing := attrgetter(public)(lk)) or (isinstance(thing, type) and issubclass(thing, Exception)):
             continue
         for name, optional in numeric(thing):
             assert public in calls, f"{public} takes a number, {name}, that no test tries"
@@ -94,7 +101,7 @@ def test_settings_of_a_run_are_checked_wherever_they_are_given(tiny, colours):
         with pytest.raises(lk.LabkitError, match="max_new_tokens must be"):
             tiny.generate("text", max_new_tokens=value)
         with pytest.raises(lk.LabkitError, match="depth must be"):
-            lk.MemoryReport().by_module(value)
+            lk.memory.MemoryReport().by_module(value)
         with pytest.raises(lk.LabkitError, match="is no part of a whole"):
             bench("lora-rate", part=(1, value))
     for part in ("1/2", 1, None, (0, 2), (3, 2), (1, 2, 3), ("1", "2")):
@@ -118,6 +125,6 @@ def test_numpys_numbers_are_numbers_and_become_pythons():
         lk.load_task("triage", train=np.int64(9), test=np.int64(6), seed=np.int64(1)).train["prompt"][:]
         == (lk.load_task("triage", train=9, test=6, seed=1).train["prompt"][:])
     )
-    assert lk.bootstrap_interval(["01"], draws=np.int64(50), seed=np.int64(1)) == lk.bootstrap_interval(
-        ["01"], draws=50, seed=1
-    )
+    assert lk.evaluation.bootstrap_interval(
+        ["01"], draws=np.int64(50), seed=np.int64(1)
+    ) == lk.evaluation.bootstrap_interval(["01"], draws=50, seed=1)

@@ -42,7 +42,7 @@ UNGATED = {"up": (4.6, 10.9)}
 STREAM, TOP = 0.6, 15.9
 
 
-def plot_block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
+def block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
     """Draw the first block of a model: light parts are frozen, dark ones are trained.
 
     Each dark part bears the count of its numbers (that of a prefix is for all blocks). A bar beside a layer is LoRA's
@@ -57,11 +57,11 @@ def plot_block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
     Raises:
         LabkitError: the parts of this architecture's blocks are not known.
     """
-    block, layers = _block_of(model)
+    first, layers = _block_of(model)
     adapters = []
     for path, adapter in adapters_of(model).items():
-        if path.startswith(f"{block}.") or not adapter.of_layer:
-            adapters.append((_part(path.removeprefix(f"{block}.")), adapter))
+        if path.startswith(f"{first}.") or not adapter.of_layer:
+            adapters.append((_part(path.removeprefix(f"{first}.")), adapter))
             if adapter.of_layer and adapters[-1][0] is None:
                 raise LabkitError(f"There is no place for {path} in the drawing.", "Draw the base model instead.")
     ax = ax or plt.subplots(figsize=(3.2, 5), layout="constrained")[1]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
-from labkit.display.plots import GREYS, LINES, MARKERS
+from labkit.display.style import GREYS, LINES, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
 
-def plot_sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, ax: Axes | None = None) -> Axes:
+def sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, ax: Axes | None = None) -> Axes:
     """Draw accuracy over a column of ``lk.results(…)``.
 
     Args:
@@ -60,7 +60,7 @@ def is_tie(first: DataFrame, second: DataFrame) -> bool:
     return bool(one.max() >= other.min() and other.max() >= one.min())
 
 
-def plot_predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None = None) -> Axes:
+def predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None = None) -> Axes:
     """Draw predicted against measured peaks, in MB; right predictions lie on the diagonal.
 
     Args:

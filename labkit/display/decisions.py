@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STEP = 1.5
 
 
-def plot_decisions(questions: Sequence[tuple[str, str]], otherwise: str, ax: Axes | None = None) -> Axes:
+def decisions(questions: Sequence[tuple[str, str]], otherwise: str, ax: Axes | None = None) -> Axes:
     """Draw questions from top to bottom: yes leads to the advice on the right, no to the next question.
 
     Args:

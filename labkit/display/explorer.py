@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from labkit.display.grids import relative_error, scaled_by_block
-from labkit.display.plots import as_png
+from labkit.display.style import as_png
 from labkit.methods.targets import find_targets
 from labkit.models.model import Model
 from labkit.quant.blockwise import quantize

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor], block_size: int | None = 64) -> list[Axes]:
+def grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor], block_size: int | None = 64) -> list[Axes]:
     """Draw the histogram of a weight, each block divided by its absmax, with the levels of each grid over it."""
     scaled = scaled_by_block(weight, block_size)
     _, axes = plt.subplots(

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter
 
-from labkit.display.plots import MARKERS
+from labkit.display.style import MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
     return [not (math.isnan(cost) or below) for cost, below in zip(costs, beaten, strict=True)]
 
 
-def plot_pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, ax: Axes | None = None) -> Axes:
+def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, ax: Axes | None = None) -> Axes:
     """Draw the accuracy of each method over what it costs; the Pareto front is a line through dark points.
 
     A point is the mean over the runs. Its bars reach from the lowest run to the highest, in both directions.

@@ -8,7 +8,8 @@ from functools import cache
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from labkit.display.plots import as_png, plot_memory
+from labkit.display.memory import memory
+from labkit.display.style import as_png
 from labkit.methods.method import METHODS
 from labkit.models.config import BLUEPRINTS
 from labkit.models.precision import PRECISIONS
@@ -61,7 +62,7 @@ def _planned(model: str, method: str, precision: str, batch_size: int, length: i
 
 def _draw(planned: Plan) -> bytes:
     figure = Figure(figsize=(7, 2.4), layout="constrained")  # not pyplot's: nothing else is to show it
-    ax = plot_memory({planned.method.name: planned.report}, figure.subplots(), unit="GB")
+    ax = memory({planned.method.name: planned.report}, figure.subplots(), unit="GB")
     peak = planned.peak / 1e9
     next_larger = [size for size in CARDS if peak < size < 8 * peak][:1]
     cards = [size for size in CARDS if size <= peak] + next_larger

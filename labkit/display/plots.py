@@ -1,155 +1,23 @@
-"""Figures that read well in greyscale, with units on every axis."""
+"""The course's figures, as ``lk.plots``. They read well in greyscale and have units on every axis."""
 
-from __future__ import annotations
+from labkit.display.block import block
+from labkit.display.comparisons import predictions, sweep
+from labkit.display.curves import accuracy, curves, history
+from labkit.display.decisions import decisions
+from labkit.display.grids import grids
+from labkit.display.memory import memory, timeline
+from labkit.display.pareto import pareto
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING
-
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
-
-from labkit.errors import LabkitError, require_number, unknown
-from labkit.memory import KINDS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from labkit.evaluation import Evaluation
-    from labkit.memory.report import MemoryReport
-
-GREYS = ("0.15", "0.45", "0.65", "0.85")
-LINES = ("-", "--", ":", "-.")
-# Weights are dark, what the update needs is grey, and what depends on the batch is light.
-KIND_STYLES = {
-    "trainable": ("0.10", ""),
-    "frozen": ("0.35", ""),
-    "quantized": ("0.35", "xx"),
-    "optimizer": ("0.58", ""),
-    "gradients": ("0.58", "//"),
-    "activations": ("0.78", ""),
-    "logits": ("0.78", ".."),
-    "temporaries": ("0.92", ""),
-}
-MARKERS = ("o", "s", "^", "D", "v")
-
-
-def plot_history(history: Sequence[Mapping[str, float]], ax: Axes | None = None, column: str = "loss") -> Axes:
-    """Draw a column of a run's history over the steps; for the loss, with a running mean."""
-    ax = ax or plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
-    points = [(row["step"], row[column]) for row in history if column in row]
-    if not points:
-        raise unknown("column", column, {key for row in history for key in row})
-    steps, values = zip(*points, strict=True)
-    smooth = column == "loss" and len(values) > 10
-    ax.plot(steps, values, color="0.7" if smooth else "0.1", linewidth=1, label="each step")
-    if smooth:
-        window = max(2, len(values) // 10)
-        means = [sum(values[max(0, i - window + 1) : i + 1]) / min(window, i + 1) for i in range(len(values))]
-        ax.plot(steps, means, color="0.1", linewidth=2, label=f"mean of the last {window}")
-        ax.legend(frameon=False)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="step", ylabel="loss (nats a token)" if column == "loss" else column.replace("_", " "))
-    return ax
-
-
-def plot_memory(reports: Mapping[str, MemoryReport], ax: Axes | None = None, unit: str = "MB") -> Axes:
-    """Draw a stacked bar for each report: what was in memory at the peak of a step, in MB or GB (10⁶, 10⁹ bytes)."""
-    ax = ax or plt.subplots(figsize=(7, 1.4 + 0.7 * len(reports)), layout="constrained")[1]
-    scale = {"MB": 1e6, "GB": 1e9}[unit]
-    most = max(report.peak for report in reports.values()) / scale
-    left = [0.0] * len(reports)
-    for kind, (grey, hatch) in KIND_STYLES.items():
-        sizes = [getattr(report, kind) / scale for report in reports.values()]
-        if max(sizes) < most / 300:
-            continue  # too thin to be seen
-        bars = ax.barh(list(reports), sizes, left=left, color=grey, hatch=hatch, edgecolor="white", label=kind)
-        ax.bar_label(
-            bars,
-            labels=[f"{size:.{0 if most > 100 else 1}f}" if size > most / 14 else "" for size in sizes],
-            label_type="center",
-            color="white" if grey < "0.6" else "black",
-            bbox={"facecolor": grey, "edgecolor": "none", "pad": 1},
-        )
-        left = [a + b for a, b in zip(left, sizes, strict=True)]
-    ax.set(xlabel=f"memory at the peak of a step ({unit})")
-    ax.invert_yaxis()
-    ax.legend(ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return ax
-
-
-def plot_accuracy(evaluations: Mapping[str, Evaluation], chance: float, ax: Axes | None = None) -> Axes:
-    """Draw accuracies with their 95% intervals, and the accuracy of guessing as a dotted line."""
-    chance = require_number("chance", chance, low=0)
-    ax = ax or plt.subplots(figsize=(6, 1.2 + 0.5 * len(evaluations)), layout="constrained")[1]
-    for row, evaluation in enumerate(evaluations.values()):
-        low, high = (100 * bound for bound in evaluation.interval)
-        ax.barh(row, 100 * evaluation.accuracy, color=GREYS[row % 2 + 1], height=0.6)
-        ax.plot([low, high], [row, row], color="black", linewidth=2, marker="|", markersize=10)
-        ax.text(high + 1.5, row, f"{100 * evaluation.accuracy:.0f}%", va="center")
-    ax.axvline(100 * chance, color="black", linestyle=":", linewidth=1.5, label="guessing")
-    ax.set_yticks(range(len(evaluations)), list(evaluations))
-    ax.set(xlabel="accuracy on the test set (%), with 95% interval", xlim=(0, 108))
-    ax.invert_yaxis()
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return ax
-
-
-def plot_curves(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    xlabel: str,
-    ylabel: str,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw named curves, told apart by line style and marker."""
-    ax = ax or plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
-    for number, (name, (xs, ys)) in enumerate(curves.items()):
-        style = {"linestyle": LINES[number % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
-        ax.plot(xs, ys, color=GREYS[number % 3], label=name, **style)
-    if xlabel == "step":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(frameon=False)
-    return ax
-
-
-def plot_timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
-    """Draw the memory of one step as it passes: forward, loss, backward, update (in MB, 10⁶ bytes).
-
-    Raises:
-        LabkitError: the report has no timeline, as those of saved runs and of plans.
-    """
-    if not report.timeline:
-        raise LabkitError(
-            "This report holds the peak of a step and not its course: saved runs and plans keep no timeline.",
-            "Draw the memory of a run that finetune has just returned, or use lk.plot_memory.",
-        )
-    ax = ax or plt.subplots(figsize=(7.5, 3.6), layout="constrained")[1]
-    last = max(1, len(report.timeline) - 1)
-    xs = [100 * i / last for i in range(len(report.timeline))]
-    lines = dict(zip(KINDS, zip(*report.timeline, strict=True), strict=True))
-    shown = [kind for kind in KIND_STYLES if max(lines[kind]) > report.peak / 300]
-    series = [[value / 1e6 for value in lines[kind]] for kind in shown]
-    colors = [KIND_STYLES[kind][0] for kind in shown]
-    areas = ax.stackplot(xs, series, colors=colors, labels=shown, edgecolor="white", linewidth=0.3)
-    for area, kind in zip(areas, shown, strict=True):
-        area.set_hatch(KIND_STYLES[kind][1])
-    starts = {name: 100 * at / last for name, at in report.phases.items()}
-    for number, (name, x) in enumerate(starts.items()):
-        ax.axvline(x, color="black", linestyle=":", linewidth=1)
-        height = -10 - 11 * (number % 3)  # the loss is short: its label would touch the next
-        ax.annotate(
-            name, (x, 1), (3, height), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9
-        )
-    ax.set(xlabel="progress of one step (% of allocations and releases)", ylabel="memory in use (MB)")
-    ax.set_ylim(top=1.25 * report.peak / 1e6)
-    ax.legend(ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return ax
-
-
-def as_png(figure: Figure) -> bytes:
-    """Return a figure as a widget can show it."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+__all__ = [
+    "accuracy",
+    "block",
+    "curves",
+    "decisions",
+    "grids",
+    "history",
+    "memory",
+    "pareto",
+    "predictions",
+    "sweep",
+    "timeline",
+]

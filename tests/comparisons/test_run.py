@@ -380,7 +380,9 @@ def asked(monkeypatch, colours):
     texts = lk.general_english(3)  # instead of 32, to be quick
     for module in ("comparisons.run", "comparisons.measures", "evaluation.vectors"):
         monkeypatch.setattr(f"labkit.{module}.general_english", lambda: texts)
-    monkeypatch.setattr("labkit.comparisons.measures.latency_ratio", lambda *args: lk.latency_ratio(*args, repeats=1))
+    monkeypatch.setattr(
+        "labkit.comparisons.measures.latency_ratio", lambda *args: lk.evaluation.latency_ratio(*args, repeats=1)
+    )
     yield use
     forget()
 
@@ -550,7 +552,7 @@ def test_a_stored_run_made_again_lies_in_its_interval(minilm):
     runs = table[(table["model"] == "minilm") & (table["task"] == "triage") & (table["label"] == "head")]
     row = runs[runs["seed"] == 0].iloc[0]
     again = lk.repeat(row)
-    low, high = lk.bootstrap_interval(list(runs["hits"]))
+    low, high = lk.evaluation.bootstrap_interval(list(runs["hits"]))
     assert low <= again["correct"] / again["total"] <= high
     assert again["trained_parameters"] == row["trained_parameters"]
     assert again["predicted_bytes"] == pytest.approx(again["peak_bytes"], rel=0.01)

@@ -80,7 +80,7 @@ def of(model, values):
 def test_the_counts_and_dark_parts_are_those_of_the_first_blocks_adapters(request):
     for fixture, name in CASES:
         method, numbers, shapes = METHODS[name]
-        ax = lk.plot_block(method.apply(request.getfixturevalue(fixture)))
+        ax = lk.plots.block(method.apply(request.getfixturevalue(fixture)))
         assert counts(ax) == of(fixture, numbers)
         assert len(dark(ax)) == of(fixture, shapes)
         assert boxes(ax) == dict.fromkeys([*LAYERS[fixture], "attention"], False)
@@ -88,7 +88,7 @@ def test_the_counts_and_dark_parts_are_those_of_the_first_blocks_adapters(reques
 
 @pytest.mark.parametrize("fixture", LAYERS)
 def test_nothing_of_a_frozen_model_is_dark(request, fixture):
-    ax = lk.plot_block(frozen(request.getfixturevalue(fixture)), "base")
+    ax = lk.plots.block(frozen(request.getfixturevalue(fixture)), "base")
     assert boxes(ax) == dict.fromkeys([*LAYERS[fixture], "attention"], False)
     assert dark(ax) == counts(ax) == []
     assert ax.get_title() == "base\n0 trained"
@@ -96,12 +96,12 @@ def test_nothing_of_a_frozen_model_is_dark(request, fixture):
 
 def test_every_layer_of_full_fine_tuning_is_dark(request):
     for fixture, layers in LAYERS.items():
-        ax = lk.plot_block(lk.FullFineTuning().apply(request.getfixturevalue(fixture)))
+        ax = lk.plots.block(lk.FullFineTuning().apply(request.getfixturevalue(fixture)))
         assert boxes(ax) == dict.fromkeys(layers, True) | {"attention": False}
 
 
 def test_adapted_layers_alone_have_a_dark_part_beside_them(tiny):
-    ax = lk.plot_block(lk.LoRA(rank=2, target_modules=("q_proj", "down_proj")).apply(tiny))
+    ax = lk.plots.block(lk.LoRA(rank=2, target_modules=("q_proj", "down_proj")).apply(tiny))
     assert counts(ax) == [2 * (WIDTH + WIDTH), 2 * (INNER + WIDTH)]
     at = {text.get_text(): text.get_position() for text in ax.texts}
     for name, bar in zip(("q", "down"), dark(ax), strict=True):
@@ -111,7 +111,7 @@ def test_adapted_layers_alone_have_a_dark_part_beside_them(tiny):
 
 
 def test_keys_and_values_are_scaled_behind_their_layers_and_the_mlp_before_its_last(tiny):
-    ax = lk.plot_block(lk.IA3().apply(tiny))
+    ax = lk.plots.block(lk.IA3().apply(tiny))
     at = {text.get_text(): text.get_position() for text in ax.texts}
     heights = [dot.get_ydata()[0] - at[name][1] for name, dot in zip(("k", "v", "down"), dark(ax), strict=True)]
     assert [height > 0 for height in heights] == [True, True, False]
@@ -121,14 +121,14 @@ def test_keys_and_values_are_scaled_behind_their_layers_and_the_mlp_before_its_l
 @pytest.mark.parametrize("trained", [True, False])
 def test_an_encoders_head_is_dark_where_it_is_trained(tiny_encoder, trained):
     frozen(tiny_encoder).head = nn.Linear(WIDTH, 3).requires_grad_(trained)
-    ax = lk.plot_block(tiny_encoder)
+    ax = lk.plots.block(tiny_encoder)
     assert boxes(ax)["head"] is trained
     assert len(dark(ax)) == trained
 
 
 def test_a_finished_run_can_be_drawn(tiny_encoder, colours):
     run = lk.finetune(tiny_encoder, colours, "head", steps=1, batch_size=4, progress=False)
-    ax = lk.plot_block(run.model, "head only")
+    ax = lk.plots.block(run.model, "head only")
     assert [name for name, is_trained in boxes(ax).items() if is_trained] == ["head"]
     assert ax.get_title() == f"head only\n{4 * WIDTH + 4} trained"
 
@@ -139,19 +139,19 @@ def test_the_title_counts_what_is_trained_in_all_blocks(tiny_encoder):
         total = sum(of("tiny_encoder", numbers)) * blocks
         if "LoRA" in name:
             total += 2 * (WIDTH + WIDTH)  # BERT's pooler, which is in no block
-        assert lk.plot_block(method.apply(tiny_encoder)).get_title() == f"{total:,} trained"
-        assert lk.plot_block(method.apply(tiny_encoder), name).get_title() == f"{name}\n{total:,} trained"
+        assert lk.plots.block(method.apply(tiny_encoder)).get_title() == f"{total:,} trained"
+        assert lk.plots.block(method.apply(tiny_encoder), name).get_title() == f"{name}\n{total:,} trained"
 
 
 def test_a_merged_model_is_drawn_as_the_base(tiny):
-    ax = lk.plot_block(lk.merge(lk.LoRA(rank=2).apply(tiny)))
+    ax = lk.plots.block(lk.merge(lk.LoRA(rank=2).apply(tiny)))
     assert dark(ax) == counts(ax) == []
 
 
 def test_a_drawing_leaves_the_model_as_it_was(tiny):
     tuned = lk.BottleneckAdapters(size=3).apply(tiny)
     before = [(name, id(parameter), parameter.requires_grad) for name, parameter in tuned.module.named_parameters()]
-    lk.plot_block(tuned)
+    lk.plots.block(tuned)
     after = [(name, id(parameter), parameter.requires_grad) for name, parameter in tuned.module.named_parameters()]
     assert after == before
 
@@ -159,7 +159,7 @@ def test_a_drawing_leaves_the_model_as_it_was(tiny):
 def test_a_drawing_lies_within_its_axes(tiny_encoder):
     tiny_encoder.head = nn.Linear(WIDTH, 3)
     for method, _, _ in METHODS.values():
-        ax = lk.plot_block(method.apply(tiny_encoder))
+        ax = lk.plots.block(method.apply(tiny_encoder))
         ax.figure.canvas.draw()
         frame = ax.get_window_extent()
         for part in (*ax.patches, *ax.texts):
@@ -172,14 +172,14 @@ def test_a_drawing_lies_within_its_axes(tiny_encoder):
 
 def test_a_block_can_be_drawn_where_one_likes(tiny):
     figure, axes = plt.subplots(1, 2)
-    assert lk.plot_block(tiny, ax=axes[1]) is axes[1]
+    assert lk.plots.block(tiny, ax=axes[1]) is axes[1]
     assert axes[1].has_data()
     assert not axes[0].has_data()
     assert plt.get_fignums() == [figure.number]
 
 
 def test_drawings_are_grey(tiny, tmp_path):
-    lk.plot_block(lk.LoRA(rank=2).apply(tiny)).figure.savefig(tmp_path / "figure.png", dpi=60)
+    lk.plots.block(lk.LoRA(rank=2).apply(tiny)).figure.savefig(tmp_path / "figure.png", dpi=60)
     pixels = plt.imread(tmp_path / "figure.png")[..., :3]
     assert pixels.min() < 0.2
     assert np.ptp(pixels, axis=-1).max() < 0.02
@@ -188,16 +188,16 @@ def test_drawings_are_grey(tiny, tmp_path):
 def test_an_architecture_of_other_names_is_refused():
     for kind in ["gpt2", "gpt_neox"]:
         with pytest.raises(lk.LabkitError, match=rf"a block of {kind} are not known.*\n.*Llama or BERT"):
-            lk.plot_block(tiny_model(kind))
+            lk.plots.block(tiny_model(kind))
         assert plt.get_fignums() == []
 
 
 def test_a_model_without_blocks_is_refused():
     with pytest.raises(lk.LabkitError, match="a block of flat are not known"):
-        lk.plot_block(Model("flat", nn.Sequential(nn.Linear(2, 2)), None, "encoder", torch.float32))
+        lk.plots.block(Model("flat", nn.Sequential(nn.Linear(2, 2)), None, "encoder", torch.float32))
 
 
 def test_an_adapter_at_a_place_that_is_not_drawn_is_refused(tiny):
     tuned = lk.BottleneckAdapters(size=3, target_modules=("post_attention_layernorm",)).apply(tiny)
     with pytest.raises(lk.LabkitError, match=r"no place for .*post_attention_layernorm"):
-        lk.plot_block(tuned)
+        lk.plots.block(tuned)

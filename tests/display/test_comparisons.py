@@ -43,7 +43,7 @@ def _close_figures():
 
 
 def test_each_run_is_a_dot_and_the_line_is_their_mean():
-    ax = lk.plot_sweep(NUMBERS, "rank", xlabel="rank")
+    ax = lk.plots.sweep(NUMBERS, "rank", xlabel="rank")
     assert len(ax.lines) == len(ax.collections) == 1
     expected = [(rank, 100 * each) for rank in (64, 1, 4) for each in RUNS[rank]]
     np.testing.assert_allclose(dots(ax.collections[0]), expected)
@@ -57,7 +57,7 @@ def test_numbers_stand_on_a_scale_of_powers_with_a_tick_each():
         ((0.5, 2.0, 16.0), 10, ["0.5", "2", "16"]),
         ((2.5,), 2, ["2.5"]),
     ]:
-        ax = lk.plot_sweep(pd.DataFrame({"x": values * 2, "accuracy": 0.5}), "x", xlabel="x")
+        ax = lk.plots.sweep(pd.DataFrame({"x": values * 2, "accuracy": 0.5}), "x", xlabel="x")
         ax.figure.canvas.draw()
         assert (ax.get_xscale(), ax.xaxis.get_transform().base) == ("log", base)
         assert list(ax.get_xticks()) == sorted(values)
@@ -66,7 +66,7 @@ def test_numbers_stand_on_a_scale_of_powers_with_a_tick_each():
 
 
 def test_words_stand_in_the_order_of_the_rows():
-    ax = lk.plot_sweep(WORDS, "layers", xlabel="adapted layers")
+    ax = lk.plots.sweep(WORDS, "layers", xlabel="adapted layers")
     ax.figure.canvas.draw()
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["mlp", "all"]
     assert ax.get_xscale() == "linear"
@@ -76,14 +76,14 @@ def test_words_stand_in_the_order_of_the_rows():
 
 def test_words_stand_in_the_order_of_the_rows_also_where_the_first_group_has_another():
     rows = pd.DataFrame({"x": ["q", "p", "p", "q"], "name": ["b", "b", "a", "a"], "accuracy": 0.5})
-    ax = lk.plot_sweep(rows, "x", "name", xlabel="x")
+    ax = lk.plots.sweep(rows, "x", "name", xlabel="x")
     ax.figure.canvas.draw()
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["q", "p"]
 
 
 def test_each_group_has_its_curve():
     rows = grouped(3)
-    ax = lk.plot_sweep(rows, "rate", "name", xlabel="learning rate")
+    ax = lk.plots.sweep(rows, "rate", "name", xlabel="learning rate")
     names = ["group 0", "group 1", "group 2"]
     assert [curve.get_label() for curve in ax.lines] == names
     assert [text.get_text() for text in ax.get_legend().get_texts()] == names
@@ -95,7 +95,7 @@ def test_each_group_has_its_curve():
 
 def test_groups_differ_by_more_than_their_grey():
     for count in [2, 4, 6]:
-        ax = lk.plot_sweep(grouped(count), "rate", "name", xlabel="learning rate")
+        ax = lk.plots.sweep(grouped(count), "rate", "name", xlabel="learning rate")
         styles = {(curve.get_linestyle(), curve.get_color()) for curve in ax.lines}
         shapes = [cloud.get_paths()[0].vertices.tobytes() for cloud in ax.collections]
         assert len(styles) == len(ax.collections) == count
@@ -107,20 +107,20 @@ def test_groups_differ_by_more_than_their_grey():
 
 def test_axes_are_labelled_with_units():
     for rows, x, by in [(NUMBERS, "rank", None), (grouped(2), "rate", "name")]:
-        ax = lk.plot_sweep(rows, x, by, xlabel="size (1)")
+        ax = lk.plots.sweep(rows, x, by, xlabel="size (1)")
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("size (1)", "accuracy (%), one dot a seed")
         assert (ax.get_legend() is None) == (by is None)
 
 
 def test_a_figure_can_be_drawn_where_one_likes():
     figure, axes = plt.subplots(2)
-    assert lk.plot_sweep(NUMBERS, "rank", xlabel="rank", ax=axes[1]) is axes[1]
+    assert lk.plots.sweep(NUMBERS, "rank", xlabel="rank", ax=axes[1]) is axes[1]
     assert not axes[0].has_data()
     assert plt.get_fignums() == [figure.number]
 
 
 def test_figures_are_grey(tmp_path):
-    lk.plot_sweep(grouped(4), "rate", "name", xlabel="learning rate").figure.savefig(tmp_path / "figure.png", dpi=60)
+    lk.plots.sweep(grouped(4), "rate", "name", xlabel="learning rate").figure.savefig(tmp_path / "figure.png", dpi=60)
     pixels = plt.imread(tmp_path / "figure.png")[..., :3]
     assert pixels.min() < 0.2
     assert np.ptp(pixels, axis=-1).max() < 0.02
@@ -128,7 +128,7 @@ def test_figures_are_grey(tmp_path):
 
 def test_stored_results_can_be_drawn_and_summed_up():
     rows = lk.results("lora-rate")
-    ax = lk.plot_sweep(rows, "learning_rate", "name", xlabel="learning rate")
+    ax = lk.plots.sweep(rows, "learning_rate", "name", xlabel="learning rate")
     assert [curve.get_label() for curve in ax.lines] == ["full", "lora"]
     drawn = [y for cloud in ax.collections for _, y in dots(cloud)]
     assert sorted(drawn) == pytest.approx(sorted(100 * rows["correct"] / rows["total"]))
@@ -171,7 +171,7 @@ def test_two_groups_tie_where_their_ranges_meet():
 
 def test_right_predictions_lie_on_the_diagonal():
     pairs = {"full": [(300_000_000, 300_000_000), (500_000_000, 510_000_000)], "LoRA": [(100_000_000, 99_000_000)]}
-    ax = lk.plot_predictions(pairs)
+    ax = lk.plots.predictions(pairs)
     diagonal, full, lora = ax.lines
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert list(full.get_xdata()) == [300, 500]
@@ -185,6 +185,6 @@ def test_right_predictions_lie_on_the_diagonal():
 
 
 def test_many_methods_can_still_be_told_apart():
-    lines = lk.plot_predictions({str(n): [(n + 1, n + 1)] for n in range(10)}).lines[1:]
+    lines = lk.plots.predictions({str(n): [(n + 1, n + 1)] for n in range(10)}).lines[1:]
     assert len({(line.get_marker(), line.get_markerfacecolor()) for line in lines}) == 10
     plt.close("all")

@@ -11,7 +11,7 @@ QUESTIONS = [
 
 @pytest.fixture
 def drawn():
-    ax = lk.plot_decisions(QUESTIONS, "Just go.")
+    ax = lk.plots.decisions(QUESTIONS, "Just go.")
     yield ax
     plt.close(ax.figure)
 
@@ -49,5 +49,5 @@ def test_boxes_do_not_lie_over_one_another_nor_outside(drawn):
 
 def test_an_axes_of_ones_own_is_drawn_on():
     figure, ax = plt.subplots()
-    assert lk.plot_decisions(QUESTIONS, "Just go.", ax) is ax
+    assert lk.plots.decisions(QUESTIONS, "Just go.", ax) is ax
     plt.close(figure)

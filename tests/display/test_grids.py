@@ -43,7 +43,7 @@ def _close_figures():
 
 def test_each_level_is_drawn_once_and_at_its_place():
     for name, (grid, places) in GRIDS.items():
-        (ax,) = lk.plot_grids(random(8, 64), {name: grid})
+        (ax,) = lk.plots.grids(random(8, 64), {name: grid})
         (lines,) = ax.collections
         segments = np.array(lines.get_segments())
         np.testing.assert_allclose(segments[:, 0, 0], places, rtol=1e-6)
@@ -53,7 +53,7 @@ def test_each_level_is_drawn_once_and_at_its_place():
 
 
 def test_nf4_has_its_sixteen_levels_drawn():
-    (ax,) = lk.plot_grids(random(8, 64), {"nf4": levels("nf4")})
+    (ax,) = lk.plots.grids(random(8, 64), {"nf4": levels("nf4")})
     places = np.array(ax.collections[0].get_segments())[:, 0, 0]
     assert len(places) == 16
     assert (places[0], places[7], places[-1]) == (-1, 0, 1)
@@ -63,7 +63,7 @@ def test_nf4_has_its_sixteen_levels_drawn():
 def test_the_histogram_counts_every_weight_over_its_blocks_absmax():
     for shape, size in [((16, 48), 32), ((16, 64), 64), ((3, 7, 5), 105), ((4, 1024), 4096)]:
         weight = random(*shape)
-        (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, size)
+        (ax,) = lk.plots.grids(weight, {"int4": levels("int4")}, size)
         assert heights(ax) == counts(weight, size).tolist()
         assert sum(heights(ax)) == weight.numel()
 
@@ -71,13 +71,13 @@ def test_the_histogram_counts_every_weight_over_its_blocks_absmax():
 def test_a_block_is_the_usual_64_or_the_whole_tensor():
     weight = random(10, 64)
     for sizes, size in (((), 64), ((None,), 640)):
-        (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, *sizes)
+        (ax,) = lk.plots.grids(weight, {"int4": levels("int4")}, *sizes)
         assert heights(ax) == counts(weight, size).tolist()
 
 
 def test_a_short_last_block_adds_no_weights():
     weight = random(100)
-    (ax,) = lk.plot_grids(weight, {"int4": levels("int4")}, 64)
+    (ax,) = lk.plots.grids(weight, {"int4": levels("int4")}, 64)
     assert heights(ax) == counts(weight, 64).tolist()
 
 
@@ -85,7 +85,7 @@ def test_a_block_of_zeros_is_drawn_at_zero():
     for zeros in [1, 4]:
         weight = random(4, 64)
         weight[:zeros] = 0
-        (ax,) = lk.plot_grids(weight, {"nf4": levels("nf4")})
+        (ax,) = lk.plots.grids(weight, {"nf4": levels("nf4")})
         assert heights(ax) == counts(weight, 64).tolist()
         assert heights(ax)[60] >= 64 * zeros  # the bin in the middle
 
@@ -93,14 +93,14 @@ def test_a_block_of_zeros_is_drawn_at_zero():
 def test_a_parameter_in_16_bits_is_drawn_and_left_alone():
     weight = torch.nn.Parameter(random(8, 64).bfloat16())
     before = weight.detach().clone()
-    (ax,) = lk.plot_grids(weight, {"nf4": levels("nf4")})
+    (ax,) = lk.plots.grids(weight, {"nf4": levels("nf4")})
     assert sum(heights(ax)) == 512
     assert torch.equal(weight, before)
     assert weight.requires_grad
 
 
 def test_grids_stand_one_below_the_other_over_the_same_histogram():
-    axes = lk.plot_grids(random(8, 64), {name: grid for name, (grid, _) in GRIDS.items()})
+    axes = lk.plots.grids(random(8, 64), {name: grid for name, (grid, _) in GRIDS.items()})
     assert [ax.get_ylabel() for ax in axes] == [f"{name}\nweights" for name in GRIDS]
     assert [ax.get_xlabel() for ax in axes] == ["", "", "weight / largest absolute weight of its block"]
     assert len({tuple(heights(ax)) for ax in axes}) == len({ax.get_xlim() for ax in axes}) == 1
@@ -110,7 +110,7 @@ def test_grids_stand_one_below_the_other_over_the_same_histogram():
 
 
 def test_figures_are_grey(tmp_path):
-    (ax,) = lk.plot_grids(random(8, 64), {"nf4": levels("nf4")})
+    (ax,) = lk.plots.grids(random(8, 64), {"nf4": levels("nf4")})
     ax.figure.savefig(tmp_path / "figure.png", dpi=60)
     pixels = plt.imread(tmp_path / "figure.png")[..., :3]
     assert pixels.min() < 0.2

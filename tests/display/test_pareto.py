@@ -37,7 +37,7 @@ def _close_figures():
 
 
 def draw(rows=ROWS, **settings):
-    return lk.plot_pareto(rows, "bytes", "label", xlabel="size (bytes)", **settings)
+    return lk.plots.pareto(rows, "bytes", "label", xlabel="size (bytes)", **settings)
 
 
 def brute_force(costs, gains):
@@ -163,7 +163,7 @@ def test_names_of_points_close_together_do_not_cover_one_another():
         ]
         rows = pd.DataFrame([{"name": "far", "cost": 1.0, "accuracy": 0.1}, *near])
         _, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-        ax = lk.plot_pareto(rows, "cost", "name", xlabel="cost", log=log, ax=axes[1])
+        ax = lk.plots.pareto(rows, "cost", "name", xlabel="cost", log=log, ax=axes[1])
         ax.figure.canvas.draw()
         boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines that lead to them
         assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])

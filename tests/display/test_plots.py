@@ -7,8 +7,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 import labkit as lk
-from labkit.display.plots import plot_accuracy, plot_curves, plot_history, plot_memory, plot_timeline
-from labkit.evaluation import wilson
+from labkit.display.plots import accuracy, curves, history, memory, timeline
+from labkit.evaluation import Evaluation, wilson
 from labkit.memory import KINDS, MemoryReport
 
 matplotlib.use("Agg")
@@ -26,17 +26,17 @@ REPORTS = {
     "QLoRA": MemoryReport(*TIMELINE[2], timeline=TIMELINE, phases=PHASES),
 }
 EVALUATIONS = {
-    name: lk.Evaluation(correct, 100, wilson(correct, 100), {"a": (correct, 100)}, [])
+    name: Evaluation(correct, 100, wilson(correct, 100), {"a": (correct, 100)}, [])
     for name, correct in (("before", 40), ("after", 85))
 }
 CURVES = {"small": ([1, 2, 3], [5.0, 4.0, 3.0]), "large": ([1, 2], [5.0, 2.0])}
 
 DRAW = {
-    "history": lambda ax=None: plot_history(HISTORY, ax),
-    "memory": lambda ax=None: plot_memory(REPORTS, ax),
-    "accuracy": lambda ax=None: plot_accuracy(EVALUATIONS, 0.1, ax),
-    "curves": lambda ax=None: plot_curves(CURVES, "training examples", "loss (nats a token)", ax),
-    "timeline": lambda ax=None: plot_timeline(REPORTS["QLoRA"], ax),
+    "history": lambda ax=None: history(HISTORY, ax),
+    "memory": lambda ax=None: memory(REPORTS, ax),
+    "accuracy": lambda ax=None: accuracy(EVALUATIONS, 0.1, ax),
+    "curves": lambda ax=None: curves(CURVES, "training examples", "loss (nats a token)", ax),
+    "timeline": lambda ax=None: timeline(REPORTS["QLoRA"], ax),
 }
 
 
@@ -79,7 +79,7 @@ def test_figures_are_grey(tmp_path):
 
 
 def test_the_loss_is_drawn_with_its_running_mean():
-    ax = plot_history(HISTORY)
+    ax = history(HISTORY)
     losses = [row["loss"] for row in HISTORY]
     assert [list(line.get_xdata()) for line in ax.lines] == [list(range(1, 41))] * 2
     assert list(ax.lines[0].get_ydata()) == losses
@@ -89,24 +89,24 @@ def test_the_loss_is_drawn_with_its_running_mean():
 
 
 def test_a_short_run_gets_no_running_mean():
-    assert len(plot_history(HISTORY[:10]).lines) == 1
+    assert len(history(HISTORY[:10]).lines) == 1
 
 
 def test_a_column_is_drawn_where_it_was_measured():
-    ax = plot_history(HISTORY, column="accuracy")
+    ax = history(HISTORY, column="accuracy")
     assert list(ax.lines[0].get_xdata()) == [5, 10, 15, 20, 25, 30, 35, 40]
     assert list(ax.lines[0].get_ydata()) == [n / 50 for n in range(5, 41, 5)]
-    assert plot_history(HISTORY, column="learning_rate").get_ylabel() == "learning rate"
+    assert history(HISTORY, column="learning_rate").get_ylabel() == "learning rate"
 
 
 def test_an_unknown_column_names_the_nearest():
     with pytest.raises(lk.LabkitError, match=r"column called 'acuracy'.*\n.*'accuracy'.*learning_rate, loss, step"):
-        plot_history(HISTORY, column="acuracy")
+        history(HISTORY, column="acuracy")
 
 
 def test_the_bars_of_a_report_add_up_to_its_peak():
     for unit, size in [("MB", 1e6), ("GB", 1e9)]:
-        ax = plot_memory(REPORTS, unit=unit)
+        ax = memory(REPORTS, unit=unit)
         assert ax.get_xlabel() == f"memory at the peak of a step ({unit})"
         assert [container.get_label() for container in ax.containers] == list(KINDS)
         for row, (name, report) in enumerate(REPORTS.items()):
@@ -119,12 +119,12 @@ def test_the_bars_of_a_report_add_up_to_its_peak():
 
 
 def test_kinds_too_small_to_be_seen_are_left_out():
-    shown = plot_memory({"full": MemoryReport(trainable=1000, optimizer=2000, temporaries=5)})
+    shown = memory({"full": MemoryReport(trainable=1000, optimizer=2000, temporaries=5)})
     assert [container.get_label() for container in shown.containers] == ["trainable", "optimizer"]
 
 
 def test_accuracies_have_their_intervals():
-    ax = plot_accuracy(EVALUATIONS, chance=0.1)
+    ax = accuracy(EVALUATIONS, chance=0.1)
     assert [bar.get_width() for bar in ax.patches] == [40, 85]
     for line, evaluation in zip(ax.lines, EVALUATIONS.values(), strict=False):
         assert list(line.get_xdata()) == [100 * bound for bound in evaluation.interval]
@@ -135,7 +135,7 @@ def test_accuracies_have_their_intervals():
 
 def test_curves_differ_by_more_than_their_grey():
     names = "abcdef"
-    ax = plot_curves({name: ([0, 1], [n, n]) for n, name in enumerate(names)}, "x (s)", "y (m)")
+    ax = curves({name: ([0, 1], [n, n]) for n, name in enumerate(names)}, "x (s)", "y (m)")
     styles = {(line.get_linestyle(), line.get_marker()) for line in ax.lines}
     assert len(styles) == len(names)
     assert [line.get_label() for line in ax.lines] == list(names)
@@ -144,11 +144,11 @@ def test_curves_differ_by_more_than_their_grey():
 
 def test_a_report_without_a_timeline_is_not_drawn():
     with pytest.raises(lk.LabkitError, match=r"holds the peak of a step.*saved runs and plans keep no timeline"):
-        plot_timeline(MemoryReport(frozen=5))
+        timeline(MemoryReport(frozen=5))
 
 
 def test_a_timeline_stacks_the_kinds_of_memory():
-    ax = plot_timeline(REPORTS["QLoRA"])
+    ax = timeline(REPORTS["QLoRA"])
     assert [area.get_label() for area in ax.collections] == list(KINDS)
     tops = [max(y for _, y in area.get_paths()[0].vertices) for area in ax.collections]
     totals = np.cumsum(TIMELINE, axis=1) / 1e6
@@ -164,5 +164,5 @@ def test_a_real_run_can_be_drawn(tiny, colours):
     run = lk.finetune(tiny, colours, steps=3, batch_size=4, progress=False)
     assert list(run.plot().lines[0].get_ydata()) == [row["loss"] for row in run.history]
     assert run.plot("grad_norm").get_ylabel() == "grad norm"
-    tops = [max(y for _, y in area.get_paths()[0].vertices) for area in plot_timeline(run.memory).collections]
+    tops = [max(y for _, y in area.get_paths()[0].vertices) for area in timeline(run.memory).collections]
     assert tops[-1] == pytest.approx(run.memory.peak / 1e6, rel=0.01)  # kinds too thin to be seen are left out

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 import labkit as lk
-from labkit.evaluation import head_for
+from labkit.evaluation import head_for, label_probabilities
 
 QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
 TURNED = [1, 0]
@@ -35,7 +35,7 @@ def test_a_head_of_as_many_other_labels_is_refused(run, tiny_encoder, tmp_path):
         for use in (
             lambda model=model: lk.evaluate(model, colours),
             lambda model=model: lk.finetune(model, colours, "lora", **QUICK),
-            lambda model=model: lk.label_probabilities(model, ["x"], colours.labels),
+            lambda model=model: label_probabilities(model, ["x"], colours.labels),
         ):
             with pytest.raises(lk.LabkitError, match=r"tell cat, dog apart; here the labels are .*red"):
                 use()
@@ -44,7 +44,7 @@ def test_a_head_of_as_many_other_labels_is_refused(run, tiny_encoder, tmp_path):
 def test_the_same_labels_in_another_order_are_told_apart_alike(run, animals):
     prompts = animals.test["prompt"]
     first, second = (
-        lk.label_probabilities(run.model, prompts, labels) for labels in (animals.labels, animals.labels[::-1])
+        label_probabilities(run.model, prompts, labels) for labels in (animals.labels, animals.labels[::-1])
     )
     assert torch.equal(first[:, TURNED], second)
     assert (first[:, 0] - first[:, 1]).abs().max() > 1e-3

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 import labkit as lk
+from labkit.evaluation import Difference, bootstrap_interval, paired_bootstrap
 
 
 def runs(count, total, rate, seed, hard=()):
@@ -39,7 +40,7 @@ def test_the_interval_is_that_of_drawing_runs_and_examples_one_by_one():
         (FIRST[:1], SECOND[:1]),
         (runs(4, 30, 0.5, 3), runs(4, 30, 0.9, 4)),
     ]:
-        found = lk.paired_bootstrap(first, second, draws=4000)
+        found = paired_bootstrap(first, second, draws=4000)
         assert found.mean == pytest.approx(accuracies(first).mean() - accuracies(second).mean())
         expected = brute_force(first, second)
         assert found.interval == pytest.approx(expected, abs=0.08 * (expected[1] - expected[0]))
@@ -49,7 +50,7 @@ def test_the_interval_of_many_examples_is_the_normal_distributions():
     first, second = runs(1, 1000, 0.85, seed=5), runs(1, 1000, 0.8, seed=6)
     differences = (accuracies(first) - accuracies(second))[0]
     reach = 1.96 * differences.std() / np.sqrt(1000)
-    low, high = lk.paired_bootstrap(first, second, draws=4000).interval
+    low, high = paired_bootstrap(first, second, draws=4000).interval
     assert (low, high) == pytest.approx((differences.mean() - reach, differences.mean() + reach), abs=0.1 * reach)
 
 
@@ -57,17 +58,17 @@ def test_the_interval_of_an_accuracy_is_the_binomial_distributions():
     (run,) = runs(1, 1000, 0.7, seed=7)
     share = run.count("1") / 1000
     reach = 1.96 * np.sqrt(share * (1 - share) / 1000)
-    assert lk.bootstrap_interval([run], draws=4000) == pytest.approx((share - reach, share + reach), abs=0.1 * reach)
+    assert bootstrap_interval([run], draws=4000) == pytest.approx((share - reach, share + reach), abs=0.1 * reach)
 
 
 def test_runs_that_differ_widen_the_interval():
     same, unlike = [FIRST[0]] * 4, ["1" * 45 + "0" * 15] * 2 + ["1" * 25 + "0" * 35] * 2
-    widths = [high - low for low, high in map(lk.bootstrap_interval, (same, unlike))]
+    widths = [high - low for low, high in map(bootstrap_interval, (same, unlike))]
     assert widths[1] > 1.3 * widths[0]
 
 
 def test_a_method_ties_with_itself_though_its_runs_are_no_pairs():
-    found = lk.paired_bootstrap(FIRST, FIRST)
+    found = paired_bootstrap(FIRST, FIRST)
     assert found.mean == 0
     assert found.tie
     low, high = found.interval
@@ -76,17 +77,20 @@ def test_a_method_ties_with_itself_though_its_runs_are_no_pairs():
 
 
 def test_the_same_run_has_no_difference_however_often_it_is_there():
-    assert lk.paired_bootstrap(FIRST[:1] * 3, FIRST[:1] * 7) == lk.Difference(0, (0, 0))
+    assert paired_bootstrap(FIRST[:1] * 3, FIRST[:1] * 7) == Difference(0, (0, 0))
 
 
 def test_changing_sides_changes_the_sign():
-    there, back = lk.paired_bootstrap(FIRST[:1], SECOND[:1]), lk.paired_bootstrap(SECOND[:1], FIRST[:1])
+    there, back = (
+        paired_bootstrap(FIRST[:1], SECOND[:1]),
+        paired_bootstrap(SECOND[:1], FIRST[:1]),
+    )
     assert there.mean == -back.mean
     assert there.interval == (-back.interval[1], -back.interval[0])
 
 
 def test_changing_sides_changes_the_sign_of_several_runs_about():
-    there, back = (lk.paired_bootstrap(*pair, draws=4000) for pair in ((FIRST, SECOND), (SECOND, FIRST)))
+    there, back = (paired_bootstrap(*pair, draws=4000) for pair in ((FIRST, SECOND), (SECOND, FIRST)))
     assert there.mean == -back.mean
     assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]), abs=0.02)
 
@@ -95,32 +99,32 @@ def test_changing_sides_changes_the_sign_of_several_runs_about():
 def test_pairs_tell_apart_what_two_intervals_do_not():
     hard = range(0, 300, 3)
     better, worse = runs(3, 300, 0.99, 8, hard), runs(3, 300, 0.92, 9, hard)
-    (low, _), (_, high) = map(lk.bootstrap_interval, (better, worse))
+    (low, _), (_, high) = map(bootstrap_interval, (better, worse))
     assert low < high
-    found = lk.paired_bootstrap(better, worse)
+    found = paired_bootstrap(better, worse)
     assert not found.tie
-    widths = [high - low for low, high in map(lk.bootstrap_interval, (better, worse))]
+    widths = [high - low for low, high in map(bootstrap_interval, (better, worse))]
     assert found.interval[1] - found.interval[0] < 0.7 * np.hypot(*widths)
 
 
 def test_draws_depend_on_the_seed_alone():
-    one, same, other = (lk.paired_bootstrap(FIRST, SECOND, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (paired_bootstrap(FIRST, SECOND, seed=seed) for seed in (0, 0, 1))
     assert one == same
     assert one != other
-    assert lk.bootstrap_interval(FIRST) == lk.bootstrap_interval(FIRST)
+    assert bootstrap_interval(FIRST) == bootstrap_interval(FIRST)
 
 
 def test_a_column_of_a_table_can_be_compared():
     table = pd.DataFrame({"hits": [*FIRST, *SECOND], "label": ["one"] * 5 + ["two"] * 3})
     one, two = (table[table["label"] == label]["hits"] for label in ("one", "two"))
-    assert lk.paired_bootstrap(one, two) == lk.paired_bootstrap(FIRST, SECOND)
-    assert lk.bootstrap_interval(two) == lk.bootstrap_interval(SECOND)
+    assert paired_bootstrap(one, two) == paired_bootstrap(FIRST, SECOND)
+    assert bootstrap_interval(two) == bootstrap_interval(SECOND)
 
 
 def test_intervals_contain_the_truth_about_as_often_as_they_say():
     covered = 0
     for seed in range(100):
-        found = lk.paired_bootstrap(runs(1, 200, 0.75, [seed, 1]), runs(1, 200, 0.7, [seed, 2]), draws=400)
+        found = paired_bootstrap(runs(1, 200, 0.75, [seed, 1]), runs(1, 200, 0.7, [seed, 2]), draws=400)
         covered += found.interval[0] <= 0.05 <= found.interval[1]
     assert covered >= 88
 
@@ -133,14 +137,14 @@ def test_two_methods_tie_where_the_interval_holds_0():
         ((0, 0.05), True),
         ((-0.05, 0), True),
     ]:
-        assert lk.Difference(0.03, interval).tie is tie
+        assert Difference(0.03, interval).tie is tie
 
 
 def test_a_difference_says_what_it_means():
     for difference, text in [
-        (lk.Difference(0.0312, (0.0104, 0.052)), "+3.1 points, 95% interval +1.0 to +5.2: better"),
-        (lk.Difference(-0.0312, (-0.052, -0.0104)), "-3.1 points, 95% interval -5.2 to -1.0: worse"),
-        (lk.Difference(0.0312, (-0.0104, 0.052)), "+3.1 points, 95% interval -1.0 to +5.2: a tie"),
+        (Difference(0.0312, (0.0104, 0.052)), "+3.1 points, 95% interval +1.0 to +5.2: better"),
+        (Difference(-0.0312, (-0.052, -0.0104)), "-3.1 points, 95% interval -5.2 to -1.0: worse"),
+        (Difference(0.0312, (-0.0104, 0.052)), "+3.1 points, 95% interval -1.0 to +5.2: a tie"),
     ]:
         assert str(difference) == text
 
@@ -153,16 +157,16 @@ def test_runs_of_other_examples_are_no_pairs():
         ([], [], "no"),
     ]:
         with pytest.raises(lk.LabkitError, match=rf"The runs have {lengths} examples.*\n.*same model and task"):
-            lk.paired_bootstrap(first, second)
+            paired_bootstrap(first, second)
 
 
 def test_an_accuracy_needs_runs_of_the_same_examples():
     for unequal in [["01", "010"], [""], []]:
         with pytest.raises(lk.LabkitError, match="no pairs"):
-            lk.bootstrap_interval(unequal)
+            bootstrap_interval(unequal)
 
 
 def test_what_is_no_list_of_runs_is_refused():
     for first, second in [([], ["01"]), (["01"], []), ("0110", "1100")]:
         with pytest.raises(lk.LabkitError):
-            lk.paired_bootstrap(first, second)
+            paired_bootstrap(first, second)

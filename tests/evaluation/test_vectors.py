@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 import labkit as lk
+from labkit.evaluation import drift
 from labkit.evaluation.vectors import similarities
 
 TEXTS = [
@@ -55,15 +56,15 @@ def test_many_texts_are_compared_in_their_order(tiny_encoder):
 
 
 def test_a_model_has_not_drifted_from_itself(tiny_encoder):
-    assert lk.drift(tiny_encoder, tiny_encoder, TEXTS) == pytest.approx(0, abs=1e-12)
-    assert lk.drift(tiny_encoder, lk.LoRA(rank=2).apply(tiny_encoder), TEXTS) == pytest.approx(0, abs=1e-12)
+    assert drift(tiny_encoder, tiny_encoder, TEXTS) == pytest.approx(0, abs=1e-12)
+    assert drift(tiny_encoder, lk.LoRA(rank=2).apply(tiny_encoder), TEXTS) == pytest.approx(0, abs=1e-12)
 
 
 def test_drift_is_1_minus_spearmans_correlation(tiny_encoder, reseeded):
     table = pd.DataFrame({name: similarities(model, TEXTS) for name, model in (("a", tiny_encoder), ("b", reseeded))})
     expected = 1 - table.corr(method="spearman").loc["a", "b"]
-    assert lk.drift(tiny_encoder, reseeded, TEXTS) == pytest.approx(expected, abs=1e-9)
-    assert lk.drift(reseeded, tiny_encoder, TEXTS) == pytest.approx(expected, abs=1e-9)
+    assert drift(tiny_encoder, reseeded, TEXTS) == pytest.approx(expected, abs=1e-9)
+    assert drift(reseeded, tiny_encoder, TEXTS) == pytest.approx(expected, abs=1e-9)
     assert expected > 0.01
 
 
@@ -73,11 +74,11 @@ def test_the_length_of_vectors_makes_no_difference(tiny_encoder):
     with torch.no_grad():
         norm.weight *= 4
         norm.bias *= 4
-    assert lk.drift(tiny_encoder, longer, TEXTS) == pytest.approx(0, abs=1e-12)
+    assert drift(tiny_encoder, longer, TEXTS) == pytest.approx(0, abs=1e-12)
 
 
 def test_nothing_is_left_of_the_order_under_other_random_weights(tiny_encoder, reseeded):
-    assert lk.drift(tiny_encoder, reseeded, WORDS) == pytest.approx(1, abs=0.15)
+    assert drift(tiny_encoder, reseeded, WORDS) == pytest.approx(1, abs=0.15)
 
 
 def test_what_training_moves_less_drifts_less(tiny_encoder, reseeded):
@@ -87,26 +88,26 @@ def test_what_training_moves_less_drifts_less(tiny_encoder, reseeded):
         with torch.no_grad():
             for parameter, goal in zip(moved.module.parameters(), reseeded.module.parameters(), strict=True):
                 parameter.lerp_(goal, share)
-        drifts.append(lk.drift(tiny_encoder, moved, WORDS))
+        drifts.append(drift(tiny_encoder, moved, WORDS))
     assert 0 < drifts[0] < drifts[1] < drifts[2]
 
 
 def test_drift_is_measured_on_general_english(tiny_encoder, reseeded, monkeypatch):
     monkeypatch.setattr("labkit.evaluation.vectors.general_english", lambda: TEXTS)
-    assert lk.drift(tiny_encoder, reseeded) == lk.drift(tiny_encoder, reseeded, TEXTS)
+    assert drift(tiny_encoder, reseeded) == drift(tiny_encoder, reseeded, TEXTS)
 
 
 def test_a_causal_model_has_no_drift(tiny):
     with pytest.raises(lk.LabkitError, match=r"tiny gives no sentence vectors.*\n.*lk.forgetting"):
-        lk.drift(tiny, tiny, TEXTS)
+        drift(tiny, tiny, TEXTS)
 
 
 def test_an_encoder_has_not_drifted_to_a_causal_model(tiny_encoder, tiny):
     with pytest.raises(lk.LabkitError, match="tiny gives no sentence vectors"):
-        lk.drift(tiny_encoder, tiny, TEXTS)
+        drift(tiny_encoder, tiny, TEXTS)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_texts_have_no_order_of_pairs(tiny_encoder, count):
     with pytest.raises(lk.LabkitError, match=rf"{count} texts have no order.*\n.*at least 3"):
-        lk.drift(tiny_encoder, tiny_encoder, TEXTS[:count])
+        drift(tiny_encoder, tiny_encoder, TEXTS[:count])

@@ -18,7 +18,7 @@ def equal(a, b):
 
 
 def probabilities(model, task):
-    return lk.label_probabilities(model, task.test["prompt"], task.labels)
+    return lk.evaluation.label_probabilities(model, task.test["prompt"], task.labels)
 
 
 @pytest.fixture

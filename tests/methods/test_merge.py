@@ -83,7 +83,7 @@ def test_an_encoder_keeps_its_head(tiny_encoder, colours):
     run = lk.finetune(tiny_encoder, colours, "lora", steps=2, batch_size=4, learning_rate=1e-2, progress=False)
     merged = lk.merge(run.model)
     prompts = colours.test["prompt"]
-    one, two = (lk.label_probabilities(model, prompts, colours.labels) for model in (run.model, merged))
+    one, two = (lk.evaluation.label_probabilities(model, prompts, colours.labels) for model in (run.model, merged))
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 

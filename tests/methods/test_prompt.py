@@ -8,6 +8,7 @@ from letters import CAUSAL, ENCODERS, TEXT, after_words, make, outputs, table_of
 from torch.nn import functional as F
 
 import labkit as lk
+from labkit.evaluation import label_probabilities
 from labkit.methods.adapter import adapters_of
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import sentence_vectors
@@ -147,4 +148,7 @@ def test_a_sentences_vector_is_the_mean_over_the_tokens_of_the_text(ids, mask):
 
 def test_a_text_that_evaluation_cuts_leaves_room_for_the_prompt(tiny_encoder):
     with pytest.warns(lk.TruncationWarning, match="longer than 507 tokens and lost its end"):
-        assert lk.label_probabilities(METHOD.apply(tiny_encoder), ["grass " * 600], ["a", "b"]).shape == (1, 2)
+        assert label_probabilities(METHOD.apply(tiny_encoder), ["grass " * 600], ["a", "b"]).shape == (
+            1,
+            2,
+        )

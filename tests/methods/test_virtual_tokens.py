@@ -122,7 +122,7 @@ def test_a_run_trains_the_virtual_tokens_alone_and_comes_back_bit_for_bit(method
     assert equal(state(loaded.model), after)
     assert not equal(state(method.apply(base)), after)
     prompts = colours.test["prompt"]
-    one, two = (lk.label_probabilities(each, prompts, colours.labels) for each in (run.model, loaded.model))
+    one, two = (lk.evaluation.label_probabilities(each, prompts, colours.labels) for each in (run.model, loaded.model))
     assert torch.equal(one, two)
     assert loaded.method == method
     assert loaded.trained_parameters == run.trained_parameters

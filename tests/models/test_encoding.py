@@ -6,6 +6,7 @@ import torch
 from families import families, llama_of
 
 import labkit as lk
+from labkit.evaluation import label_probabilities
 from labkit.models.encoding import completion_ids, fit, frame, padding_id, prompt_ids
 from labkit.training.batching import Example, collate, encode, encode_text, read, windows
 
@@ -162,7 +163,7 @@ def test_nothing_is_said_where_nothing_is_cut(recwarn):
         rows = prompt_ids(model, PROMPTS)
         assert fit(model, rows, max(map(len, rows)), "prompt") == rows
         encode(model, PROMPTS, [" yes"] * len(PROMPTS), 512)
-        lk.label_probabilities(model, PROMPTS, (" yes", " no"))
+        label_probabilities(model, PROMPTS, (" yes", " no"))
     assert not recwarn.list
 
 
@@ -205,7 +206,10 @@ def test_each_token_of_a_long_text_is_scored_once_from_half_a_window_or_more():
 
 def test_what_is_no_list_of_texts_is_said():
     model = families()["byte-level"]
-    for call in (lambda: lk.text_loss(model, "a text"), lambda: lk.label_probabilities(model, "a text", (" a", " b"))):
+    for call in (
+        lambda: lk.text_loss(model, "a text"),
+        lambda: label_probabilities(model, "a text", (" a", " b")),
+    ):
         with pytest.raises(lk.LabkitError, match=r"list of texts.*a text"):
             call()
     for odd in (None, 3, ["a"], b"a"):

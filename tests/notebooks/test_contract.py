@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -68,21 +69,20 @@ def test_a_lesson_opens_and_closes_as_promised(path):
 
 
 def calls(path):
-    """Yield (dotted name, keywords) of every call of labkit in a notebook."""
+    """Yield (dotted name, keywords) of every call of labkit in a notebook, such as ``lk.plots.accuracy``."""
     for cell in cells(path, "code"):
         source = re.sub(r"^(\s*)%.*$", r"\1pass", cell["source"], flags=re.MULTILINE)
         for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                owner = getattr(node.func.value, "id", "")
-                if owner in {"lk", "check"}:
-                    yield f"{owner}.{node.func.attr}", [k.arg for k in node.keywords if k.arg]
+            if isinstance(node, ast.Call) and re.fullmatch(r"(lk|check)(\.\w+)+", name := ast.unparse(node.func)):
+                yield name, [k.arg for k in node.keywords if k.arg]
 
 
 @by_name(NOTEBOOKS)
 def test_every_name_and_keyword_that_a_notebook_uses_exists(path):
     settings = lk.TrainingConfig.__dataclass_fields__
     for name, keywords in calls(path):
-        function = getattr({"lk": lk, "check": lk.check}[name.split(".")[0]], name.split(".")[1])
+        owner, _, path = name.partition(".")
+        function = attrgetter(path)({"lk": lk, "check": lk.check}[owner])
         known = inspect.signature(function).parameters
         for keyword in keywords:
             assert keyword in known or (name in TAKE_SETTINGS and keyword in settings), f"{name}({keyword}=…)"

@@ -11,12 +11,14 @@ from products import Products16
 from test_contract import NOTEBOOKS, calls
 
 import labkit as lk
+from labkit.evaluation import latency_ratio
 from labkit.methods.method import METHODS
 
 # What notebooks call and what multiplies nothing: it draws, lists, compares or describes.
-IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "bootstrap_interval", "doctor"}
-IDLE |= {"general_english", "is_tie", "load_task", "methods", "paired_bootstrap", "plan", "relative_error"}
+IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "doctor"}
+IDLE |= {"general_english", "is_tie", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
+IDLE |= {"evaluation.bootstrap_interval", "evaluation.paired_bootstrap"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
@@ -24,7 +26,7 @@ METHOD_CLASSES |= {"HeadOnly"}
 
 
 def called_in_notebooks() -> set[str]:
-    """Return the names x of all ``lk.x(…)`` in the notebooks."""
+    """Return the names x of all ``lk.x(…)`` and x.y of all ``lk.x.y(…)`` in the notebooks."""
     found = {name.partition(".") for path in NOTEBOOKS for name, _ in calls(path)}
     return {name for owner, _, name in found if owner == "lk"}
 
@@ -73,7 +75,10 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
         for model in (encoder,) if name == "head" else (causal, encoder):
             run = count(f"finetune {name} {model.kind}", partial(lk.finetune, model, colours, name, **settings))
             count(f"evaluate {name} {model.kind}", partial(lk.evaluate, run.model, colours))
-            count(f"latency_ratio {name}", partial(lk.latency_ratio, model, run.model, text, repeats=1))
+            count(
+                f"evaluation.latency_ratio {name}",
+                partial(latency_ratio, model, run.model, text, repeats=1),
+            )
             count(f"predict_memory {name}", partial(lk.predict_memory, model, colours, name, **sizes))
             if name in ("lora", "ia3"):
                 count(f"merge {name}", partial(lk.merge, run.model))
@@ -100,10 +105,10 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     count("quantize", lambda: lk.quantize(weight, "nf4", 64, double=True).dequantize())
     count("quantize_absmax", partial(lk.quantize_absmax, weight))
     count("QuantizationExplorer", partial(lk.QuantizationExplorer, causal))
-    layer = lk.LoRALinear(torch.nn.Linear(8, 8), rank=2, scale=1.0)
-    count("LoRALinear", partial(layer, torch.ones(1, 8)))
+    layer = lk.methods.LoRALinear(torch.nn.Linear(8, 8), rank=2, scale=1.0)
+    count("methods.LoRALinear", partial(layer, torch.ones(1, 8)))
 
     assert not {name: counts for name, counts in ran.items() if counts}
     covered = {word for name in ran for word in name.split()} | IDLE | COMPOSED | METHOD_CLASSES
-    missing = {name for name in called_in_notebooks() - covered if not name.startswith("plot_")}
+    missing = {name for name in called_in_notebooks() - covered if not name.startswith("plots.")}
     assert not missing, "notebooks call what is not counted here"

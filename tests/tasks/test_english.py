@@ -8,6 +8,7 @@ import pytest
 
 import labkit as lk
 from labkit.assets.fetch import ensure
+from labkit.tasks.english import general_knowledge
 
 BOTH = ("test", "replay")
 
@@ -70,18 +71,18 @@ def test_what_there_is_not_is_refused():
 
 
 def test_there_are_sixty_different_questions_on_ten_topics():
-    rows = lk.general_knowledge()
+    rows = general_knowledge()
     assert len({row["question"] for row in rows}) == len({row["id"] for row in rows}) == len(rows) == 60
     assert set(Counter(row["topic"] for row in rows).values()) == {6}
 
 
 def test_every_question_has_four_choices_and_the_answer_among_them():
-    for row in lk.general_knowledge():
+    for row in general_knowledge():
         assert len({choice.split()[0] for choice in row["choices"]}) == 4
         assert row["choices"].count(row["answer"]) == 1
         assert row["question"].endswith("?")
 
 
 def test_the_answer_stands_equally_often_at_each_place():
-    places = Counter(row["choices"].index(row["answer"]) for row in lk.general_knowledge())
+    places = Counter(row["choices"].index(row["answer"]) for row in general_knowledge())
     assert places == {0: 15, 1: 15, 2: 15, 3: 15}

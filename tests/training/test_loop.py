@@ -12,7 +12,7 @@ from labkit.models.model import store_linear_weights
 from labkit.training import loop
 from labkit.training.batching import Example, encode
 from labkit.training.checkpoints import Checkpoints
-from labkit.training.loop import Trainer
+from labkit.training.loop import Trainer, TrainingDivergedError
 
 QUIET = {"progress": False}
 
@@ -333,7 +333,7 @@ class Poison:
 def test_a_run_that_diverges_stops_with_the_last_good_weights(tiny, colours, what, method, after):
     base, poison = weights(tiny), Poison(after, what)
     message = rf"stopped at step {after + 1}: the {what}.* nan\. .*weights after step {after}\."
-    with pytest.raises(lk.TrainingDivergedError, match=message) as stop:
+    with pytest.raises(TrainingDivergedError, match=message) as stop:
         lk.finetune(tiny, colours, method, steps=8, batch_size=4, callbacks=[poison], **QUIET)
 
     run = stop.value.run
@@ -349,7 +349,7 @@ def test_a_run_that_diverges_stops_with_the_last_good_weights(tiny, colours, wha
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_with_checkpoints_a_diverged_run_goes_back_to_the_newest(tiny, colours, tmp_path, method):
     poison = Poison(5, "loss")
-    with pytest.raises(lk.TrainingDivergedError, match=r"stopped at step 6: .*weights after step 4\.") as stop:
+    with pytest.raises(TrainingDivergedError, match=r"stopped at step 6: .*weights after step 4\.") as stop:
         lk.finetune(
             tiny,
             colours,
@@ -366,14 +366,14 @@ def test_with_checkpoints_a_diverged_run_goes_back_to_the_newest(tiny, colours, 
 
 
 def test_a_rate_far_too_high_is_told_as_such(tiny, colours):
-    with pytest.raises(lk.TrainingDivergedError, match=r"stopped at step 2: .*\n.*Lower the learning rate \(1e\+30\)"):
+    with pytest.raises(TrainingDivergedError, match=r"stopped at step 2: .*\n.*Lower the learning rate \(1e\+30\)"):
         lk.finetune(tiny, colours, "full", steps=4, batch_size=4, learning_rate=1e30, **QUIET)
 
 
 def test_infinite_losses_count_as_diverged(tiny, colours):
     with torch.no_grad():
         tiny.module.lm_head.weight[5] = math.inf
-    with pytest.raises(lk.TrainingDivergedError, match="step 1"):
+    with pytest.raises(TrainingDivergedError, match="step 1"):
         lk.finetune(tiny, colours, "lora", steps=2, batch_size=4, **QUIET)
 
 
@@ -474,7 +474,7 @@ def test_gradient_checkpointing_is_on_in_the_run_and_off_after_it(tiny, colours)
 
 
 def test_gradient_checkpointing_is_off_after_a_run_that_diverged(tiny, colours):
-    with pytest.raises(lk.TrainingDivergedError) as stop:
+    with pytest.raises(TrainingDivergedError) as stop:
         lk.finetune(
             tiny, colours, steps=4, batch_size=4, gradient_checkpointing=True, callbacks=[Poison(1, "loss")], **QUIET
         )

@@ -12,7 +12,7 @@ import torch
 from labkit import cli
 from labkit.assets.fetch import asset_folder
 from labkit.assets.manifest import load_manifest
-from labkit.doctor import doctor
+from labkit.diagnosis import doctor
 
 GIGABYTE = 10**9
 
@@ -130,7 +130,7 @@ def test_a_home_that_is_not_yet_there_is_no_problem(home, monkeypatch, capsys):
 
 
 def test_a_processor_is_named_and_its_bfloat16_is_hardware_where_it_says_so(filled, monkeypatch, capsys):
-    monkeypatch.setattr(sys.modules["labkit.doctor"], "processor", lambda device: "Some Processor")
+    monkeypatch.setattr(sys.modules["labkit.diagnosis"], "processor", lambda device: "Some Processor")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert doctor()
     lines, _ = report(capsys)
