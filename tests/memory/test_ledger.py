@@ -422,7 +422,7 @@ def test_nothing_is_left_behind(request):
         assert during > before + 50
         assert hooks(setup) == before
         assert not torch.autograd._profiler_enabled()
-        assert ledger.report is report  # later steps are not booked
+        assert ledger.report is report  # later steps are not recorded
 
 
 def test_an_error_inside_leaves_nothing_either(layered):

@@ -130,7 +130,7 @@ def test_weights_that_two_modules_share_stay_shared():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_computed_from_hollow_tensors_is_fake(dtype):
+def test_what_is_computed_from_fake_tensors_is_fake(dtype):
     def make():
         return nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 12), nn.GELU(), nn.LayerNorm(12))
 
