@@ -55,11 +55,11 @@ for first in ("labkit.planning.plan", "labkit.methods.merge", "labkit.experiment
         del sys.modules[name]
     importlib.import_module(first)
     from labkit.methods import merge
-    from labkit.planning import estimate, plan
+    from labkit.planning import estimate, plan, predict_step
     import labkit as lk
-    for function in (lk.finetune, lk.plan, lk.merge, lk.doctor, lk.plots.memory, plan, merge, estimate):
+    for function in (lk.finetune, lk.plan, lk.merge, lk.doctor, lk.plots.memory, merge, predict_step):
         assert type(function).__name__ == "function", (first, function)
-    for module in (lk.check, lk.plots, lk.experiment, lk.memory):
+    for module in (lk.check, lk.plots, lk.experiment, lk.memory, plan, estimate):
         assert type(module).__name__ == "module", (first, module)
 assert pickle.loads(pickle.dumps(lk.LoRA(rank=4))) == lk.LoRA(rank=4)
 assert pickle.loads(pickle.dumps(lk.finetune)) is lk.finetune
