@@ -14,7 +14,7 @@ from labkit.errors import LabkitError
 from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
 from labkit.models.model import Model
-from labkit.process import in_evaluation
+from labkit.process import inference
 
 ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache; a causal model's always do
 
@@ -81,7 +81,6 @@ class PrefixTuning(VirtualTokenMethod):
 
     name: ClassVar[str] = "prefix"
 
-    @in_evaluation
     @torch.no_grad()
     def make(self, model: Model, context: int) -> Prefix:
         """Return a prefix; with words, it is what the model itself has in its cache after them."""
@@ -94,7 +93,7 @@ class PrefixTuning(VirtualTokenMethod):
         ids = self.words(model)
         if ids is not None:
             cache = DynamicCache()
-            with model.autocast():
+            with inference(model):
                 model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
             states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
             expected = prefix.states.permute(1, 2, 0, 3).shape

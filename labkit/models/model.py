@@ -22,7 +22,6 @@ from labkit.models.architectures import kind_of, require_all_used
 from labkit.models.context import longest_of
 from labkit.models.generation import continue_text
 from labkit.models.precision import pick_device, pick_precision
-from labkit.process import in_evaluation
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
 from labkit.quant.matrix import LINEAR
@@ -94,7 +93,6 @@ class Model:
         """Tokens of a text that the network can read at once, beside those that an adapter puts before it."""
         return longest_of(self.module.config) - getattr(getattr(self.module, "virtual_tokens", None), "count", 0)
 
-    @in_evaluation
     def generate(self, prompt: str, max_new_tokens: int = 20) -> str:
         """Continue a prompt with the likeliest token each time, and return what was added.
 
