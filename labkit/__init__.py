@@ -39,6 +39,7 @@ from labkit.methods import (
     PrefixTuning,
     PromptTuning,
     QLoRA,
+    disable_adapter,
     merge,
     quantize_model,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "bootstrap_interval",
     "check",
     "describe",
+    "disable_adapter",
     "doctor",
     "drift",
     "evaluate",

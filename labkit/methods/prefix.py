@@ -57,7 +57,7 @@ class Prefix(VirtualTokens):
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Take the cache out of the output where none was asked for: generation would hand it to the next pass."""
-        if inputs.get("use_cache") is False:
+        if inputs.get("use_cache") is False and not self.disabled:
             output["past_key_values"] = None
         return super().after(module, args, inputs, output)
 
