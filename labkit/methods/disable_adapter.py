@@ -22,13 +22,15 @@ def disable_adapter(model: Model) -> Iterator[None]:
 
     Parameters keep their values and ``requires_grad``, and modules their modes; no gradient reaches the adapter. Blocks
     may be nested, and the adapter comes back after an error too. Other models over the same weights are not affected.
+    The model can be neither copied nor saved inside.
     With gradient checkpointing, run the backward pass inside the block, because it computes the layers again.
 
-    Threads: labkit's own training and evaluation in other threads wait until the block ends. A thread that calls
-    ``model.module`` directly meanwhile gets the base model's output.
+    Threads: labkit's own training and evaluation in other threads wait until the block ends, so don't wait for them
+    inside it. A thread that calls ``model.module`` directly meanwhile gets the base model's output.
 
     Raises:
-        LabkitError: the model has no adapter, as after full fine-tuning or ``lk.merge``, or a layer's adapter is merged.
+        LabkitError: the model has no adapter, as after full fine-tuning or ``lk.merge``, or an adapter is merged into
+            its layer.
     """
     with alone():
         adapters = adapters_of(model).values()
