@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
         PrefixTuning,
         PromptTuning,
         QLoRA,
+        disable_adapter,
         merge,
         quantize_model,
     )
@@ -77,6 +78,7 @@ __all__ = [
     "blueprint",
     "check",
     "describe",
+    "disable_adapter",
     "doctor",
     "evaluate",
     "finetune",
@@ -117,7 +119,7 @@ _HOMES = {
     "labkit.experiment": "finetune predict_memory",
     "labkit.memory": "KINDS Ledger",
     "labkit.methods": "IA3 BottleneckAdapters FullFineTuning HeadOnly LoRA PrefixTuning "
-    "PromptTuning QLoRA merge quantize_model",
+    "PromptTuning QLoRA disable_adapter merge quantize_model",
     "labkit.models.config": "BLUEPRINTS",
     "labkit.models.context": "TruncationWarning",
     "labkit.models.meta": "blueprint",

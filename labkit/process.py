@@ -6,13 +6,11 @@ import gc
 import random
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 
 import numpy as np
 import torch
-from torch import nn
 
 NUMBERLESS = ("cpu", "meta")  # devices that have no random numbers beside those of the CPU
 PATIENCE = 10  # seconds that a thread waits for another one before it says so
@@ -87,23 +85,19 @@ def seed_all(seed: int, device: torch.device) -> None:
             torch.get_device_module(device.type).manual_seed(seed)
 
 
-def in_evaluation(measure: Callable) -> Callable:
-    """Decorate a function so that the models among its arguments are in evaluation mode while it works.
+@contextmanager
+def inference(model) -> Iterator[None]:
+    """Compute inside the block as one does after training; one thread at a time is let in.
 
-    Afterwards each of their modules is in the mode in which it was. One thread at a time is let in.
+    The network of the ``labkit`` model is in evaluation mode, no gradients are recorded, and matrix products run in
+    the model's precision. Afterwards all of this is as it was, each module in its own mode.
     """
-
-    @wraps(measure)
-    def wrapped(*args, **kwargs):
-        networks = [a.module for a in (*args, *kwargs.values()) if isinstance(getattr(a, "module", None), nn.Module)]
-        with alone():
-            modes = [(part, part.training) for network in networks for part in network.modules()]
-            try:
-                for network in networks:
-                    network.eval()
-                return measure(*args, **kwargs)
-            finally:
-                for part, mode in modes:
-                    part.training = mode
-
-    return wrapped
+    with alone():
+        modes = [(part, part.training) for part in model.module.modules()]
+        try:
+            model.module.eval()
+            with torch.no_grad(), model.autocast():
+                yield
+        finally:
+            for part, mode in modes:
+                part.training = mode

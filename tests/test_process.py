@@ -8,11 +8,10 @@ import pytest
 import torch
 import transformers
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from torch import nn
 
 import labkit as lk
 from labkit import process
-from labkit.process import alone, in_evaluation, own_random_numbers, seed_all
+from labkit.process import alone, own_random_numbers, seed_all
 
 CPU = torch.device("cpu")
 QUICK = {"steps": 3, "batch_size": 4, "progress": False}
@@ -191,19 +190,3 @@ def test_a_seed_has_the_numbers_that_torch_gives_it(tiny, colours):
     for seed in (0, 2**31 - 1):
         one, two = (lk.finetune(tiny, colours, lk.LoRA(dropout=0.2), seed=seed, **QUICK) for _ in range(2))
         assert one.history[-1]["loss"] == two.history[-1]["loss"]
-
-
-def test_modes_are_put_back_part_by_part_after_an_error_too():
-    net = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Linear(2, 2)))
-    net[1].eval()
-    net[1][1].train()
-    before = [part.training for part in net.modules()]
-
-    @in_evaluation
-    def fail(holder, *, other):
-        assert not any(part.training for part in net.modules())
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail(1, other=type("Holder", (), {"module": net}))
-    assert [part.training for part in net.modules()] == before

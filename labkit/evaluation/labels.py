@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 
 import torch
@@ -12,18 +13,17 @@ from torch.nn.utils import skip_init
 
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, wilson
-from labkit.evaluation.sorting import parts, restore
 from labkit.models.encoding import completion_ids, fit, padding_id, prompt_ids
 from labkit.models.model import Model
-from labkit.process import in_evaluation
+from labkit.process import inference
 from labkit.tasks.task import Task
 from labkit.training.batching import Example, collate, read
+from labkit.training.inference import Part, infer
 from labkit.training.objectives import logits_at, sentence_vectors
 
 ZERO_SHOT_SCALE = 20.0  # cosine similarities lie close together; this spreads them before the softmax
 
 
-@in_evaluation
 def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     """Ask for each test example which of the task's labels the model finds likeliest.
 
@@ -53,8 +53,6 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, [names[p] for p in predicted])
 
 
-@in_evaluation
-@torch.no_grad()
 def label_probabilities(
     model: Model, prompts: Sequence[str], labels: Sequence[str], *, batch_size: int = 32
 ) -> torch.Tensor:
@@ -73,7 +71,6 @@ def label_probabilities(
         LabkitError: there are no prompts or no labels, or labels that the model cannot tell apart.
     """
     batch_size = require_count("batch_size", batch_size)
-    model.module.eval()
     rows = prompt_ids(model, prompts)
     if not rows or not labels:
         raise LabkitError(f"{len(rows)} prompts and {len(labels)} labels leave nothing to ask.", "Pass some of each.")
@@ -82,8 +79,7 @@ def label_probabilities(
             require_distinct(model, labels, prompt_ids(model, labels))
         head = head_for(model, labels)
         examples = [Example(ids, 0) for ids in fit(model, rows, model.max_length, "prompt")]
-        scores = [F.softmax(_classes(model, head, part), dim=-1) for part in parts(examples, batch_size)]
-        return restore(torch.cat(scores), examples)
+        return F.softmax(infer(model, examples, batch_size, partial(_classes, model, head)), dim=-1)
     ids_of_labels = completion_ids(model, labels)
     require_distinct(model, labels, ids_of_labels)
     tokens = [tuple(ids) for ids in ids_of_labels]
@@ -94,8 +90,7 @@ def label_probabilities(
         if len(children) < 2:
             continue  # only one way to go on: it has probability 1
         examples = [Example([*start, *stem], 0) for start in starts]
-        logits = [_next_logits(model, part)[:, children] for part in parts(examples, batch_size)]
-        share = F.softmax(restore(torch.cat(logits), examples), dim=-1)
+        share = F.softmax(infer(model, examples, batch_size, partial(_next_logits, model, children)), dim=-1)
         for column, label in enumerate(tokens):
             if label[: len(stem)] == stem and label != stem:
                 result[:, column] *= share[:, children.index(label[len(stem)])]
@@ -154,29 +149,24 @@ def head_for(model: Model, labels: Sequence[str]) -> nn.Linear:
     return sorted_head
 
 
-@in_evaluation
-@torch.no_grad()
 def zero_shot_head(model: Model, labels: Sequence[str]) -> nn.Linear:
     """Return a head whose rows are the labels' own vectors: a classifier before any training."""
     batch = collate(read(model, labels, what="label"), padding_id(model), model.device)
-    with model.autocast():
+    with inference(model):
         vectors = sentence_vectors(model, batch).float()
     head = skip_init(nn.Linear, vectors.shape[1], len(labels), device=model.device)
-    head.weight.copy_(ZERO_SHOT_SCALE * vectors)
-    head.bias.zero_()
+    with torch.no_grad():
+        head.weight.copy_(ZERO_SHOT_SCALE * vectors)
+        head.bias.zero_()
     return head
 
 
-def _next_logits(model: Model, part: list[Example]) -> torch.Tensor:
-    batch = collate(part, padding_id(model), model.device)
-    ends = batch.attention_mask.sum(dim=1) - 1
-    columns, position = torch.unique(ends, return_inverse=True)
-    with model.autocast():
-        logits = logits_at(model, batch, columns)
-    return logits[torch.arange(len(part)), position].float().cpu()
+def _next_logits(model: Model, tokens: list[int], part: Part) -> torch.Tensor:
+    """Return the logits of some tokens after each example."""
+    columns, position = torch.unique(part.attention_mask.sum(dim=1) - 1, return_inverse=True)
+    logits = logits_at(model, part, columns)
+    return logits[torch.arange(len(part.rows)), position][:, tokens].float()
 
 
-def _classes(model: Model, head: nn.Linear, part: list[Example]) -> torch.Tensor:
-    batch = collate(part, padding_id(model), model.device)
-    with model.autocast():
-        return head(sentence_vectors(model, batch)).float().cpu()
+def _classes(model: Model, head: nn.Linear, part: Part) -> torch.Tensor:
+    return head(sentence_vectors(model, part)).float()

@@ -10,13 +10,11 @@ import torch
 from labkit.errors import require_count
 from labkit.models.encoding import padding_id
 from labkit.models.model import Model
-from labkit.process import in_evaluation
+from labkit.process import inference
 from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors
 
 
-@in_evaluation
-@torch.no_grad()
 def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) -> float:
     """Return how many times as long ``tuned`` takes to read one text as ``base``, at batch size 1.
 
@@ -36,13 +34,12 @@ def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) ->
 
 
 def _seconds(model: Model, text: Example) -> float:
-    model.module.eval()
     batch = collate([text], padding_id(model), model.device)
-    began = time.perf_counter()
-    with model.autocast():
+    with inference(model):
+        began = time.perf_counter()
         if model.kind == "encoder":
             result = sentence_vectors(model, batch)
         else:
             result = logits_at(model, batch, torch.tensor([len(text.tokens) - 1], device=model.device))
-    result.sum().item()  # a GPU works in the background: wait for the result
-    return time.perf_counter() - began
+        result.sum().item()  # a GPU works in the background: wait for the result
+        return time.perf_counter() - began

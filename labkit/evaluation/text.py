@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch.nn import functional as F
 
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
-from labkit.evaluation.sorting import parts, restore
 from labkit.models.context import MAX_LENGTH
-from labkit.models.encoding import completion_ids, fit, padding_id, prompt_ids
+from labkit.models.encoding import completion_ids, fit, prompt_ids
 from labkit.models.model import Model
-from labkit.process import in_evaluation
+from labkit.process import inference
 from labkit.tasks.english import general_english, general_knowledge
 from labkit.tasks.task import Task
-from labkit.training.batching import Example, collate, encode_text, windows
+from labkit.training.batching import Example, encode_text, windows
+from labkit.training.inference import Part, batches_of, infer
 from labkit.training.objectives import completion_loss
 
 
-@in_evaluation
-@torch.no_grad()
 def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH) -> float:
     """Return the mean loss in nats a token, over texts or over the completions of a task's test set.
 
@@ -42,7 +41,6 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
     _require_causal(model)
     batch_size = require_count("batch_size", batch_size)
     max_length = require_count("max_length", max_length, low=2)
-    model.module.eval()
     if isinstance(data, Task):
         prompts, rest = prompt_ids(model, data.test["prompt"]), completion_ids(model, data.test["completion"])
         whole = [start + ids for start, ids in zip(prompts, rest, strict=True)]
@@ -50,10 +48,10 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
     else:
         examples = encode_text(model, data, max_length)
     total, count = 0.0, 0
-    for part in parts(examples, batch_size):
-        with model.autocast():
-            loss, learned = completion_loss(model, collate(part, padding_id(model), model.device))
-        total, count = total + loss.item(), count + learned
+    with inference(model):
+        for part in batches_of(model, examples, batch_size):
+            loss, learned = completion_loss(model, part)
+            total, count = total + loss.item(), count + learned
     if not count:
         raise LabkitError("There is no text to measure the loss on.", "Pass at least one text of two tokens.")
     return total / count
@@ -69,14 +67,12 @@ def perplexity(
     return math.exp(text_loss(model, data, batch_size=batch_size, max_length=max_length))
 
 
-@in_evaluation
 def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) -> Forgetting:
     """Measure how much a model's loss on general English rose; see ``labkit.tasks.english`` for the text."""
     texts = general_english() if texts is None else texts
     return Forgetting(text_loss(before, texts), text_loss(after, texts))
 
 
-@in_evaluation
 def knowledge(model: Model) -> Evaluation:
     """Ask the 60 general-knowledge questions; the likeliest of the four choices is the model's answer.
 
@@ -90,13 +86,8 @@ def knowledge(model: Model) -> Evaluation:
     rest = completion_ids(model, choices, end=False)
     starts = fit(model, prompt_ids(model, prompts), model.max_length - max(map(len, rest)), "question")
     examples = [Example(start + ids, len(ids)) for start, ids in zip(starts, rest, strict=True)]
-    losses = []
-    model.module.eval()
-    with torch.no_grad():
-        for part in parts(examples, 32):
-            with model.autocast():
-                losses.append(_loss_each(model, part))
-    best = restore(torch.cat(losses), examples).view(len(questions), -1).argmin(dim=1).tolist()
+    losses = infer(model, examples, 32, partial(_loss_each, model))
+    best = losses.view(len(questions), -1).argmin(dim=1).tolist()
     predicted = [q["choices"][i] for q, i in zip(questions, best, strict=True)]
     hits = [p == q["answer"] for p, q in zip(predicted, questions, strict=True)]
     topics = dict.fromkeys(q["topic"] for q in questions)
@@ -110,10 +101,7 @@ def _require_causal(model: Model) -> None:
         raise LabkitError(f"{model.name} is an encoder, which predicts no tokens.", "Use a causal model.")
 
 
-def _loss_each(model: Model, part: list[Example]) -> torch.Tensor:
-    batch = collate(part, padding_id(model), model.device)
-    logits = model.module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits[
-        :, :-1
-    ]
-    losses = F.cross_entropy(logits.float().transpose(1, 2), batch.targets[:, 1:], reduction="none")
-    return losses.sum(dim=1).cpu()
+def _loss_each(model: Model, part: Part) -> torch.Tensor:
+    logits = model.module(input_ids=part.input_ids, attention_mask=part.attention_mask, use_cache=False).logits
+    losses = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), part.targets[:, 1:], reduction="none")
+    return losses.sum(dim=1)

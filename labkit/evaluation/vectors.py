@@ -8,27 +8,20 @@ import torch
 from torch.nn import functional as F
 
 from labkit.errors import LabkitError
-from labkit.evaluation.sorting import parts, restore
-from labkit.models.encoding import padding_id
 from labkit.models.model import Model
-from labkit.process import in_evaluation
 from labkit.tasks.english import general_english
-from labkit.training.batching import collate, read
+from labkit.training.batching import read
+from labkit.training.inference import Part, infer
 from labkit.training.objectives import sentence_vectors
 
 
-@in_evaluation
-@torch.no_grad()
 def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
     """Return the cosine similarity of each pair of texts, shape (n·(n−1)/2,)."""
-    examples = read(model, texts)
-    model.module.eval()
-    rows = []
-    for part in parts(examples, 16):
-        with model.autocast():
-            batch = collate(part, padding_id(model), model.device)
-            rows.append(F.normalize(sentence_vectors(model, batch).float(), dim=1).cpu())
-    vectors = restore(torch.cat(rows), examples)
+
+    def unit_vectors(part: Part) -> torch.Tensor:
+        return F.normalize(sentence_vectors(model, part).float(), dim=1)
+
+    vectors = infer(model, read(model, texts), 16, unit_vectors)
     first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)
     return (vectors @ vectors.T)[first, second]
 

@@ -2,6 +2,7 @@
 
 from labkit.methods.bottleneck import Bottleneck
 from labkit.methods.bottleneck_adapters import BottleneckAdapters
+from labkit.methods.disable_adapter import disable_adapter
 from labkit.methods.full import FullFineTuning
 from labkit.methods.head_only import HeadOnly
 from labkit.methods.ia3 import IA3, IA3Linear
@@ -29,6 +30,7 @@ __all__ = [
     "PrefixTuning",
     "PromptTuning",
     "QLoRA",
+    "disable_adapter",
     "get_method",
     "merge",
     "quantize_model",

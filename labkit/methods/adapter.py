@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
@@ -17,9 +18,17 @@ class Adapter(nn.Module, ABC):
 
     Attributes:
         of_layer: whether it belongs to one layer, or to the model as a whole.
+        base: the layer that it belongs to.
+        disabled: whether the model computes as if it weren't there; see ``disable_adapter``.
     """
 
     of_layer = True
+    base: nn.Module
+    disabled = False
+
+    def __call__(self, *inputs, **named):
+        """Return the adapted layer's output, or the layer's own while the adapter is disabled."""
+        return self.base(*inputs, **named) if self.disabled else super().__call__(*inputs, **named)
 
     def start(self) -> None:
         """Compute from the weights where training starts. It may take long, and a loaded adapter skips it."""
@@ -79,6 +88,12 @@ def require_floats(layer: nn.Module) -> None:
             "Use lk.merge(model, dequantize=True), which turns the weights into floats first; they become four to "
             "eight times as large.",
         )
+
+
+def keep_head(model: Model) -> None:
+    """Remember the head of ``model`` as it is now, before it is trained beside an adapter or alone."""
+    head = copy.deepcopy(model.head)
+    model.untrained_head = (head.requires_grad_(False) if head is not None else None), model.labels
 
 
 def adapters_of(model: Model) -> dict[str, Adapter]:

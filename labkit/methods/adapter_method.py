@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from labkit.methods import adapter_files
-from labkit.methods.adapter import Adapter, adapters_of, require_no_adapter
+from labkit.methods.adapter import Adapter, adapters_of, keep_head, require_no_adapter
 from labkit.methods.method import Method
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
@@ -36,7 +36,8 @@ class AdapterMethod(Method):
             adapter.start()
         if not inplace:
             return tuned
-        model.module = tuned.module  # only now: whatever was refused before left the model as it was
+        # Only now: whatever was refused before left the model as it was.
+        model.module, model.untrained_head = tuned.module, tuned.untrained_head
         return model
 
     def load(self, base: Model, folder: Path) -> Model:
@@ -48,6 +49,7 @@ class AdapterMethod(Method):
     def _with_adapter(self, model: Model) -> Model:
         require_no_adapter(model)
         tuned = model.copy(share_weights=True)
+        keep_head(tuned)
         self.insert(tuned)
         return tuned
 

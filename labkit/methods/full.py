@@ -38,6 +38,7 @@ class FullFineTuning(Method):
         model.require_floats()
         tuned = model if inplace else model.copy(share_weights=False)
         tuned.module.float().requires_grad_(True)
+        tuned.untrained_head = None
         return tuned
 
     def save(self, model: Model, folder: Path) -> None:
@@ -54,6 +55,7 @@ class FullFineTuning(Method):
         """
         require_no_adapter(base)
         tuned = base.copy(share_weights=False)
+        tuned.untrained_head = None
         path = folder / WEIGHTS
         try:
             load_model(tuned.module, str(path))

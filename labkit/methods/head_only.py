@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from labkit.errors import LabkitError
-from labkit.methods.adapter import require_no_adapter
+from labkit.methods.adapter import keep_head, require_no_adapter
 from labkit.methods.method import Method, register
 from labkit.models.model import Model
 
@@ -32,6 +32,7 @@ class HeadOnly(Method):
                 "Use an encoder such as minilm, or another method.",
             )
         tuned = model if inplace else model.copy(share_weights=True)
+        keep_head(tuned)
         tuned.module.requires_grad_(False)
         return tuned
 

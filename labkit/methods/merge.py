@@ -37,6 +37,7 @@ def merge(model: Model, *, dequantize: bool = False) -> Model:
             layer.base = dequantized(layer.base, model.precision)
         layer.merge()
         replace_layer(merged.module, path, layer.base)
+    merged.untrained_head = None
     if dequantize:
         for path, layer in list(merged.module.named_modules()):
             if is_4bit(layer):

@@ -14,7 +14,7 @@ from labkit.errors import LabkitError
 from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
 from labkit.models.model import Model
-from labkit.process import in_evaluation
+from labkit.process import inference
 
 ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache; a causal model's always do
 
@@ -57,7 +57,7 @@ class Prefix(VirtualTokens):
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Take the cache out of the output where none was asked for: generation would hand it to the next pass."""
-        if inputs.get("use_cache") is False:
+        if inputs.get("use_cache") is False and not self.disabled:
             output["past_key_values"] = None
         return super().after(module, args, inputs, output)
 
@@ -81,7 +81,6 @@ class PrefixTuning(VirtualTokenMethod):
 
     name: ClassVar[str] = "prefix"
 
-    @in_evaluation
     @torch.no_grad()
     def make(self, model: Model, context: int) -> Prefix:
         """Return a prefix; with words, it is what the model has in its cache after reading them."""
@@ -94,7 +93,7 @@ class PrefixTuning(VirtualTokenMethod):
         ids = self.words(model)
         if ids is not None:
             cache = DynamicCache()
-            with model.autocast():
+            with inference(model):
                 model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
             states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
             expected = prefix.states.permute(1, 2, 0, 3).shape

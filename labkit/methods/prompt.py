@@ -37,7 +37,7 @@ class Prompt(VirtualTokens):
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Leave out what the network said at the virtual tokens."""
-        if "inputs_embeds" in inputs:
+        if "inputs_embeds" in inputs and not self.disabled:
             whole = inputs["inputs_embeds"].shape[1]
             for name in ("last_hidden_state", "logits"):
                 value = output.get(name)

@@ -43,6 +43,11 @@ class Trained:
         frozen = {name: _digest(p) for name, p in named.items() if name not in self.shapes}
         adapters = _adapters(model)
         fault = ""
+        if model.disabled:
+            raise LabkitError(
+                f"The adapter of {model.name} is disabled, and so is the rest of what {method} trained.",
+                "Save the run after the block of lk.disable_adapter.",
+            )
         if lost := [name for name, shape in self.shapes.items() if now.get(name) != shape]:
             here = f"has the shape {now[lost[0]]} now" if lost[0] in now else "is gone"
             fault = f"it no longer holds what {method} trained: {lost[0]} {here}"

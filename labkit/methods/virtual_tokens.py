@@ -47,6 +47,8 @@ class VirtualTokens(Adapter):
 
     def before(self, module: nn.Module, args: tuple, inputs: dict) -> tuple[tuple, dict]:
         """Return the network's inputs, all by name, with the tokens before the text."""
+        if self.disabled:
+            return args, inputs
         if args:
             named = inspect.signature(module.forward).bind_partial(*args).arguments
             if twice := named.keys() & inputs.keys():
@@ -77,7 +79,7 @@ class VirtualTokens(Adapter):
 
     def after(self, module: nn.Module, args: tuple, inputs: dict, output):
         """Return the network's output for the text alone, as a tuple where one was asked for."""
-        return output.to_tuple() if self.plain else output
+        return output.to_tuple() if self.plain and not self.disabled else output
 
 
 @dataclass(frozen=True)

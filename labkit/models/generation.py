@@ -8,28 +8,28 @@ import torch
 
 from labkit.errors import LabkitError
 from labkit.models.encoding import fit, prompt_ids
+from labkit.process import inference
 
 if TYPE_CHECKING:
     from labkit.models.model import Model
 
 
-@torch.no_grad()
 def continue_text(model: Model, prompt: str, count: int) -> str:
     """Return what a model adds to a prompt, at most ``count`` tokens."""
     if not isinstance(prompt, str):
         raise LabkitError(f"A prompt is a text, not {prompt!r}.", "Call generate once for each text.")
     (start,) = fit(model, prompt_ids(model, [prompt]), model.max_length - count, "prompt")
     ends, ids, cache = end_ids(model), torch.tensor([start], device=model.device), None
-    for _ in range(count):
-        # What was read before is in the cache, where the architecture has one; else everything is read again.
-        inputs = {"input_ids": ids} if cache is None else {"input_ids": ids[:, -1:], "past_key_values": cache}
-        with model.autocast():
+    with inference(model):
+        for _ in range(count):
+            # What was read before is in the cache, where the architecture has one; else everything is read again.
+            inputs = {"input_ids": ids} if cache is None else {"input_ids": ids[:, -1:], "past_key_values": cache}
             output = model.module(**inputs, use_cache=True, logits_to_keep=1)
-        cache = output.get("past_key_values")
-        likeliest = output.logits[:, -1:].float().argmax(dim=-1)
-        if likeliest.item() in ends:
-            break
-        ids = torch.cat([ids, likeliest], dim=1)
+            cache = output.get("past_key_values")
+            likeliest = output.logits[:, -1:].float().argmax(dim=-1)
+            if likeliest.item() in ends:
+                break
+            ids = torch.cat([ids, likeliest], dim=1)
     # Decoded behind the prompt: alone, the first word of some tokenizers would lose its space.
     before, whole = (model.tokenizer.decode(each, skip_special_tokens=True) for each in (start, ids[0]))
     added = ids[0, len(start) :]

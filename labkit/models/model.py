@@ -22,7 +22,6 @@ from labkit.models.architectures import kind_of, require_all_used
 from labkit.models.context import longest_of
 from labkit.models.generation import continue_text
 from labkit.models.precision import pick_device, pick_precision
-from labkit.process import in_evaluation
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
 from labkit.quant.matrix import LINEAR
@@ -46,6 +45,8 @@ class Model:
         origin: the fingerprint from before quantization.
         old_origin: the same, of the kind in saved runs of the first format.
         labels: the classes of the head, in the order of its rows; () where they are not known.
+        untrained_head: the head and the labels from before an adapter; None where there is no adapter.
+        disabled: whether the model computes as before its adapter; see ``lk.disable_adapter``.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Model:
     origin: str = ""
     old_origin: str = ""
     labels: tuple[str, ...] = ()
+    untrained_head: tuple[nn.Linear | None, tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
+    disabled: bool = field(default=False, repr=False, compare=False)
     _fingerprint: tuple[tuple, str] | None = field(default=None, repr=False, compare=False)  # of which state
 
     def __post_init__(self):
@@ -92,9 +95,9 @@ class Model:
     @property
     def max_length(self) -> int:
         """Tokens of a text that the network can read at once, beside those that an adapter puts before it."""
-        return longest_of(self.module.config) - getattr(getattr(self.module, "virtual_tokens", None), "count", 0)
+        tokens = None if self.disabled else getattr(self.module, "virtual_tokens", None)
+        return longest_of(self.module.config) - getattr(tokens, "count", 0)
 
-    @in_evaluation
     def generate(self, prompt: str, max_new_tokens: int = 20) -> str:
         """Continue a prompt with the likeliest token each time, and return what was added.
 
@@ -116,7 +119,15 @@ class Model:
         """Return a model with modules of its own; its weights are the same memory, or a float32 copy.
 
         A method that inserts layers into a copy that shares weights leaves this model untouched.
+
+        Raises:
+            LabkitError: the weights are in 4 bits and not to be shared, or the adapter is disabled.
         """
+        if self.disabled:
+            raise LabkitError(
+                f"{self.name} cannot be copied while its adapter is disabled: the copy's would stay so.",
+                "Copy it before or after the block of lk.disable_adapter.",
+            )
         if not share_weights:
             self.require_floats()
             return replace(self, module=copy.deepcopy(self.module).float(), head=copy.deepcopy(self.head))
