@@ -67,11 +67,12 @@ assert pickle.loads(pickle.dumps(lk.finetune)) is lk.finetune
 
 
 def test_a_thread_that_needs_what_another_is_importing_waits_for_it(monkeypatch, tmp_path):
-    # The package comes to its module late. A thread that imports the module would hold it and wait for the package.
+    # One thread imports a package, which takes its time and then needs its module. Another thread begins with the
+    # module, which needs the package. Each would wait for the other, and Python would hand out half a module.
     room = tmp_path / "slow"
     room.mkdir()
-    (room / "__init__.py").write_text("import time\ntime.sleep(0.3)\nfrom labkit.slow.part import late\n")
-    (room / "part.py").write_text("late = 3\n")
+    (room / "__init__.py").write_text("import time\ntime.sleep(0.3)\nfrom labkit.slow.part import late")
+    (room / "part.py").write_text("import labkit.slow\nlate = 3")
     monkeypatch.setattr(lk, "__path__", [*lk.__path__, str(tmp_path)])
     monkeypatch.setitem(lk._HOME_OF, "late", "labkit.slow.part")
     found = {}
