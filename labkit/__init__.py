@@ -137,7 +137,8 @@ _HOMES = {
     "labkit.training.config": "TrainingConfig",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
-# Two threads that import a package and a module of it at the same time may wait for each other.
+# Where one thread imports a package and another a module of it, each may wait for the other, and Python then gives one
+# of them half a module. So one thread imports at a time.
 _LOCK = RLock()
 
 
