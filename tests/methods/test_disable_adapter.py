@@ -140,24 +140,24 @@ def test_labkits_own_measures_see_the_base_model(tiny, tiny_encoder, colours):
     for method in ("lora", "head"):
         for base in (tiny_encoder, classifier):  # which has a head of its own
             tuned = lk.finetune(base, colours, method, learning_rate=0.1, **QUICK).model
-            before, after = (lk.label_probabilities(each, prompts, classes) for each in (base, tuned))
+            before, after = (lk.evaluation.label_probabilities(each, prompts, classes) for each in (base, tuned))
             with lk.disable_adapter(tuned):
-                assert torch.equal(lk.label_probabilities(tuned, prompts, classes), before)
-            assert torch.equal(lk.label_probabilities(tuned, prompts, classes), after)
+                assert torch.equal(lk.evaluation.label_probabilities(tuned, prompts, classes), before)
+            assert torch.equal(lk.evaluation.label_probabilities(tuned, prompts, classes), after)
             assert not torch.equal(before, after)
             assert tuned.trainable().keys() >= {"head.weight", "head.bias"}
 
 
 def test_a_loaded_run_and_one_in_place_can_be_disabled_too(tiny_encoder, colours, tmp_path):
     prompts = list(colours.test["prompt"])
-    before = lk.label_probabilities(tiny_encoder, prompts, colours.labels)
+    before = lk.evaluation.label_probabilities(tiny_encoder, prompts, colours.labels)
     run = lk.finetune(tiny_encoder, colours, "ia3", **QUICK)
     run.save(tmp_path / "run")
     loaded = lk.load_run(tmp_path / "run", tiny_encoder)
     inplace = lk.finetune(tiny_encoder.copy(share_weights=False), colours, "ia3", inplace=True, **QUICK)
     for each in (run, loaded, inplace):
         with lk.disable_adapter(each.model):
-            assert torch.equal(lk.label_probabilities(each.model, prompts, colours.labels), before)
+            assert torch.equal(lk.evaluation.label_probabilities(each.model, prompts, colours.labels), before)
 
 
 def test_nothing_is_copied_or_saved_while_the_adapter_is_disabled(tiny_encoder, colours, tmp_path):
