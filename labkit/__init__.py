@@ -144,7 +144,7 @@ _LOCK = RLock()
 
 def __getattr__(name: str) -> object:
     """Import a name, or a subpackage such as ``lk.evaluation``, when it is first used."""
-    if True:
+    with _LOCK:
         if name in _HOME_OF:
             home = __import__(_HOME_OF[name], fromlist=[name])  # from home import name
             return globals().setdefault(name, getattr(home, name))
