@@ -34,8 +34,7 @@ from labkit.experiment import prepare
 from labkit.methods import Method
 from labkit.models.config import blueprint_config
 from labkit.models.meta import meta_model
-from labkit.models.model import store_linear_weights
-from labkit.models.precision import PRECISIONS
+from labkit.models.precision import PRECISIONS, store_linear_weights
 from labkit.planning import predict_step, step_of
 from labkit.planning.estimate import estimate
 from labkit.storage.cache import write_text

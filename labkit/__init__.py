@@ -39,8 +39,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     )
     from labkit.models.config import BLUEPRINTS
     from labkit.models.context import TruncationWarning
+    from labkit.models.load import load_model
     from labkit.models.meta import blueprint
-    from labkit.models.model import Model, load_model
+    from labkit.models.model import Model
     from labkit.planning.plan import plan
     from labkit.quant.absmax import quantize_absmax
     from labkit.quant.blockwise import quantize
@@ -123,7 +124,8 @@ _HOMES = {
     "labkit.models.config": "BLUEPRINTS",
     "labkit.models.context": "TruncationWarning",
     "labkit.models.meta": "blueprint",
-    "labkit.models.model": "Model load_model",
+    "labkit.models.load": "load_model",
+    "labkit.models.model": "Model",
     "labkit.planning.plan": "plan",
     "labkit.quant.absmax": "quantize_absmax",
     "labkit.quant.blockwise": "quantize",

@@ -10,7 +10,8 @@ from labkit.errors import LabkitError, unknown
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
 from labkit.methods.trained import Trained
-from labkit.models.model import Model, load_model
+from labkit.models.load import load_model
+from labkit.models.model import Model
 from labkit.process import own_random_numbers
 from labkit.quant.layers import Quantization
 from labkit.storage import cache, folders, names, records

@@ -13,7 +13,8 @@ from labkit.evaluation import drift, evaluate, latency_ratio, text_loss
 from labkit.experiment import finetune, predict_memory
 from labkit.methods import Method, merge
 from labkit.methods.adapter import MergeableLinear, adapters_of
-from labkit.models.model import Model, store_linear_weights
+from labkit.models.model import Model
+from labkit.models.precision import store_linear_weights
 from labkit.runs import Run
 from labkit.tasks.english import general_english
 from labkit.tasks.task import Task

@@ -17,7 +17,8 @@ from labkit.computer import circumstances
 from labkit.errors import LabkitError, require_count, shown, unknown
 from labkit.evaluation import text_loss
 from labkit.methods import get_method
-from labkit.models.model import Model, load_model
+from labkit.models.load import load_model
+from labkit.models.model import Model
 from labkit.storage import cache, records
 from labkit.tasks.english import general_english
 from labkit.tasks.load import load_task

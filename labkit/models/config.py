@@ -7,7 +7,8 @@ from pathlib import Path
 from transformers import AutoConfig, PretrainedConfig
 
 from labkit.errors import LabkitError, unknown
-from labkit.models.model import Model, locate
+from labkit.models.load import locate
+from labkit.models.model import Model
 from labkit.storage import cache
 
 _SMOLLM2 = {

@@ -11,7 +11,8 @@ from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from labkit.errors import LabkitError, unknown
 from labkit.models.config import blueprint_config
-from labkit.models.model import Model, store_linear_weights
+from labkit.models.model import Model
+from labkit.models.precision import store_linear_weights
 
 # Architectures whose blocks are all alike, for which a test compares the prediction with a full simulation.
 CAUSAL = ("gpt_neox", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3")

@@ -1,12 +1,14 @@
-"""Which device and which number format suit this computer."""
+"""Which device and which number format suit this computer, and how weights are stored in it."""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from torch import nn
 
 from labkit.errors import LabkitError, unknown
+from labkit.quant.matrix import LINEAR
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 VARIABLE = "LABKIT_PRECISION"
@@ -56,3 +58,11 @@ def cpu_has_bfloat16() -> bool:
     """Say whether this CPU multiplies bfloat16 matrices in hardware."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def store_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Store the matrices of linear layers in ``dtype``, except those tied to an embedding."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    for layer in module.modules():
+        if isinstance(layer, LINEAR) and id(layer.weight) not in embeddings:
+            layer.weight.data = layer.weight.data.to(dtype)

@@ -13,6 +13,7 @@ from labkit.tasks.likeness import shingles, similarity
 from labkit.tasks.triage import triage_rows
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
+LIMIT = 0.5  # of two texts' word pairs: what shares as many is a near copy
 _ASSET = {"triage": "hpo", "licenses": "licenses"}
 
 
@@ -34,47 +35,38 @@ def course_rows(name: str) -> list[dict]:
     return [{**row, "prompt": template.format(**row), "completion": f" {row['label']}"} for row in rows]
 
 
-def course_split(
-    rows: list[dict],
-    train: int,
-    test: int,
-    seed: int,
-    *,
-    text: str = "text",
-    label: str = "label",
-    limit: float = 0.5,
-) -> tuple[list[dict], list[dict]]:
+def course_split(rows: list[dict], train: int, test: int, seed: int) -> tuple[list[dict], list[dict]]:
     """Draw a balanced test set, then a balanced training set that shares nothing with it.
 
     Classes take turns until the set is full or all are empty. A row may enter the training set only if
-    its similarity to every test row is below ``limit``. The test set depends on ``seed`` and ``test``
+    its similarity to every test row is below one half. The test set depends on ``seed`` and ``test``
     alone: more training data never changes what is tested.
     """
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)
-    chosen = _take_turns(rows, order, label, test, share=1 / 3)  # leave most of a small class to train on
+    chosen = _take_turns(rows, order, test, share=1 / 3)  # leave most of a small class to train on
     test_rows = [rows[i] for i in chosen]
     # Only test rows that share a shingle can be similar: an index of shingles finds those few.
-    sets = [shingles(row[text]) for row in test_rows]
+    sets = [shingles(row["text"]) for row in test_rows]
     holders = defaultdict(list)
     for number, items in enumerate(sets):
         for item in items:
             holders[item].append(number)
 
     def is_clean(index: int) -> bool:
-        mine = shingles(rows[index][text])
+        mine = shingles(rows[index]["text"])
         rivals = {number for item in mine for number in holders.get(item, ())}
-        return all(similarity(mine, sets[number]) < limit for number in rivals)
+        return all(similarity(mine, sets[number]) < LIMIT for number in rivals)
 
     taken = set(chosen)
     rest = [i for i in order if i not in taken]
-    return [rows[i] for i in _take_turns(rows, rest, label, train, is_clean)], test_rows
+    return [rows[i] for i in _take_turns(rows, rest, train, is_clean)], test_rows
 
 
-def _take_turns(rows, order, label, count, accept=lambda index: True, share=1.0) -> list[int]:
+def _take_turns(rows, order, count, accept=lambda index: True, share=1.0) -> list[int]:
     queues = defaultdict(list)
     for index in reversed(order):  # reversed, so that pop() takes them in order
-        queues[rows[index][label]].append(index)
+        queues[rows[index]["label"]].append(index)
     names = sorted(queues)
     floor = {name: len(queue) * (1 - share) for name, queue in queues.items()}
     taken: list[int] = []

@@ -70,7 +70,7 @@ def load_task(
     test = test if test is None else require_count("test", test, remedy=remedy)
     seed = require_seed(seed)
     if near_duplicates not in NEAR_DUPLICATES:
-        raise unknown("way with near duplicates", near_duplicates, NEAR_DUPLICATES)
+        raise unknown("value of near_duplicates", near_duplicates, NEAR_DUPLICATES)
     if isinstance(data, str) and data in TEMPLATES:
         if test_data is not None or columns is not None:
             raise LabkitError(
@@ -85,8 +85,8 @@ def load_task(
     rows = own.train + (own.test or [])
     if not split.train or not split.test:
         raise LabkitError(
-            f"{own.name} has {len(rows):,} examples that can be used: too few, or too much alike, to fill a training "
-            "and a test set.",
+            f"The usable examples of {own.name} ({len(rows):,}) are too few, or too much alike, to fill a training and "
+            "a test set.",
             "Bring more examples that differ.",
         )
     if notes:

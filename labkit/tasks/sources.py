@@ -62,7 +62,7 @@ def parts_of(data: object, notes: list[str]) -> list[Part]:
         return [Part("whole", list_rows(data, faults), faults)]
     if not isinstance(data, (str, Path)):
         raise LabkitError(
-            f"A task cannot be made of a {type(data).__name__}.",
+            f"Data of type {type(data).__name__} cannot become a task.",
             "Pass a file, a folder, a list of dicts, a pandas.DataFrame, a datasets.Dataset or a DatasetDict. Of a "
             "stream, take a part: list(stream.take(5000)); of a generator, list(generator).",
         )

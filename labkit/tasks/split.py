@@ -16,7 +16,7 @@ TEST_COUNT = 300
 
 @dataclass
 class Split:
-    """Examples to train on and to test, why others are in neither, and what should be said of them.
+    """Examples to train on and to test, why others are in neither, and which are near copies.
 
     Attributes:
         train, test: the examples.

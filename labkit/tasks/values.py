@@ -15,7 +15,7 @@ from labkit.tasks.messages import last_reply
 from labkit.tasks.row import Row
 
 MAX_CHARACTERS = 131_072  # 40 pages: more is not an example but a file, or rows that a stray quote has swallowed
-UNSPACED = re.compile(r"[\s\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")  # Chinese and Japanese put no space before it
+NO_SPACE_BEFORE = re.compile(r"[\s\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")  # or a Chinese or Japanese sign
 FILL_IN = "Fill it in or remove the example."
 WRITE_TEXT = "Write it as text: in quotes, or in pandas with .astype(str)."
 
@@ -34,7 +34,7 @@ def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row
     if len(faults) > before:
         return None
     prompt, completion = (row["prompt"], row["completion"]) if isinstance(layout, Conversation) else layout.fill(row)
-    if layout.is_spaced and not prompt[-1].isspace() and not UNSPACED.match(completion):
+    if layout.is_spaced and not prompt[-1].isspace() and not NO_SPACE_BEFORE.match(completion):
         completion = f" {completion}"  # "Answer:yes" would be tokens that no pretraining text has
     return Row(prompt, completion, number)
 

@@ -10,7 +10,7 @@ from labkit.comparisons import measures
 from labkit.comparisons.measures import Clock, measured
 from labkit.evaluation import drift, latency_ratio, text_loss
 from labkit.methods.adapter import adapters_of
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 
 ENGLISH = [
     "The cat sat on the mat.",

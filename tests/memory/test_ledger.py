@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import labkit as lk
 from labkit.memory import KINDS, Ledger
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 from labkit.quant.bnb import quantized_tensors
 from labkit.training.batching import Example, collate
 from labkit.training.loop import Trainer

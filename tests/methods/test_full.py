@@ -2,7 +2,7 @@ import torch
 from safetensors import safe_open
 
 from labkit.methods import FullFineTuning
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from letters import CAUSAL, TEXT, after_words, make, outputs, table_of
 
 import labkit as lk
 from labkit.methods.adapter import adapters_of
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHOD = lk.PrefixTuning(virtual_tokens=5, text=TEXT)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import completion_loss
 

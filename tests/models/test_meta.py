@@ -13,8 +13,7 @@ from transformers import AutoConfig
 import labkit as lk
 from labkit.models.config import blueprint_config
 from labkit.models.meta import CAUSAL, ENCODERS, blocks_of, kind_of, meta_model
-from labkit.models.model import store_linear_weights
-from labkit.models.precision import PRECISIONS
+from labkit.models.precision import PRECISIONS, store_linear_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVERY = [*CAUSAL, *ENCODERS]

@@ -6,7 +6,7 @@ from tiny import alike, tiny_config, tiny_model
 
 import labkit as lk
 from labkit.models.meta import meta_model
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 from labkit.planning import Step, fit, predict_step
 from labkit.planning.adapt import adapt_model
 from labkit.planning.estimate import estimate

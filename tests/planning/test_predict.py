@@ -15,7 +15,7 @@ from labkit import planning
 from labkit.memory import KINDS
 from labkit.models.config import blueprint_config
 from labkit.models.meta import CAUSAL, ENCODERS
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 from labkit.planning import EstimateWarning, Step, predict, predict_step
 from labkit.planning.estimate import estimate
 from labkit.planning.simulate import simulate

@@ -8,21 +8,7 @@ import pytest
 import labkit as lk
 from labkit.tasks.messages import last_reply
 
-WORDS = [
-    "apple",
-    "bridge",
-    "candle",
-    "dragon",
-    "engine",
-    "forest",
-    "garden",
-    "hammer",
-    "island",
-    "jungle",
-    "kettle",
-    "ladder",
-]
-PAIRS = [(f"{word} {word}ish {word}ly", ("no", "yes")[i % 2]) for i, word in enumerate(WORDS)]
+PAIRS = [(f"{a}lpha {a}ndigo {a}onder", ("no", "yes")[i % 2]) for i, a in enumerate("abcdefghijkl")]
 
 
 def rows(*names: str) -> list[dict]:

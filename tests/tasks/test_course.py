@@ -78,10 +78,3 @@ def test_a_small_class_keeps_two_thirds_for_training():
     train, test = course_split(rows, 100, 20, 0)
     assert Counter(row["label"] for row in test) == {"rare": 2, "often": 18}
     assert Counter(row["label"] for row in train)["rare"] == 4
-
-
-def test_the_names_of_the_fields_may_be_others():
-    rows = [{"body": f"word{a} and{a}", "kind": a in "abc"} for a in "abcdefghi"]
-    train, test = course_split(rows, 4, 2, 0, text="body", label="kind")
-    assert Counter(row["kind"] for row in test) == {True: 1, False: 1}
-    assert Counter(row["kind"] for row in train) == {True: 2, False: 2}

@@ -233,10 +233,10 @@ PROBLEMS = {
     ),
     "one column twice": (written("a.csv", "prompt,completion,prompt\na,b,c\n"), "has a column twice"),
     "quote in the header": (written("a.csv", '"prompt,completion\na,b\n'), "line 1: the header has a stray quote"),
-    "number": (lambda f: 7, "cannot be made of a int"),
+    "number": (lambda f: 7, "Data of type int cannot become a task"),
     "list of texts": (lambda f: ["a"], r"your list, row 1 \(list\[0\]\): no dict but 'a'"),
-    "one example": (lambda f: as_jsonl(f, ROWS[:1]), "has 1 examples that can be used: too few"),
-    "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), "has 20 examples that can be used: .* too much alike"),
+    "one example": (lambda f: as_jsonl(f, ROWS[:1]), r"usable examples of mine.jsonl \(1\) are too few"),
+    "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), r"\(20\) are .* too much alike"),
 }
 
 

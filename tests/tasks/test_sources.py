@@ -223,7 +223,7 @@ def test_what_is_no_data_is_explained(tmp_path):
         (rows, "of a generator, list(generator)"),
         (Dataset.from_list(ROWS).to_iterable_dataset(), "list(stream.take(5000))"),
         ({"train": Dataset.from_list(ROWS).to_iterable_dataset(), "test": ROWS}, "list(stream.take(5000))"),
-        (None, "cannot be made of a NoneType"),
+        (None, "Data of type NoneType cannot become a task"),
         (Dataset.from_list(ROWS).with_transform(lambda batch: batch), "dataset.map(…)"),
         ([("a", "b"), *ROWS, None], "row 1 (list[0]): no dict but ('a', 'b')\n  row 42 (list[41]): no dict but None"),
         (pd.DataFrame([["a", "b", "c"]], columns=["text", "text", "label"]), "a column twice"),

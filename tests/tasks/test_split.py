@@ -200,7 +200,7 @@ def test_near_copies_are_reported_and_kept():
     assert clean.test["prompt"][:] == task.test["prompt"][:]
     assert len(clean.train) == 150 - clean.left_out["near copy of a test example"] == 150 - count
     assert f"near copies of a test example: {count}. They were left out" in said
-    with pytest.raises(lk.LabkitError, match="no way with near duplicates called 'remove'"):
+    with pytest.raises(lk.LabkitError, match="no value of near_duplicates called 'remove'"):
         loaded(rows, near_duplicates="remove")
 
 

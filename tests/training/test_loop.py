@@ -8,7 +8,7 @@ import torch
 
 import labkit as lk
 from labkit.memory import Ledger
-from labkit.models.model import store_linear_weights
+from labkit.models.precision import store_linear_weights
 from labkit.training import loop
 from labkit.training.batching import Example, encode
 from labkit.training.checkpoints import Checkpoints
