@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
-from json.decoder import WHITESPACE
 
 from labkit.tasks.json_lines import Decoder
+
+SPACE = re.compile(r"[ \t\n\r]*")  # what JSON takes for white space
 
 
 def skip(text: str, position: int) -> int:
     """Return where the white space ends that begins at a position."""
-    return WHITESPACE.match(text, position).end()
+    return SPACE.match(text, position).end()
 
 
 def is_dense(text: str, begin: int) -> bool:
