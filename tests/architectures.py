@@ -6,9 +6,9 @@ import torch
 from tiny import STRONG, tiny_model
 from torch.nn import functional as F
 
-from labkit.methods.places import BLOCKS
+from labkit.models.architectures import ARCHITECTURES
 
-KNOWN = list(BLOCKS)
+KNOWN = list(ARCHITECTURES)
 UNKNOWN = "gpt_bigcode"
 
 

@@ -14,12 +14,13 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 import labkit as lk
 from labkit.methods import METHODS
-from labkit.models import architectures
+from labkit.models.architectures import ARCHITECTURES
+from labkit.models.supported import require_supported
 from labkit.training.batching import Example, collate
 from labkit.training.objectives import classification_loss, completion_loss
 
 PAGE = Path(__file__).parents[1] / "docs" / "architectures.md"
-ROWS = [(name, kind, {}) for kind, name in (architectures.CAUSAL | architectures.ENCODERS).items() if kind != "falcon"]
+ROWS = [(known.title, kind, {}) for kind, known in ARCHITECTURES.items() if kind != "falcon"]
 ROWS[:0] = [
     ("Falcon (7B)", "falcon", {"new_decoder_architecture": False}),
     ("Falcon (40B, 180B)", "falcon", {"new_decoder_architecture": True}),
@@ -120,7 +121,7 @@ def results():
 def refusal(kind, settings):
     """Why a model of this configuration is not loaded."""
     try:
-        architectures.kind_of(AutoConfig.for_model(kind, **settings), "It")
+        require_supported(AutoConfig.for_model(kind, **settings), "It")
     except lk.LabkitError as reason:
         return reason.cause.removeprefix("It is ")
     raise AssertionError(f"{kind} is not refused")

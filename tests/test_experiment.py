@@ -511,8 +511,8 @@ def test_an_encoder_is_not_predicted_on_text(tiny_encoder, colours):
 
 
 def test_an_unknown_architecture_is_not_predicted(tiny, colours):
-    tiny.module.config.model_type = "gpt2"
-    with pytest.raises(lk.LabkitError, match="no model type called 'gpt2'"):
+    tiny.module.config.model_type = "mamba"
+    with pytest.raises(lk.LabkitError, match="no model type called 'mamba'"):
         lk.predict_memory(tiny, colours)
 
 

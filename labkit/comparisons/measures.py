@@ -12,7 +12,8 @@ from statistics import median
 from labkit.evaluation import drift, evaluate, latency_ratio, text_loss
 from labkit.experiment import finetune, predict_memory
 from labkit.methods import Method, merge
-from labkit.methods.adapter import MergeableLinear, adapters_of
+from labkit.methods.adapter import adapters_of
+from labkit.methods.merge import MergeableLinear
 from labkit.models.model import Model
 from labkit.models.precision import store_linear_weights
 from labkit.runs import Run

@@ -21,8 +21,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from labkit.errors import LabkitError
-from labkit.methods.bottleneck import Bottleneck, adapted, through
-from labkit.methods.bottleneck_adapters import check, insertion_points, width_of
+from labkit.methods.bottleneck import Bottleneck, BottleneckAdapters, adapted, through
+from labkit.methods.targets import insertion_points, width_of
 
 NAME = "BOTTLENECK"
 
@@ -65,7 +65,9 @@ class BottleneckConfig(PeftConfig):
     def __post_init__(self):
         super().__post_init__()
         self.peft_type = PeftType(NAME)
-        check(self.bottleneck_size, self.placement, self.activation, self.scale)
+        BottleneckAdapters(
+            size=self.bottleneck_size, placement=self.placement, activation=self.activation, scale=self.scale
+        )  # raises where a setting makes no sense
 
 
 class BottleneckTunerLayer(nn.Module, BaseTunerLayer):

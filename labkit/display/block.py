@@ -15,6 +15,7 @@ from labkit.methods.bottleneck import BottleneckLayer
 from labkit.methods.ia3 import IA3Linear
 from labkit.methods.prefix import Prefix
 from labkit.methods.virtual_tokens import VirtualTokens
+from labkit.models.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from labkit.models.model import Model
 
 TRAINED, FROZEN = "0.15", "0.88"
-# The part of the drawing that a layer is, by the end of its path within the block.
-PARTS = {
-    "q": ("q_proj", "query", "q_lin"),
-    "k": ("k_proj", "key", "k_lin"),
-    "v": ("v_proj", "value", "v_lin"),
-    "o": ("o_proj", "attention.output.dense", "out_lin", "out_proj"),
-    "gate": ("gate_proj",),
-    "up": ("up_proj", "intermediate.dense", "lin1", "fc1"),
-    "down": ("down_proj", "output.dense", "lin2", "fc2"),
-    "beside": ("mlp", "output", "ffn"),
-}
 ATTENTION = (4.6, 4.9)
 CENTRES = {
     **{"q": (2.6, 2.9), "k": (4.6, 2.9), "v": (6.6, 2.9), "o": (4.6, 6.7)},
@@ -57,13 +47,16 @@ def block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
     Raises:
         LabkitError: the parts of this architecture's blocks are not known.
     """
-    first, layers = _block_of(model)
+    first, parts, layers = _first_block(model)
     adapters = []
     for path, adapter in adapters_of(model).items():
-        if path.startswith(f"{first}.") or not adapter.of_layer:
-            adapters.append((_part(path.removeprefix(f"{first}.")), adapter))
-            if adapter.of_layer and adapters[-1][0] is None:
-                raise LabkitError(f"There is no place for {path} in the drawing.", "Draw the base model instead.")
+        inside = path.removeprefix(f"{first}.")
+        if not adapter.of_layer:
+            adapters.append(("", adapter))
+        elif inside in parts:
+            adapters.append((parts[inside], adapter))
+        elif inside != path:
+            raise LabkitError(f"There is no place for {path} in the drawing.", "Draw the base model instead.")
     ax = ax or plt.subplots(figsize=(3.2, 5), layout="constrained")[1]
     ax.set(xlim=(-2.2, 9.6), ylim=(-0.7, 17), aspect="equal")
     ax.axis("off")
@@ -85,25 +78,21 @@ def block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _block_of(model: Model) -> tuple[str, dict[str, nn.Module]]:
-    """Return the path of the first block, and its linear layers by the part of the drawing that they are."""
+def _first_block(model: Model) -> tuple[str, dict[str, str], dict[str, nn.Module]]:
+    """Return the first block's path, the parts of the drawing by their path in it, and its linear layers by part."""
     stack = next((path for path, part in model.module.named_modules() if isinstance(part, nn.ModuleList)), None)
-    if stack is not None:
-        layers = dict(model.module.get_submodule(f"{stack}.0").named_modules())
-        # A layer in an adapter is drawn at the adapter's place.
-        found = {_part(re.sub(r"\.base\b", "", name)): x for name, x in layers.items() if hasattr(x, "in_features")}
-        found.pop(None, None)
-        if {"q", "k", "v", "o", "up", "down"} <= found.keys():
-            return f"{stack}.0", found
-    raise LabkitError(
-        f"The parts of a block of {model.name} are not known by their names.", "Models like Llama or BERT can be drawn."
-    )
-
-
-def _part(path: str) -> str | None:
-    fits = {part: [end for end in ends if path == end or path.endswith(f".{end}")] for part, ends in PARTS.items()}
-    # "attention.output.dense" ends like "output.dense": the longer name decides.
-    return max((part for part in fits if fits[part]), key=lambda part: len(max(fits[part], key=len)), default=None)
+    known = ARCHITECTURES.get(getattr(getattr(model.module, "config", None), "model_type", ""))
+    if stack is None or known is None or known.block.q == known.block.k:
+        raise LabkitError(
+            f"The parts of a block of {model.name} are not known by their names.",
+            "Models like Llama or BERT can be drawn.",
+        )
+    parts = {getattr(known.block, part): part for part in ("q", "k", "v", "o", "gate", "up", "down")}
+    parts[known.block.mlp] = "beside"
+    inside = model.module.get_submodule(f"{stack}.0").named_modules()
+    # A layer in an adapter is drawn at the adapter's place.
+    named = {re.sub(r"\.base\b", "", path): layer for path, layer in inside if hasattr(layer, "in_features")}
+    return f"{stack}.0", parts, {parts[path]: layer for path, layer in named.items() if path in parts}
 
 
 def _stream(ax: Axes, centres: dict[str, tuple[float, float]]) -> None:

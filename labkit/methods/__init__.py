@@ -1,7 +1,6 @@
 """Fine-tuning methods, one file each, behind one registry."""
 
-from labkit.methods.bottleneck import Bottleneck
-from labkit.methods.bottleneck_adapters import BottleneckAdapters
+from labkit.methods.bottleneck import Bottleneck, BottleneckAdapters
 from labkit.methods.disable_adapter import disable_adapter
 from labkit.methods.full import FullFineTuning
 from labkit.methods.head_only import HeadOnly

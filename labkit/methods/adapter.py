@@ -1,16 +1,19 @@
-"""What an adapter is: a trained part inside a model whose own weights are frozen."""
+"""What an adapter is, a trained part inside a model whose own weights are frozen; and a method that trains one."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from labkit.errors import LabkitError
+from labkit.methods import adapter_files
+from labkit.methods.method import Method
+from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
-from labkit.quant.matrix import turned
 
 
 class Adapter(nn.Module, ABC):
@@ -18,11 +21,13 @@ class Adapter(nn.Module, ABC):
 
     Attributes:
         of_layer: whether it belongs to one layer, or to the model as a whole.
+        mergeable: whether it can become part of its layer's weight.
         base: the layer that it belongs to.
         disabled: whether the model computes as if it weren't there; see ``disable_adapter``.
     """
 
     of_layer = True
+    mergeable = False
     base: nn.Module
     disabled = False
 
@@ -34,60 +39,12 @@ class Adapter(nn.Module, ABC):
         """Compute from the weights where training starts. It may take long, and a loaded adapter skips it."""
 
     @abstractmethod
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the trained tensors, under their names in PEFT's files."""
 
     @abstractmethod
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-
-
-class MergeableLinear(Adapter):
-    """An adapter around a linear layer that can become part of its weight."""
-
-    def __init__(self, base: nn.Module):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.original: dict[str, nn.Parameter] = {}  # the base's weights from before a merge
-
-    @abstractmethod
-    def combined(self) -> dict[str, torch.Tensor]:
-        """Return the new values of the base's weights that the adapter changes, in float32; a matrix as (out, in)."""
-
-    @property
-    def frozen(self) -> torch.Tensor:
-        """The base's weight without the adapter, shape (out, in), also after a merge."""
-        return turned(self.base, self.original.get("weight", self.base.weight))
-
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Merge the adapter into the weights, rounded to their type, so that the layer costs no more than before."""
-        if not self.original:
-            require_floats(self.base)
-            # Not in place: other models may share the old weights, and ``unmerge`` needs every bit of them.
-            combined = self.combined()
-            self.original = {name: getattr(self.base, name) for name in combined}
-            for name, value in combined.items():
-                stored = turned(self.base, value) if name == "weight" else value
-                rounded = stored.contiguous().to(self.original[name].dtype)
-                setattr(self.base, name, nn.Parameter(rounded, requires_grad=False))
-
-    def unmerge(self) -> None:
-        """Put the weights from before ``merge`` back."""
-        for name, value in self.original.items():
-            setattr(self.base, name, value)
-        self.original = {}
-
-
-def require_floats(layer: nn.Module) -> None:
-    """Raise a ``LabkitError`` where the weight of ``layer`` is stored in 4 bits."""
-    if not layer.weight.is_floating_point():
-        raise LabkitError(
-            "An update cannot be merged into a weight in 4 bits: the sum would have to be rounded to the 16 levels "
-            "again, and most of a fine update is smaller than half a step between them.",
-            "Use lk.merge(model, dequantize=True), which turns the weights into floats first; they become four to "
-            "eight times as large.",
-        )
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
 
 
 def keep_head(model: Model) -> None:
@@ -105,5 +62,64 @@ def require_no_adapter(model: Model) -> None:
     """Raise a ``LabkitError`` where ``model`` has an adapter."""
     if found := adapters_of(model).values():
         merge = "Make it part of the weights first, with lk.merge(model), or start from the base model."
-        mergeable = all(isinstance(adapter, MergeableLinear) for adapter in found)
+        mergeable = all(adapter.mergeable for adapter in found)
         raise LabkitError(f"{model.name} has an adapter already.", merge if mergeable else "Start from the base model.")
+
+
+class AdapterMethod(Method):
+    """A method that trains an adapter, which is kept in a file of its own in PEFT's format."""
+
+    @abstractmethod
+    def peft_config(self, model: Model) -> dict:
+        """Return what PEFT needs to know to put the adapter on ``model``'s base."""
+
+    def save(self, model: Model, folder: Path) -> None:
+        """Write the adapter in PEFT's format, which ``PeftModel.from_pretrained`` reads as well."""
+        adapter_files.save(self.peft_config(model), model, adapters_of(model), folder)
+
+    @abstractmethod
+    def insert(self, tuned: Model) -> None:
+        """Freeze ``tuned`` and put an adapter into it, or raise a ``LabkitError`` where that cannot be done."""
+
+    def apply(self, model: Model, *, inplace: bool = False) -> Model:
+        """Return a model with an adapter of its own over the same base weights, which are not copied."""
+        tuned = self._with_adapter(model)
+        for adapter in adapters_of(tuned).values():
+            adapter.start()
+        if not inplace:
+            return tuned
+        # Only now: whatever was refused before left the model as it was.
+        model.module, model.untrained_head = tuned.module, tuned.untrained_head
+        return model
+
+    def load(self, base: Model, folder: Path) -> Model:
+        """Return a model over ``base``'s weights with the saved adapter."""
+        tuned = self._with_adapter(base)
+        adapter_files.load(adapters_of(tuned), folder, tuned.device)
+        return tuned
+
+    def _with_adapter(self, model: Model) -> Model:
+        require_no_adapter(model)
+        tuned = model.copy(share_weights=True)
+        keep_head(tuned)
+        self.insert(tuned)
+        return tuned
+
+
+class LayerMethod(AdapterMethod):
+    """A method that puts adapters around chosen layers."""
+
+    @abstractmethod
+    def find(self, model: Model) -> dict[str, nn.Module]:
+        """Return the layers to adapt by their path, or raise a ``LabkitError`` where that cannot be done."""
+
+    @abstractmethod
+    def wrap(self, path: str, layer: nn.Module, model: Model) -> Adapter:
+        """Return ``layer`` with the adapter around it."""
+
+    def insert(self, tuned: Model) -> None:
+        """Freeze ``tuned`` and put adapters around its layers."""
+        layers = self.find(tuned)
+        tuned.module.requires_grad_(False)
+        for path, layer in layers.items():
+            replace_layer(tuned.module, path, self.wrap(path, layer, tuned))

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from safetensors.torch import save_file
 
 from labkit.errors import LabkitError
-from labkit.methods.adapter import Adapter, adapters_of
 from labkit.models.model import Model
 from labkit.storage.cache import write_text
 from labkit.storage.records import read_tensors
+
+if TYPE_CHECKING:
+    from labkit.methods.adapter import Adapter
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT wraps a model twice, as its names show
 
 
-def save(config: dict, model: Model, folder: Path) -> None:
-    """Write the trained tensors of every adapter, and what PEFT needs to put them on ``model``'s base.
+def save(config: dict, model: Model, adapters: Mapping[str, Adapter], folder: Path) -> None:
+    """Write the trained tensors of a model's adapters, and what PEFT needs to put them on the base model.
 
     Raises:
         LabkitError: the model has no adapter.
     """
     tensors = {
         f"{_prefix(path, adapter)}{key}": value.detach().cpu().contiguous()
-        for path, adapter in adapters_of(model).items()
-        for key, value in adapter.factors().items()
+        for path, adapter in adapters.items()
+        for key, value in adapter.adapter_state().items()
     }
     if not tensors:
         raise LabkitError(
@@ -42,22 +47,22 @@ def save(config: dict, model: Model, folder: Path) -> None:
     write_text(folder / "adapter_config.json", json.dumps(config | every, indent=1) + "\n")
 
 
-def load(model: Model, folder: Path) -> None:
-    """Put saved tensors into the adapters that ``model`` has already.
+def load(adapters: Mapping[str, Adapter], folder: Path, device: torch.device) -> None:
+    """Put saved tensors into the adapters of a model.
 
     Raises:
         LabkitError: the file is missing or damaged, or the adapter is for other layers or sizes than the model's.
     """
-    tensors = read_tensors(folder / WEIGHTS, model.device)
-    for path, adapter in adapters_of(model).items():
-        expected = adapter.factors()
+    tensors = read_tensors(folder / WEIGHTS, device)
+    for path, adapter in adapters.items():
+        expected = adapter.adapter_state()
         prefix = _prefix(path, adapter)
         found = {key: tensors.pop(f"{prefix}{key}", None) for key in expected}
         for key, value in expected.items():
             if found[key] is None or found[key].shape != value.shape:
                 shape = "missing" if found[key] is None else f"{tuple(found[key].shape)}"
                 raise _other_model(folder, f"{path}.{key} is {shape} there and {tuple(value.shape)} here")
-        adapter.set_factors(found)
+        adapter.load_adapter_state(found)
     if tensors:
         raise _other_model(folder, f"{next(iter(tensors)).removeprefix(PREFIX)} is not in the model")
 

@@ -1,16 +1,23 @@
-"""A bottleneck: a small network between the layers of a frozen one. ``bottleneck_adapters`` puts it there."""
+"""Bottleneck adapters: small trained networks between the layers of a frozen one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from labkit.errors import LabkitError
-from labkit.methods.adapter import Adapter
+from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
+from labkit.methods.adapter import Adapter, LayerMethod
+from labkit.methods.method import register
+from labkit.methods.targets import as_list, called, insertion_points, matching, require_names, width_of
+from labkit.models.model import Model
+from labkit.quant.matrix import is_linear, sides
 
+PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
@@ -77,10 +84,77 @@ class BottleneckLayer(Adapter):
         """Return the adapted output; inputs and output are the layer's own."""
         return adapted(self.base, self.bottleneck, self.parallel, inputs, named)
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the weights under their names in ``labkit.contrib.peft_bottleneck``."""
         return {f"bottleneck_{name}": value for name, value in self.bottleneck.state_dict().items()}
 
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        self.bottleneck.load_state_dict({name.removeprefix("bottleneck_"): value for name, value in factors.items()})
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        self.bottleneck.load_state_dict({name.removeprefix("bottleneck_"): value for name, value in state.items()})
+
+
+@register
+@dataclass(frozen=True)
+class BottleneckAdapters(LayerMethod):
+    """Small trained networks in every block.
+
+    Attributes:
+        size: the width of the narrow middle.
+        placement: ``"houlsby"`` (after the attention and after the MLP), ``"pfeiffer"`` (after the MLP only:
+            one a block, Pfeiffer et al., 2021, arXiv:2005.00247) or ``"parallel"`` (beside the MLP).
+        activation: ``"relu"``, ``"gelu"`` or ``"silu"``.
+        scale: a factor by which the adapter's output is multiplied.
+        target_modules: names of the modules to put adapters after (or beside, in parallel), for architectures
+            whose parts are not known; ``"auto"`` follows ``placement``.
+    """
+
+    name: ClassVar[str] = "bottleneck"
+    learning_rate: float = 3e-3
+    size: int = 16
+    placement: str = "houlsby"
+    activation: str = "relu"
+    scale: float = 1.0
+    target_modules: str | Sequence[str] = "auto"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.placement not in PLACEMENTS:
+            raise unknown("placement of adapters", str(self.placement), PLACEMENTS)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", str(self.activation), ACTIVATIONS)
+        size = require_count("A bottleneck's size", self.size, remedy="Try 16.")
+        set_checked(self, size=size, scale=require_number("scale", self.scale, above=0))
+
+    def find(self, model: Model) -> dict[str, nn.Module]:
+        """Return the modules that get an adapter."""
+        if self.target_modules != "auto":
+            require_names(model.module, as_list(self.target_modules))
+        found = matching(model.module, self._pattern(model))
+        for path, layer in found.items():
+            if outer := [other for other in found if path.startswith(f"{other}.")]:
+                raise LabkitError(f"{path} lies inside {outer[0]}, and both would get an adapter.", "Name one of them.")
+            if self.placement == "parallel" and is_linear(layer) and len({*sides(layer)}) > 1:
+                raise LabkitError(f"{path} does not have as many inputs as outputs.", "Name another module.")
+        return found
+
+    def wrap(self, path: str, layer: nn.Module, model: Model) -> BottleneckLayer:
+        """Return ``layer`` with its adapter."""
+        width = width_of(layer, model.module.config.hidden_size)
+        bottleneck = Bottleneck(width, self.size, self.activation, self.scale, model.device)
+        return BottleneckLayer(layer, bottleneck, self.placement == "parallel")
+
+    def peft_config(self, model: Model) -> dict:
+        """Return the settings as ``peft_bottleneck.BottleneckConfig`` has them."""
+        return {
+            "peft_type": "BOTTLENECK",
+            "bottleneck_size": self.size,
+            "placement": self.placement,
+            "activation": self.activation,
+            "scale": self.scale,
+            "target_modules": self._pattern(model),
+        }
+
+    def _pattern(self, model: Model) -> str:
+        if self.target_modules != "auto":
+            return called(as_list(self.target_modules))
+        return insertion_points(model.module.config.model_type, self.placement)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from labkit.errors import LabkitError
-from labkit.methods.adapter import MergeableLinear, adapters_of
+from labkit.methods.adapter import adapters_of
+from labkit.methods.merge import MergeableLinear
 from labkit.models.model import Model
 from labkit.process import alone
 

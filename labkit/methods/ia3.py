@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from labkit.methods.adapter import MergeableLinear
-from labkit.methods.adapter_method import LayerMethod
+from labkit.methods.adapter import LayerMethod
+from labkit.methods.merge import MergeableLinear
 from labkit.methods.method import register
-from labkit.methods.places import block_of, in_blocks, matching
-from labkit.methods.targets import stored_as
+from labkit.methods.targets import in_blocks, matching, stored_as
+from labkit.models.architectures import block_of
 from labkit.models.model import Model
 from labkit.quant.matrix import sides
 
@@ -48,14 +48,14 @@ class IA3Linear(MergeableLinear):
             combined["bias"] = self.original.get("bias", self.base.bias).float() * self.ia3_l
         return combined
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the factors in the shape that they have in PEFT's files."""
         return {"ia3_l": self.ia3_l.view(1, -1) if self.of_input else self.ia3_l.view(-1, 1)}
 
     @torch.no_grad()
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        self.ia3_l.copy_(factors["ia3_l"].flatten())
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        self.ia3_l.copy_(state["ia3_l"].flatten())
 
 
 @register
@@ -87,7 +87,7 @@ class IA3(LayerMethod):
 
 def _names(model: Model) -> tuple[str, ...]:
     """Return the names of the scaled layers; the last is the one whose input is scaled."""
-    architecture = model.module.config.model_type
-    remedy = f"Name its parts yourself: labkit.methods.places.BLOCKS[{architecture!r}] = Block(…), or use LoRA."
-    block = block_of(architecture, remedy)
-    return (*block.keys_values, block.mlp)
+    block = block_of(
+        model.module.config.model_type, "Add it to labkit.models.architectures.ARCHITECTURES, or use LoRA."
+    )
+    return (*dict.fromkeys((block.k, block.v)), block.down)

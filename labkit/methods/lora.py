@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
-from labkit.methods.adapter import MergeableLinear
-from labkit.methods.adapter_method import LayerMethod
+from labkit.methods.adapter import LayerMethod
+from labkit.methods.merge import MergeableLinear
 from labkit.methods.method import register
 from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
 from labkit.models.model import Model
@@ -53,15 +53,15 @@ class LoRALinear(MergeableLinear):
         """Return the update of the weight, s·BA, shape (out, in), in float32."""
         return self.scale * (self.lora_B.float() @ self.lora_A.float())
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the trained tensors, under their names in PEFT's files."""
         return {"lora_A.weight": self.lora_A, "lora_B.weight": self.lora_B}
 
     @torch.no_grad()
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        self.lora_A.copy_(factors["lora_A.weight"])
-        self.lora_B.copy_(factors["lora_B.weight"])
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        self.lora_A.copy_(state["lora_A.weight"])
+        self.lora_B.copy_(state["lora_B.weight"])
 
     def combined(self) -> dict[str, torch.Tensor]:
         """Return W + s·BA."""

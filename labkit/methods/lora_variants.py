@@ -35,15 +35,15 @@ class DoRALinear(LoRALinear):
         weight = self.frozen.float()
         return self._factor().detach()[:, None] * (weight + super().delta()) - weight
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return A, B and the lengths of the rows."""
-        return super().factors() | {"lora_magnitude_vector": self.magnitude}
+        return super().adapter_state() | {"lora_magnitude_vector": self.magnitude}
 
     @torch.no_grad()
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        super().set_factors(factors)
-        self.magnitude.copy_(factors["lora_magnitude_vector"])
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        super().load_adapter_state(state)
+        self.magnitude.copy_(state["lora_magnitude_vector"])
 
     def _factor(self) -> torch.Tensor:
         with torch.no_grad():
@@ -82,19 +82,19 @@ class PiSSALinear(LoRALinear):
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
         """Return s(BA − B₀A₀)x, as one product of rank 2r."""
-        A, B = self.factors().values()
+        A, B = self.adapter_state().values()
         return F.linear(F.linear(x, A) * self.scale, B)
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the change as the factors of one LoRA of rank 2r: A above A₀, B beside −B₀."""
         A, B = torch.cat([self.lora_A, self.first_A]), torch.cat([self.lora_B, -self.first_B], dim=1)
         return {"lora_A.weight": A, "lora_B.weight": B}
 
     @torch.no_grad()
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        A, B = factors["lora_A.weight"], factors["lora_B.weight"]
-        super().set_factors({"lora_A.weight": A[: self.rank], "lora_B.weight": B[:, : self.rank]})
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        A, B = state["lora_A.weight"], state["lora_B.weight"]
+        super().load_adapter_state({"lora_A.weight": A[: self.rank], "lora_B.weight": B[:, : self.rank]})
         self.first_A.copy_(A[self.rank :])
         self.first_B.copy_(-B[:, self.rank :])
 

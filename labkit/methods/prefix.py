@@ -13,10 +13,9 @@ from transformers import DynamicCache, PretrainedConfig
 from labkit.errors import LabkitError
 from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
+from labkit.models.architectures import ARCHITECTURES, key_value_heads, of_kind
 from labkit.models.model import Model
 from labkit.process import inference
-
-ENCODERS = ("bert", "roberta")  # whose layers take keys and values from a cache; a causal model's always do
 
 
 class Prefix(VirtualTokens):
@@ -28,8 +27,9 @@ class Prefix(VirtualTokens):
 
     def __init__(self, count: int, context: int, config: PretrainedConfig, device: torch.device):
         super().__init__(count, context)
-        self.bidirectional = config.model_type in ENCODERS
-        heads, size = heads_of(config)
+        known = ARCHITECTURES.get(config.model_type)
+        self.bidirectional = known is not None and known.kind == "encoder"
+        heads, size = key_value_heads(config)
         self.states = nn.Parameter(torch.empty(count, 2 * config.num_hidden_layers, heads, size, device=device))
         nn.init.normal_(self.states)
 
@@ -61,14 +61,14 @@ class Prefix(VirtualTokens):
             output["past_key_values"] = None
         return super().after(module, args, inputs, output)
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the table, one row for each token."""
         return {"prompt_embeddings": self.states.flatten(1)}
 
     @torch.no_grad()
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        self.states.copy_(factors["prompt_embeddings"].view_as(self.states))
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        self.states.copy_(state["prompt_embeddings"].view_as(self.states))
 
 
 @register
@@ -85,7 +85,8 @@ class PrefixTuning(VirtualTokenMethod):
     def make(self, model: Model, context: int) -> Prefix:
         """Return a prefix; with words, it is what the model has in its cache after reading them."""
         config = model.module.config
-        if model.kind == "encoder" and config.model_type not in ENCODERS:
+        known = ARCHITECTURES.get(config.model_type)
+        if model.kind == "encoder" and not (known and known.cached):
             raise _takes_none(config)
         if "past_key_values" not in inspect.signature(model.module.forward).parameters:
             raise _takes_none(config)  # a state-space model such as Mamba has no keys
@@ -108,24 +109,16 @@ class PrefixTuning(VirtualTokenMethod):
 
     def peft_config(self, model: Model) -> dict:
         """Return the settings as PEFT's ``PrefixTuningConfig`` has them."""
-        heads, size = heads_of(model.module.config)
+        heads, size = key_value_heads(model.module.config)
         kind = {"peft_type": "PREFIX_TUNING", "num_attention_heads": heads, "token_dim": heads * size}
         return super().peft_config(model) | kind
 
 
-def heads_of(config: PretrainedConfig) -> tuple[int, int]:
-    """Return how many heads keys and values have, and how many numbers each."""
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    if config.model_type == "falcon":  # new ones keep the keys of a group once for each of its queries
-        return (heads if config.new_decoder_architecture else 1 if config.multi_query else config.num_kv_heads), size
-    return getattr(config, "num_key_value_heads", None) or heads, size
-
-
 def _takes_none(config: PretrainedConfig) -> LabkitError:
+    encoders = ", ".join(name for name, known in of_kind("encoder").items() if known.cached)
     return LabkitError(
         f"The layers of {config.model_type!r} take no keys and values from outside.",
-        f"Use a causal model, or an encoder of the kinds {', '.join(ENCODERS)}; or prompt tuning.",
+        f"Use a causal model, or an encoder of the kinds {encoders}; or prompt tuning.",
     )
 
 

@@ -47,14 +47,14 @@ class Prompt(VirtualTokens):
                 output["hidden_states"] = tuple(value[:, self.count :] for value in output["hidden_states"])
         return super().after(module, args, inputs, output)
 
-    def factors(self) -> dict[str, torch.Tensor]:
+    def adapter_state(self) -> dict[str, torch.Tensor]:
         """Return the vectors."""
         return {"prompt_embeddings": self.vectors}
 
     @torch.no_grad()
-    def set_factors(self, factors: dict[str, torch.Tensor]) -> None:
-        """Set the values that ``factors`` returned."""
-        self.vectors.copy_(factors["prompt_embeddings"])
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Set the values that ``adapter_state`` returned."""
+        self.vectors.copy_(state["prompt_embeddings"])
 
 
 @register

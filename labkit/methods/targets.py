@@ -1,15 +1,17 @@
-"""Which layers of a model a method adapts."""
+"""Find the layers of a model that a method adapts."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from torch import nn
 
 from labkit.errors import LabkitError
+from labkit.models.architectures import block_of
 from labkit.quant.linear import Linear4bit
-from labkit.quant.matrix import LINEAR, is_transposed
+from labkit.quant.matrix import LINEAR, is_linear, is_transposed, sides
 
 
 def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.Module]:
@@ -73,6 +75,60 @@ def replace_layer(module: nn.Module, path: str, layer: nn.Module) -> None:
     """Put ``layer`` where ``path`` leads inside ``module``."""
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, layer)
+
+
+def in_blocks(names: Sequence[str]) -> str:
+    """Return a pattern for the full paths of parts of any block: a block's number, then one of the names."""
+    return rf".*\.\d+\.({_any(names)})"
+
+
+def insertion_points(architecture: str, placement: str) -> str:
+    """Return a pattern for the paths of the modules that get a bottleneck adapter.
+
+    Raises:
+        LabkitError: the architecture is not known, or has no such place.
+    """
+    block = block_of(architecture)
+    names = {"houlsby": (block.o, block.down), "pfeiffer": (block.down,), "parallel": (block.mlp,)}
+    if not all(names[placement]):
+        raise LabkitError(
+            f"The MLP of {architecture} is no module of its own, so that nothing can stand beside it.",
+            'Use placement="houlsby" or "pfeiffer".',
+        )
+    return in_blocks(names[placement])
+
+
+def width_of(layer: nn.Module, hidden_size: int) -> int:
+    """Return how many numbers come out of a layer: its own count where it has one, else the model's."""
+    return sides(layer)[1] if is_linear(layer) else hidden_size
+
+
+def called(names: Sequence[str]) -> str:
+    """Return a pattern for the full paths that are one of the names or end with one."""
+    return rf"(.*\.)?({_any(names)})"
+
+
+def matching(module: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """Return the modules whose whole path fits the pattern, as PEFT understands a string for target_modules."""
+    return {path: inner for path, inner in module.named_modules() if re.fullmatch(pattern, path)}
+
+
+def require_names(module: nn.Module, names: Sequence[str]) -> None:
+    """Raise a ``LabkitError`` where there are no names, or one that no part of ``module`` has."""
+    known = sorted({path.rsplit(".", 1)[-1] for path, _ in module.named_modules() if path})
+    if not names:
+        raise LabkitError("target_modules is empty: nothing would be trained.", f"Choose among {', '.join(known)}.")
+    for name in names:
+        if not matching(module, called([name])):
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            raise LabkitError(
+                f"No part of this model is called {name!r}" + (f"; near to it: {', '.join(near)}." if near else "."),
+                "Name layers as print(model.module) shows them.",
+            )
+
+
+def _any(names: Sequence[str]) -> str:
+    return "|".join(re.escape(name) for name in names)
 
 
 def _is_called(path: str, name: str) -> bool:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from labkit.errors import LabkitError, require_count, set_checked, unknown
-from labkit.methods.adapter import Adapter
-from labkit.methods.adapter_method import AdapterMethod
+from labkit.methods.adapter import Adapter, AdapterMethod
 from labkit.models.context import longest_of
 from labkit.models.model import Model
 

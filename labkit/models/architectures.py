@@ -1,116 +1,148 @@
-"""Which models labkit can work with, told from their configuration before any weight is read."""
+"""The architectures that labkit knows: one entry each, with all that differs between them.
+
+A new architecture is a new entry here and its sizes in tests/tiny.py; ``python tests/table.py`` then shows which
+methods work on it.
+"""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
-from transformers.models.auto import modeling_auto as auto
 
 from labkit.errors import LabkitError
 
-# By the name that the configuration has for them. docs/architectures.md shows which method works on which.
-CAUSAL = {
-    "falcon": "Falcon",
-    "gemma2": "Gemma 2",
-    "gemma3_text": "Gemma 3 (text)",
-    "gpt2": "GPT-2",
-    "gpt_neox": "GPT-NeoX",
-    "llama": "Llama",
-    "mistral": "Mistral",
-    "opt": "OPT",
-    "phi3": "Phi-3",
-    "qwen2": "Qwen2",
-    "qwen3": "Qwen3",
+
+@dataclass(frozen=True)
+class Block:
+    """The paths of a block's parts, from the block on.
+
+    Attributes:
+        q, k, v: the linear layers that make queries, keys and values; one path where one layer makes them all.
+        o: the linear layer that ends the attention, before the residual stream is added.
+        up, gate: the linear layers that begin the MLP; gate is "" where there is none.
+        down: the linear layer that ends the MLP.
+        mlp: the module whose last input is the MLP's input; "" where there is none.
+    """
+
+    q: str
+    k: str
+    v: str
+    o: str
+    up: str
+    down: str
+    gate: str = ""
+    mlp: str = "mlp"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What labkit knows of an architecture.
+
+    Attributes:
+        title: its name in a text.
+        kind: ``"causal"`` (predicts the next token) or ``"encoder"`` (turns a text into vectors).
+        block: the parts of its blocks.
+        planned: whether the memory of a step is predicted for it, from two and from three blocks. Not where every
+            third or sixth block has another kind of attention.
+        cached: whether its layers take keys and values from a cache, as prefix tuning needs.
+        padding_first: whether positions are counted from behind the number of the padding token.
+    """
+
+    title: str
+    kind: str
+    block: Block
+    planned: bool = True
+    cached: bool = True
+    padding_first: bool = False
+
+
+def _fused(qkv: str, o: str, up: str, down: str, gate: str = "") -> Block:
+    return Block(q=qkv, k=qkv, v=qkv, o=o, up=up, down=down, gate=gate)
+
+
+_LLAMA = Block(
+    q="self_attn.q_proj",
+    k="self_attn.k_proj",
+    v="self_attn.v_proj",
+    o="self_attn.o_proj",
+    gate="mlp.gate_proj",
+    up="mlp.up_proj",
+    down="mlp.down_proj",
+)
+_OPT = replace(_LLAMA, o="self_attn.out_proj", gate="", up="fc1", down="fc2", mlp="")
+_BERT = Block(
+    q="attention.self.query",
+    k="attention.self.key",
+    v="attention.self.value",
+    o="attention.output.dense",
+    up="intermediate.dense",
+    down="output.dense",
+    mlp="output",
+)
+_DISTILBERT = Block(
+    q="attention.q_lin",
+    k="attention.k_lin",
+    v="attention.v_lin",
+    o="attention.out_lin",
+    up="ffn.lin1",
+    down="ffn.lin2",
+    mlp="ffn",
+)
+_FALCON = _fused("self_attention.query_key_value", "self_attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+_GPT2 = _fused("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+_MODERNBERT = _fused("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo", gate="mlp.Wi")
+_NEOX = _fused("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+_PHI3 = _fused("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj", gate="mlp.gate_up_proj")
+
+# By ``model_type``, the name that the configuration has for it.
+ARCHITECTURES: dict[str, Architecture] = {
+    "falcon": Architecture("Falcon", "causal", _FALCON),
+    "gemma2": Architecture("Gemma 2", "causal", _LLAMA),
+    "gemma3_text": Architecture("Gemma 3 (text)", "causal", _LLAMA, planned=False),
+    "gpt2": Architecture("GPT-2", "causal", _GPT2),
+    "gpt_neox": Architecture("GPT-NeoX", "causal", _NEOX),
+    "llama": Architecture("Llama", "causal", _LLAMA),
+    "mistral": Architecture("Mistral", "causal", _LLAMA),
+    "opt": Architecture("OPT", "causal", _OPT),
+    "phi3": Architecture("Phi-3", "causal", _PHI3),
+    "qwen2": Architecture("Qwen2", "causal", _LLAMA),
+    "qwen3": Architecture("Qwen3", "causal", _LLAMA),
+    "bert": Architecture("BERT", "encoder", _BERT),
+    "distilbert": Architecture("DistilBERT", "encoder", _DISTILBERT, cached=False),
+    "modernbert": Architecture("ModernBERT", "encoder", _MODERNBERT, planned=False, cached=False),
+    "roberta": Architecture("RoBERTa", "encoder", _BERT, padding_first=True),
 }
-ENCODERS = {"bert": "BERT", "distilbert": "DistilBERT", "modernbert": "ModernBERT", "roberta": "RoBERTa"}
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-# Masks and tables that old releases of transformers saved among the weights, and that are computed today.
-COMPUTED = re.compile(r"(attn|attention)\.(masked_)?bias$|rotary_emb\.inv_freq$|position_ids$")
-# An encoder's head from its pretraining predicts masked words; no method here has a use for it.
-PRETRAINING_HEAD = re.compile(r"^(cls|lm_head|head|decoder|vocab_\w+)\.|pooler\.")
 
 
-def kind_of(config: PretrainedConfig, name: str) -> str:
-    """Return ``"causal"`` or ``"encoder"``.
+def of_kind(kind: str) -> dict[str, Architecture]:
+    """Return the causal architectures, or the encoders."""
+    return {name: architecture for name, architecture in ARCHITECTURES.items() if architecture.kind == kind}
+
+
+def block_of(model_type: str, remedy: str = "") -> Block:
+    """Return the parts of an architecture's blocks.
 
     Args:
-        config: of the model to load.
-        name: how an error is to call the model.
+        model_type: as the model's configuration names the architecture.
+        remedy: what the error tells the user to do.
 
     Raises:
-        LabkitError: labkit does not support such a model, or not in the form that it was saved in.
+        LabkitError: the architecture is not known.
     """
-    what = config.model_type
-    if config.is_encoder_decoder:
-        raise _unsupported(name, f"{what}, an encoder–decoder: it reads one text and writes another")
-    if config.sub_configs:
-        parts = ", ".join(sorted(config.sub_configs))
-        raise _unsupported(name, f"{what}, which is made of several networks ({parts}) and reads more than text")
-    if any(getattr(config, setting, None) for setting in EXPERTS):
-        raise _unsupported(
-            name,
-            f"{what}, a mixture of experts: its experts are no linear layers, so LoRA and 4-bit storage would leave "
-            "most of the model out",
-        )
-    if what not in CAUSAL and what not in ENCODERS:
-        raise _unsupported(name, what)
-    kind = "causal" if what in CAUSAL else "encoder"
-    if kind == "encoder" and getattr(config, "is_decoder", False):
-        raise _unsupported(name, f"{what} used as a decoder (is_decoder=true in config.json)")
-    tables = [auto.MODEL_MAPPING_NAMES]
-    if kind == "causal":
-        tables += [auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
-    else:
-        tables += [auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES]
-    known = {table.get(what) for table in tables}
-    if other := [made for made in config.architectures or () if made not in known]:
-        raise _other_head(name, f"it was saved as {other[0]}", kind)
-    if stored := _quantized(config):
+    if model_type not in ARCHITECTURES:
         raise LabkitError(
-            f"{name} is quantized already ({stored}), and labkit trains on models whose weights are floats.",
-            "Load the model that it was made from, and store that in 4 bits with lk.quantize_model or QLoRA.",
+            f"labkit does not know where a block of {model_type!r} takes an adapter. "
+            f"Known architectures: {', '.join(sorted(ARCHITECTURES))}.",
+            remedy or 'Name the layers yourself: target_modules=("…",), as print(model.module) shows them.',
         )
-    return kind
+    return ARCHITECTURES[model_type].block
 
 
-def require_all_used(unexpected: set[str], kind: str, name: str) -> None:
-    """Raise a ``LabkitError`` where a model's files hold weights that loading it left out.
-
-    Args:
-        unexpected: the weights that no layer took.
-        kind: ``"causal"`` or ``"encoder"``.
-        name: how an error is to call the model.
-    """
-    unused = sorted(key for key in unexpected if not COMPUTED.search(key))
-    if kind == "encoder":
-        unused = [key for key in unused if not PRETRAINING_HEAD.search(key)]
-    if unused:
-        raise _other_head(name, f"its files hold {len(unused)} weights that have no place in one ({unused[0]})", kind)
-
-
-def _quantized(config: PretrainedConfig) -> str:
-    """Return how the weights of a checkpoint were quantized, or ""."""
-    found = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
-    if not found:
-        return ""
-    settings = found if isinstance(found, dict) else found.to_dict()
-    bits = next((f", {n} bits" for n in (4, 8) if settings.get(f"load_in_{n}bit") or settings.get("bits") == n), "")
-    return f"{settings.get('quant_method', 'by a method without a name')}{bits}"
-
-
-def _unsupported(name: str, what: str) -> LabkitError:
-    return LabkitError(
-        f"{name} is {what}. labkit does not support that.",
-        f"Supported are {', '.join(CAUSAL.values())}; as encoders {', '.join(ENCODERS.values())}.",
-    )
-
-
-def _other_head(name: str, what: str, kind: str) -> LabkitError:
-    plain = "a language model that predicts the next token" if kind == "causal" else "an encoder without a classifier"
-    return LabkitError(
-        f"{name} is not {plain}: {what}, and labkit would leave a part of it out.",
-        "Load the model that it was made from. labkit trains a classifier of its own on an encoder."
-        if kind == "encoder"
-        else "Load the language model that it was made from.",
-    )
+def key_value_heads(config: PretrainedConfig) -> tuple[int, int]:
+    """Return how many heads keys and values have, and how many numbers each."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if config.model_type == "falcon":  # new ones keep the keys of a group once for each of its queries
+        return (heads if config.new_decoder_architecture else 1 if config.multi_query else config.num_kv_heads), size
+    return getattr(config, "num_key_value_heads", None) or heads, size

@@ -9,13 +9,10 @@ from traceback import walk_stack
 
 from transformers import PretrainedConfig
 
+from labkit.models.architectures import ARCHITECTURES
+
 MAX_LENGTH = 512  # tokens of an example that are read at once, unless another number is asked for
 UNLIMITED = 1 << 20  # for models without a limit of their own
-# These count their positions from behind the number of the padding token.
-SHIFTED = (
-    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text"),
-    *("ibert", "longformer", "luke", "mpnet"),
-)
 
 
 class TruncationWarning(UserWarning):
@@ -26,7 +23,8 @@ def longest_of(config: PretrainedConfig) -> int:
     """Return how many tokens a model can read at once."""
     names = ("max_position_embeddings", "n_positions", "max_seq_len")
     positions = next((value for name in names if (value := getattr(config, name, None))), UNLIMITED)
-    return positions - config.pad_token_id - 1 if config.model_type in SHIFTED else positions
+    known = ARCHITECTURES.get(config.model_type)
+    return positions - config.pad_token_id - 1 if known and known.padding_first else positions
 
 
 def cut(ids: list[int], room: int, head: int = 0, tail: int | None = None) -> list[int]:

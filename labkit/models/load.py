@@ -13,9 +13,9 @@ from labkit.assets.fetch import ensure
 from labkit.assets.gguf import quiet_transformers
 from labkit.assets.manifest import load_manifest
 from labkit.errors import LabkitError, unknown
-from labkit.models.architectures import kind_of, require_all_used
 from labkit.models.model import Model
 from labkit.models.precision import pick_device, pick_precision, store_linear_weights
+from labkit.models.supported import require_all_used, require_supported
 from labkit.storage import cache
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -42,7 +42,7 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, **options)
-            kind = kind_of(config, name)
+            kind = require_supported(config, name)
             loader = AutoModelForCausalLM if kind == "causal" else AutoModel
             module, report = loader.from_pretrained(
                 folder,

@@ -10,26 +10,22 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from labkit.errors import LabkitError, unknown
+from labkit.models.architectures import ARCHITECTURES
 from labkit.models.config import blueprint_config
 from labkit.models.model import Model
 from labkit.models.precision import store_linear_weights
 
-# Architectures whose blocks are all alike, for which a test compares the prediction with a full simulation.
-CAUSAL = ("gpt_neox", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3")
-ENCODERS = ("bert", "distilbert", "roberta")
 
-
-def kind_of(config: PretrainedConfig) -> str:
-    """Return "causal" or "encoder".
+def kind_to_plan(config: PretrainedConfig) -> str:
+    """Return a model's kind, ``"causal"`` or ``"encoder"``.
 
     Raises:
-        LabkitError: labkit cannot plan for such a model.
+        LabkitError: labkit cannot predict such a model's memory.
     """
-    if config.model_type in ENCODERS:
-        return "encoder"
-    if config.model_type in CAUSAL:
-        return "causal"
-    raise unknown("model type", config.model_type, [*CAUSAL, *ENCODERS], " Plans are made for these alone.")
+    planned = {name: known.kind for name, known in ARCHITECTURES.items() if known.planned}
+    if config.model_type not in planned:
+        raise unknown("model type", config.model_type, planned, " Plans are made for these alone.")
+    return planned[config.model_type]
 
 
 def blueprint(name: str) -> Model:
@@ -51,7 +47,7 @@ def meta_model(config: PretrainedConfig, precision: torch.dtype, classes: int = 
         classes: of an encoder's head.
         layers: how many blocks, instead of the configuration's number.
     """
-    kind = kind_of(config)
+    kind = kind_to_plan(config)
     config = copy.deepcopy(config)
     if layers is not None:
         config.num_hidden_layers = layers

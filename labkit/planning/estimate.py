@@ -6,7 +6,7 @@ import torch
 
 from labkit.memory.hooks import StepHooks
 from labkit.memory.report import KINDS, MemoryReport
-from labkit.models.meta import kind_of, meta_model
+from labkit.models.meta import kind_to_plan, meta_model
 from labkit.planning.adapt import adapt_model
 from labkit.planning.step import Step
 
@@ -35,7 +35,7 @@ def from_data(step: Step) -> tuple[int, int]:
     blocks = config.num_hidden_layers * 17 * bits * numbers
     if step.training.gradient_checkpointing:
         blocks = 17 * bits * numbers + config.num_hidden_layers * 4 * numbers
-    outputs = step.classes if kind_of(config) == "encoder" else step.learned * config.vocab_size
+    outputs = step.classes if kind_to_plan(config) == "encoder" else step.learned * config.vocab_size
     # Logits in the type of the computation, in 32 bits for the loss, and the gradients of both.
     return blocks, 2 * len(step.examples) * outputs * (bits + 4)
 

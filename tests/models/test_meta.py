@@ -11,12 +11,13 @@ from torch import nn
 from transformers import AutoConfig
 
 import labkit as lk
+from labkit.models.architectures import ARCHITECTURES
 from labkit.models.config import blueprint_config
-from labkit.models.meta import CAUSAL, ENCODERS, blocks_of, kind_of, meta_model
+from labkit.models.meta import blocks_of, kind_to_plan, meta_model
 from labkit.models.precision import PRECISIONS, store_linear_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-EVERY = [*CAUSAL, *ENCODERS]
+EVERY = [name for name, known in ARCHITECTURES.items() if known.planned]
 # As the models' pages on the hub count them; for the last of Llama 3 and for GPT-3 (Brown et al., 2020, table D.1)
 # four digits are known.
 PARAMETERS = {
@@ -156,14 +157,14 @@ def shapes(model):
 
 def test_the_kind_says_what_is_learned():
     for kind in EVERY:
-        assert kind_of(tiny_config(kind)) == ("encoder" if kind in ENCODERS else "causal")
+        assert kind_to_plan(tiny_config(kind)) == ARCHITECTURES[kind].kind
 
 
 def test_other_architectures_are_refused_with_the_list_of_those_that_can_be_planned():
-    for kind in ["mamba", "gpt2", "t5", "mixtral"]:
-        message = f"no model type called '{kind}'.*Valid names: bert, distilbert, gpt_neox, llama, .*, roberta"
+    for kind in ["mamba", "modernbert", "t5", "mixtral"]:
+        message = f"no model type called '{kind}'.*Valid names: bert, distilbert, falcon, gemma2, gpt2, gpt_neox, llama, .*, roberta"
         with pytest.raises(lk.LabkitError, match=f"(?s){message}"):
-            kind_of(AutoConfig.for_model(kind))
+            kind_to_plan(AutoConfig.for_model(kind))
         with pytest.raises(lk.LabkitError, match=f"(?s){message}"):
             meta_model(AutoConfig.for_model(kind), torch.float32)
 
@@ -174,7 +175,7 @@ def test_names_shapes_types_and_bytes_are_those_of_the_real_model():
         assert shapes(drawn) == shapes(model)
         assert {tensor.device.type for tensor in [*drawn.parameters(), *drawn.module.buffers()]} == {"meta"}
         assert sum(p.numel() for p in drawn.module.parameters()) == sum(p.numel() for p in model.module.parameters())
-        head = 4 * (2 * 32 + 2) if kind in ENCODERS else 0
+        head = 4 * (2 * 32 + 2) if ARCHITECTURES[kind].kind == "encoder" else 0
         assert drawn.nbytes == model.nbytes + head
         assert (drawn.kind, drawn.precision, drawn.module.training) == (model.kind, precision, False)
 

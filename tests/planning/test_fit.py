@@ -156,7 +156,7 @@ def test_where_it_is_less_sure_a_step_is_simulated(tiny, colours, free, unasked)
 
 
 def test_other_architectures_are_let_through(tiny, colours, free, unasked):
-    tiny.module.config.model_type = "gpt2"
+    tiny.module.config.model_type = "mamba"
     free(1000)
     assert lk.finetune(tiny, colours, **QUICK).history
 

@@ -13,8 +13,8 @@ from torch import nn
 import labkit as lk
 from labkit import planning
 from labkit.memory import KINDS
+from labkit.models.architectures import ARCHITECTURES
 from labkit.models.config import blueprint_config
-from labkit.models.meta import CAUSAL, ENCODERS
 from labkit.models.precision import store_linear_weights
 from labkit.planning import EstimateWarning, Step, predict, predict_step
 from labkit.planning.estimate import estimate
@@ -43,6 +43,7 @@ QUERY = {
     "roberta": "query",
     "distilbert": "q_lin",
 }
+PLANNED = [name for name, known in ARCHITECTURES.items() if known.planned]
 STORED = ("trainable", "frozen", "quantized", "optimizer")
 F32, B16 = torch.float32, torch.bfloat16
 
@@ -65,7 +66,7 @@ def assert_foretold(made, trace, report):
     assert made.reserved.peak == pytest.approx(trace.rounded(reserved).report().peak, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS])
+@pytest.mark.parametrize("kind", PLANNED)
 def test_four_blocks_are_foretold_from_two_and_three(kind):
     config, batch = tiny_config(kind, num_hidden_layers=4), alike(4, 32, 31)
     run = config, METHODS["full"], TrainingConfig(batch_size=4), batch, F32
@@ -148,6 +149,14 @@ def test_a_real_step_holds_what_was_predicted(method, precision, checkpointing):
     examples = alike(8, 64, 32)
     report = predict_step(Step(config, METHODS[method], training, examples, precision)).tensors
     assert_measured(report, measured(config, METHODS[method], training, examples, precision))
+
+
+@pytest.mark.parametrize("kind", PLANNED)
+def test_a_real_step_of_every_architecture_holds_what_was_predicted(kind):
+    config, examples = tiny_config(kind, num_hidden_layers=2), alike(4, 64, 32)
+    training = TrainingConfig(batch_size=4)
+    report = predict_step(Step(config, lk.LoRA(rank=2), training, examples, F32, classes=3)).tensors
+    assert_measured(report, measured(config, lk.LoRA(rank=2), training, examples, F32))
 
 
 @pytest.mark.parametrize(
