@@ -1,6 +1,8 @@
 """``import labkit`` and ``labkit --help`` are light, and every name is there when it is first used."""
 
 import ast
+import importlib
+import pkgutil
 import pydoc
 import runpy
 import subprocess
@@ -9,6 +11,7 @@ import threading
 import time
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -50,7 +53,7 @@ def test_python_m_labkit_is_the_command(monkeypatch):
 def test_names_mean_the_same_whatever_is_imported_first():
     in_a_new_process("""
 import importlib, pickle, sys
-for first in ("labkit.planning.plan", "labkit.methods.merge", "labkit.experiment"):
+for first in ("labkit.planning.plan", "labkit.methods.merging", "labkit.experiment"):
     for name in [name for name in sys.modules if name.partition(".")[0] == "labkit"]:
         del sys.modules[name]
     importlib.import_module(first)
@@ -64,6 +67,16 @@ for first in ("labkit.planning.plan", "labkit.methods.merge", "labkit.experiment
 assert pickle.loads(pickle.dumps(lk.LoRA(rank=4))) == lk.LoRA(rank=4)
 assert pickle.loads(pickle.dumps(lk.finetune)) is lk.finetune
 """)
+
+
+def test_no_package_exports_the_name_of_a_module_of_its_own():
+    """Otherwise ``from labkit.methods import X`` would depend on what was imported first."""
+    assert not {module.name for module in pkgutil.iter_modules(lk.__path__)} & set(lk.__all__)
+    for package in [each.name for each in pkgutil.iter_modules(lk.__path__) if each.ispkg]:
+        room = importlib.import_module(f"labkit.{package}")
+        modules = {module.name for module in pkgutil.iter_modules(room.__path__)}
+        exported = {name for name in modules & vars(room).keys() if not isinstance(vars(room)[name], ModuleType)}
+        assert not exported, package
 
 
 def test_a_thread_that_needs_what_another_is_importing_waits_for_it(monkeypatch, tmp_path):

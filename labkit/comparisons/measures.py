@@ -13,7 +13,7 @@ from labkit.evaluation import drift, evaluate, latency_ratio, text_loss
 from labkit.experiment import finetune, predict_memory
 from labkit.methods import Method, merge
 from labkit.methods.adapter import adapters_of
-from labkit.methods.merge import MergeableLinear
+from labkit.methods.merging import MergeableLinear
 from labkit.models.model import Model
 from labkit.models.precision import store_linear_weights
 from labkit.runs import Run

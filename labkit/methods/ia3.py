@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from labkit.methods.adapter import LayerMethod
-from labkit.methods.merge import MergeableLinear
+from labkit.methods.merging import MergeableLinear
 from labkit.methods.method import register
 from labkit.methods.targets import in_blocks, matching, stored_as
 from labkit.models.architectures import block_of

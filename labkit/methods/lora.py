@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
 from labkit.methods.adapter import LayerMethod
-from labkit.methods.merge import MergeableLinear
+from labkit.methods.merging import MergeableLinear
 from labkit.methods.method import register
 from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
 from labkit.models.model import Model

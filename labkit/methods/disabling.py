@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from labkit.errors import LabkitError
 from labkit.methods.adapter import adapters_of
-from labkit.methods.merge import MergeableLinear
+from labkit.methods.merging import MergeableLinear
 from labkit.models.model import Model
 from labkit.process import alone
 
