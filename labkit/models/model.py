@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from labkit.errors import LabkitError, require_count
 from labkit.models import fingerprint
@@ -37,8 +38,8 @@ class Model:
     """
 
     name: str
-    module: nn.Module
-    tokenizer: object
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     kind: str
     precision: torch.dtype
     head: nn.Linear | None = None

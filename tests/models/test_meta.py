@@ -162,7 +162,7 @@ def test_the_kind_says_what_is_learned():
 
 def test_other_architectures_are_refused_with_the_list_of_those_that_can_be_planned():
     for kind in ["mamba", "modernbert", "t5", "mixtral"]:
-        message = f"no model type called '{kind}'.*Valid names: bert, distilbert, falcon, gemma2, gpt2, gpt_neox, llama, .*, roberta"
+        message = f"no model type called '{kind}'.*Valid names: bert, distilbert, falcon, gemma2, gpt2, .*, roberta"
         with pytest.raises(lk.LabkitError, match=f"(?s){message}"):
             kind_to_plan(AutoConfig.for_model(kind))
         with pytest.raises(lk.LabkitError, match=f"(?s){message}"):
