@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftType
@@ -62,7 +63,7 @@ class BottleneckConfig(PeftConfig):
     scale: float = 1.0
     modules_to_save: list[str] | None = field(default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PeftType(NAME)
         BottleneckAdapters(
@@ -99,7 +100,7 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
         else:
             made.requires_grad_(False)
 
-    def forward(self, *inputs: torch.Tensor, adapter_names: list[str] | None = None, **named) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor, adapter_names: list[str] | None = None, **named: Any) -> torch.Tensor:
         """Return the adapted output; ``adapter_names`` gives each row of a batch the adapter of that name."""
         if self.disable_adapters:
             return self.base_layer(*inputs, **named)
@@ -109,7 +110,8 @@ class BottleneckTunerLayer(nn.Module, BaseTunerLayer):
 
     def _through(self, x: torch.Tensor, name: str) -> torch.Tensor:
         activation, scale = self.settings[name]
-        return through(x, self.bottleneck_down[name], activation, self.bottleneck_up[name], scale)
+        down, up = (cast(nn.Linear, layers[name]) for layers in (self.bottleneck_down, self.bottleneck_up))
+        return through(x, down, activation, up, scale)
 
     def _in_turn(self, x: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(x)
@@ -136,12 +138,14 @@ class BottleneckModel(BaseTuner):
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckTunerLayer
 
-    def _replace_module(self, parent, child_name, new_module, child) -> None:
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)  # PEFT's own looks for a weight, which an MLP has not
 
-    def _check_new_adapter_config(self, config: BottleneckConfig) -> None:
+    # PEFT gives each tuner configurations of its own kind, and types them as the base class.
+    def _check_new_adapter_config(self, config: BottleneckConfig) -> None:  # type: ignore[override]
         super()._check_new_adapter_config(config)
-        if len({other.placement == "parallel" for other in self.peft_config.values()}) > 1:
+        configs = cast("dict[str, BottleneckConfig]", self.peft_config).values()
+        if len({other.placement == "parallel" for other in configs}) > 1:
             raise LabkitError(
                 "Adapters beside a layer (parallel) and behind one cannot share a model: one would be put inside the "
                 "other, and saved under names that no model has.",
@@ -149,22 +153,33 @@ class BottleneckModel(BaseTuner):
             )
 
     @staticmethod
-    def _prepare_adapter_config(peft_config: BottleneckConfig, model_config: dict) -> BottleneckConfig:
+    def _prepare_adapter_config(  # type: ignore[override]
+        peft_config: BottleneckConfig, model_config: dict
+    ) -> BottleneckConfig:
         if peft_config.target_modules is None:
             peft_config.target_modules = insertion_points(model_config["model_type"], peft_config.placement)
         return peft_config
 
-    def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_) -> None:
+    def _create_and_replace(  # type: ignore[override]
+        self,
+        peft_config: BottleneckConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **_: Any,
+    ) -> None:
         parallel = peft_config.placement == "parallel"
         layer = target if isinstance(target, BottleneckTunerLayer) else BottleneckTunerLayer(target, parallel)
         if layer is not target:
             layer._active_adapter = self.active_adapters
             self._replace_module(parent, target_name, layer, target)
-        width = width_of(layer.get_base_layer(), getattr(getattr(self.model, "config", None), "hidden_size", None))
+        width = width_of(layer.get_base_layer(), getattr(getattr(self.model, "config", None), "hidden_size", 0))
         layer.add(adapter_name, peft_config, width, adapter_name in self.active_adapters)
 
     @contextmanager
-    def _enable_peft_forward_hooks(self, *args, **kwargs) -> Iterator[None]:
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         names = kwargs.pop("adapter_names", None)
         if names is None:
             yield

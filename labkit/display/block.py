@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Polygon
@@ -96,7 +96,7 @@ def _first_block(model: Model) -> tuple[str, dict[str, str], dict[str, nn.Module
 
 
 def _stream(ax: Axes, centres: dict[str, tuple[float, float]]) -> None:
-    line = {"color": "0.45", "linewidth": 1, "zorder": 0}
+    line: dict[str, Any] = {"color": "0.45", "linewidth": 1, "zorder": 0}
     ax.annotate("", (STREAM, TOP), (STREAM, 0.2), arrowprops={"arrowstyle": "->", "color": "0.3", "linewidth": 2})
     ax.text(STREAM, -0.5, "words", ha="center", va="bottom", fontsize=8)
     for leaves, returns, fork, merge, inner in (

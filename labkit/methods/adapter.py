@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +33,7 @@ class Adapter(nn.Module, ABC):
     base: nn.Module
     disabled = False
 
-    def __call__(self, *inputs, **named):
+    def __call__(self, *inputs: torch.Tensor, **named: Any) -> torch.Tensor:
         """Return the adapted layer's output, or the layer's own while the adapter is disabled."""
         return self.base(*inputs, **named) if self.disabled else super().__call__(*inputs, **named)
 
@@ -110,12 +112,12 @@ class LayerMethod(AdapterMethod):
     """A method that puts adapters around chosen layers."""
 
     @abstractmethod
-    def find(self, model: Model) -> dict[str, nn.Module]:
+    def find(self, model: Model) -> Mapping[str, nn.Module]:
         """Return the layers to adapt by their path, or raise a ``LabkitError`` where that cannot be done."""
 
     @abstractmethod
-    def wrap(self, path: str, layer: nn.Module, model: Model) -> Adapter:
-        """Return ``layer`` with the adapter around it."""
+    def wrap(self, path: str, layer: Any, model: Model) -> Adapter:
+        """Return ``layer``, one that ``find`` returned, with the adapter around it."""
 
     def insert(self, tuned: Model) -> None:
         """Freeze ``tuned`` and put adapters around its layers."""

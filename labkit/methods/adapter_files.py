@@ -55,14 +55,14 @@ def load(adapters: Mapping[str, Adapter], folder: Path, device: torch.device) ->
     """
     tensors = read_tensors(folder / WEIGHTS, device)
     for path, adapter in adapters.items():
-        expected = adapter.adapter_state()
-        prefix = _prefix(path, adapter)
-        found = {key: tensors.pop(f"{prefix}{key}", None) for key in expected}
-        for key, value in expected.items():
-            if found[key] is None or found[key].shape != value.shape:
-                shape = "missing" if found[key] is None else f"{tuple(found[key].shape)}"
+        state = {}
+        for key, value in adapter.adapter_state().items():
+            found = tensors.pop(f"{_prefix(path, adapter)}{key}", None)
+            if found is None or found.shape != value.shape:
+                shape = "missing" if found is None else f"{tuple(found.shape)}"
                 raise _other_model(folder, f"{path}.{key} is {shape} there and {tuple(value.shape)} here")
-        adapter.load_adapter_state(found)
+            state[key] = found
+        adapter.load_adapter_state(state)
     if tensors:
         raise _other_model(folder, f"{next(iter(tensors)).removeprefix(PREFIX)} is not in the model")
 

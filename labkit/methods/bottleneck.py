@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -44,7 +44,7 @@ class Bottleneck(nn.Module):
         return through(x, self.down, self.activation, self.up, self.scale)
 
 
-def through(x: torch.Tensor, down: nn.Module, activation: nn.Module, up: nn.Module, scale: float) -> torch.Tensor:
+def through(x: torch.Tensor, down: nn.Linear, activation: nn.Module, up: nn.Linear, scale: float) -> torch.Tensor:
     """Return s·U σ(Dx), biases included, in the type of x, whatever that of the weights is."""
     inner = x if torch.is_autocast_enabled(x.device.type) else x.to(down.weight.dtype)
     return (up(activation(down(inner))) * scale).to(x.dtype)
@@ -80,7 +80,7 @@ class BottleneckLayer(Adapter):
         self.base, self.bottleneck, self.parallel = base.requires_grad_(False), bottleneck, parallel
         self.train(base.training)
 
-    def forward(self, *inputs: torch.Tensor, **named) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor, **named: Any) -> torch.Tensor:
         """Return the adapted output; inputs and output are the layer's own."""
         return adapted(self.base, self.bottleneck, self.parallel, inputs, named)
 
@@ -116,7 +116,7 @@ class BottleneckAdapters(LayerMethod):
     scale: float = 1.0
     target_modules: str | Sequence[str] = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.placement not in PLACEMENTS:
             raise unknown("placement of adapters", str(self.placement), PLACEMENTS)

@@ -23,7 +23,7 @@ class IA3Linear(MergeableLinear):
     l starts at ones, so training starts at the unchanged layer. Input (…, in), output (…, out).
     """
 
-    def __init__(self, base: nn.Module, of_input: bool):
+    def __init__(self, base: nn.Linear, of_input: bool):
         super().__init__(base)
         self.of_input = of_input
         inputs, outputs = sides(base)
@@ -74,7 +74,7 @@ class IA3(LayerMethod):
         """Return the layers whose output or input is scaled."""
         return matching(model.module, in_blocks(_names(model)))
 
-    def wrap(self, path: str, layer: nn.Module, model: Model) -> IA3Linear:
+    def wrap(self, path: str, layer: nn.Linear, model: Model) -> IA3Linear:
         """Return ``layer`` with its factors."""
         return IA3Linear(layer, of_input=path.endswith("." + _names(model)[-1]))
 

@@ -28,7 +28,7 @@ class LoRALinear(MergeableLinear):
     unchanged layer. Input (…, in), output (…, out).
     """
 
-    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
+    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base)
         self.rank, self.scale = require_count("rank", rank), require_number("scale", scale, above=0)
         dropout = require_number("dropout", dropout, low=0, below=1)
@@ -95,7 +95,7 @@ class LoRA(LayerMethod):
     rslora: bool = False
     variant: str = "lora"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         set_checked(
             self,
@@ -111,7 +111,7 @@ class LoRA(LayerMethod):
         """The factor s before BA."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
-    def find(self, model: Model) -> dict[str, nn.Module]:
+    def find(self, model: Model) -> dict[str, nn.Linear]:
         """Return the layers called ``target_modules``, or raise where one is too small or does not suit the variant."""
         layers = find_targets(model.module, self.target_modules)
         if self.target_modules == "all-linear":
@@ -130,7 +130,7 @@ class LoRA(LayerMethod):
                 )
         return layers
 
-    def wrap(self, path: str, layer: nn.Module, model: Model) -> LoRALinear:
+    def wrap(self, path: str, layer: nn.Linear, model: Model) -> LoRALinear:
         """Return ``layer`` with its low-rank update."""
         return VARIANTS[self.variant](layer, self.rank, self.scale, self.dropout)
 

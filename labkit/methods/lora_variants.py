@@ -18,7 +18,7 @@ class DoRALinear(LoRALinear):
     section 4.3, the norm is taken as a constant in the backward pass, which saves memory.
     """
 
-    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
+    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
         self.magnitude = nn.Parameter(self.frozen.detach().float().norm(dim=1))
 
@@ -59,7 +59,10 @@ class PiSSALinear(LoRALinear):
     weights can still be shared. The trained change is a LoRA of rank 2r, and is saved as one.
     """
 
-    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0):
+    first_A: torch.Tensor
+    first_B: torch.Tensor
+
+    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
         self.register_buffer("first_A", self.lora_A.detach().clone())
         self.register_buffer("first_B", self.lora_B.detach().clone())

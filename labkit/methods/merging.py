@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -20,8 +21,9 @@ class MergeableLinear(Adapter):
     """An adapter around a linear layer that can become part of its weight."""
 
     mergeable = True
+    base: nn.Linear
 
-    def __init__(self, base: nn.Module):
+    def __init__(self, base: nn.Linear):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.original: dict[str, nn.Parameter] = {}  # the base's weights from before a merge
@@ -78,7 +80,7 @@ def merge(model: Model, *, dequantize: bool = False) -> Model:
                 "Keep the adapter beside the model. LoRA and IA3 can be merged.",
             )
         if dequantize and is_4bit(layer.base):
-            layer.base = dequantized(layer.base, model.precision)
+            layer.base = cast(nn.Linear, dequantized(layer.base, model.precision))
         layer.merge()
         replace_layer(merged.module, path, layer.base)
     merged.untrained_head = None
@@ -90,7 +92,7 @@ def merge(model: Model, *, dequantize: bool = False) -> Model:
     return merged
 
 
-def _require_floats(layer: nn.Module) -> None:
+def _require_floats(layer: nn.Linear) -> None:
     """Raise a ``LabkitError`` where the weight of ``layer`` is stored in 4 bits."""
     if not layer.weight.is_floating_point():
         raise LabkitError(

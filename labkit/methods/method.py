@@ -22,7 +22,7 @@ class Method(ABC):
     name: ClassVar[str]
     learning_rate: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         set_checked(self, learning_rate=require_number("learning_rate", self.learning_rate, above=0))
 
     @abstractmethod

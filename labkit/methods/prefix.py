@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from transformers import DynamicCache, PretrainedConfig
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from labkit.errors import LabkitError
 from labkit.methods.method import register
@@ -33,7 +34,7 @@ class Prefix(VirtualTokens):
         self.states = nn.Parameter(torch.empty(count, 2 * config.num_hidden_layers, heads, size, device=device))
         nn.init.normal_(self.states)
 
-    def begin(self, module: nn.Module, inputs: dict) -> None:
+    def begin(self, module: PreTrainedModel, inputs: dict) -> None:
         """Fill the cache with the prefix."""
         if module.training and _checkpoints(module):
             raise LabkitError(
@@ -55,7 +56,7 @@ class Prefix(VirtualTokens):
             mask = inputs["attention_mask"].bool()
             inputs["attention_mask"] = mask[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
 
-    def after(self, module: nn.Module, args: tuple, inputs: dict, output):
+    def after(self, module: PreTrainedModel, args: tuple, inputs: dict, output: ModelOutput) -> ModelOutput | tuple:
         """Take the cache out of the output where none was asked for: generation would hand it to the next pass."""
         if inputs.get("use_cache") is False and not self.disabled:
             output["past_key_values"] = None
@@ -96,7 +97,7 @@ class PrefixTuning(VirtualTokenMethod):
             cache = DynamicCache()
             with inference(model):
                 model.module(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=False)
-            states = [state for layer in cache.layers for state in (layer.keys[0], layer.values[0])]
+            states = [getattr(layer, side)[0] for layer in cache.layers for side in ("keys", "values")]
             expected = prefix.states.permute(1, 2, 0, 3).shape
             if len(states) != len(prefix.states[0]) or any(state.shape != expected[1:] for state in states):
                 raise LabkitError(

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
@@ -22,7 +24,7 @@ class Prompt(VirtualTokens):
         self.vectors = nn.Parameter(torch.empty(count, width, device=device))
         nn.init.normal_(self.vectors)
 
-    def begin(self, module: nn.Module, inputs: dict) -> None:
+    def begin(self, module: PreTrainedModel, inputs: dict) -> None:
         """Replace the text's ids with vectors, those of the virtual tokens first."""
         ids = inputs.pop("input_ids")
         text = module.get_input_embeddings()(ids)
@@ -35,7 +37,7 @@ class Prompt(VirtualTokens):
         if (labels := inputs.get("labels")) is not None:
             inputs["labels"] = F.pad(labels, (self.count, 0), value=-100)  # which cross_entropy ignores
 
-    def after(self, module: nn.Module, args: tuple, inputs: dict, output):
+    def after(self, module: PreTrainedModel, args: tuple, inputs: dict, output: ModelOutput) -> ModelOutput | tuple:
         """Leave out what the network said at the virtual tokens."""
         if "inputs_embeds" in inputs and not self.disabled:
             whole = inputs["inputs_embeds"].shape[1]
@@ -67,15 +69,15 @@ class PromptTuning(VirtualTokenMethod):
     @torch.no_grad()
     def make(self, model: Model, context: int) -> Prompt:
         """Return a prompt; with words, it is their vectors."""
-        prompt = Prompt(self.virtual_tokens, context, model.module.get_input_embeddings().embedding_dim, model.device)
+        prompt = Prompt(self.virtual_tokens, context, model.embeddings.embedding_dim, model.device)
         ids = self.words(model)
         if ids is not None:
-            prompt.vectors.copy_(model.module.get_input_embeddings()(ids)[0])
+            prompt.vectors.copy_(model.embeddings(ids)[0])
         return prompt
 
     def peft_config(self, model: Model) -> dict:
         """Return the settings as PEFT's ``PromptTuningConfig`` has them."""
         return super().peft_config(model) | {
             "peft_type": "PROMPT_TUNING",
-            "token_dim": model.module.get_input_embeddings().embedding_dim,
+            "token_dim": model.embeddings.embedding_dim,
         }

@@ -86,7 +86,7 @@ class QLoRA(LoRA):
     double: bool = True
     backend: str = "bitsandbytes"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.variant != "lora":
             raise LabkitError(

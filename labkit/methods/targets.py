@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import cast
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from labkit.errors import LabkitError
 from labkit.models.architectures import block_of
@@ -14,30 +16,25 @@ from labkit.quant.linear import Linear4bit
 from labkit.quant.matrix import LINEAR, is_linear, is_transposed, sides
 
 
-def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.Module]:
+def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.Linear]:
     """Return the linear layers called ``names``, by their path; ``"all-linear"`` is all but the output head.
 
-    A name is a layer's own name (``q_proj``), the end of its path, or its whole path.
+    A name is a layer's own name (``q_proj``), the end of its path, or its whole path. Layers in 4 bits and GPT-2's
+    ``Conv1D`` count as linear: they have a weight and a bias too.
 
     Raises:
         LabkitError: no linear layer has one of the names; the nearest are listed.
     """
-    linear = {path: layer for path, layer in module.named_modules() if isinstance(layer, (*LINEAR, Linear4bit))}
-    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    linear = {
+        path: cast(nn.Linear, layer)
+        for path, layer in module.named_modules()
+        if isinstance(layer, (*LINEAR, Linear4bit))
+    }
+    head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
     if names == "all-linear":
         return {path: layer for path, layer in linear.items() if layer is not head}
     names = as_list(names)
-    known = sorted({path.rsplit(".", 1)[-1] for path in linear})
-    if not names:
-        raise LabkitError("target_modules is empty: nothing would be trained.", f"Choose among {', '.join(known)}.")
-    for name in names:
-        if not any(_is_called(path, name) for path in linear):
-            near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-            raise LabkitError(
-                f"No linear layer of this model is called {name!r}"
-                + (f"; near to it: {', '.join(near)}." if near else "."),
-                f"Choose among {', '.join(known)}, or all-linear.",
-            )
+    _require_each(names, linear, "linear layer")
     return {path: layer for path, layer in linear.items() if any(_is_called(path, name) for name in names)}
 
 
@@ -115,20 +112,25 @@ def matching(module: nn.Module, pattern: str) -> dict[str, nn.Module]:
 
 def require_names(module: nn.Module, names: Sequence[str]) -> None:
     """Raise a ``LabkitError`` where there are no names, or one that no part of ``module`` has."""
-    known = sorted({path.rsplit(".", 1)[-1] for path, _ in module.named_modules() if path})
-    if not names:
-        raise LabkitError("target_modules is empty: nothing would be trained.", f"Choose among {', '.join(known)}.")
-    for name in names:
-        if not matching(module, called([name])):
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            raise LabkitError(
-                f"No part of this model is called {name!r}" + (f"; near to it: {', '.join(near)}." if near else "."),
-                "Name layers as print(model.module) shows them.",
-            )
+    paths = [path for path, _ in module.named_modules() if path]
+    _require_each(names, paths, "part", "Name layers as print(model.module) shows them.")
 
 
 def _any(names: Sequence[str]) -> str:
     return "|".join(re.escape(name) for name in names)
+
+
+def _require_each(names: Sequence[str], paths: Collection[str], what: str, remedy: str = "") -> None:
+    known = sorted({path.rsplit(".", 1)[-1] for path in paths})
+    if not names:
+        raise LabkitError("target_modules is empty: nothing would be trained.", f"Choose among {', '.join(known)}.")
+    for name in names:
+        if not any(_is_called(path, name) for path in paths):
+            near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+            raise LabkitError(
+                f"No {what} of this model is called {name!r}" + (f"; near to it: {', '.join(near)}." if near else "."),
+                remedy or f"Choose among {', '.join(known)}, or all-linear.",
+            )
 
 
 def _is_called(path: str, name: str) -> bool:

@@ -7,7 +7,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from labkit.errors import LabkitError, require_count, set_checked, unknown
 from labkit.methods.adapter import Adapter, AdapterMethod
@@ -34,17 +35,17 @@ class VirtualTokens(Adapter):
         self.count, self.context = count, context
         self.plain = False  # whether the output should be a tuple
 
-    def attach(self, module: nn.Module) -> None:
+    def attach(self, module: PreTrainedModel) -> None:
         """Have ``module`` read the tokens from now on; copies of it will, too."""
         module.add_module(NAME, self)
         module.register_forward_pre_hook(self.before, with_kwargs=True)
         module.register_forward_hook(self.after, with_kwargs=True)
 
     @abstractmethod
-    def begin(self, module: nn.Module, inputs: dict) -> None:
+    def begin(self, module: PreTrainedModel, inputs: dict) -> None:
         """Change the inputs of a text's first pass so that it reads the tokens."""
 
-    def before(self, module: nn.Module, args: tuple, inputs: dict) -> tuple[tuple, dict]:
+    def before(self, module: PreTrainedModel, args: tuple, inputs: dict) -> tuple[tuple, dict]:
         """Return the network's inputs, all by name, with the tokens before the text."""
         if self.disabled:
             return args, inputs
@@ -76,7 +77,7 @@ class VirtualTokens(Adapter):
             self.begin(module, inputs)
         return (), inputs
 
-    def after(self, module: nn.Module, args: tuple, inputs: dict, output):
+    def after(self, module: PreTrainedModel, args: tuple, inputs: dict, output: ModelOutput) -> ModelOutput | tuple:
         """Return the network's output for the text alone, as a tuple where one was asked for."""
         return output.to_tuple() if self.plain and not self.disabled else output
 
@@ -96,7 +97,7 @@ class VirtualTokenMethod(AdapterMethod):
     init: str = "words"
     text: str = WORDS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         set_checked(self, virtual_tokens=require_count("virtual_tokens", self.virtual_tokens, remedy="Try 16."))
         if self.init not in INITS:

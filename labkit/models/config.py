@@ -85,7 +85,7 @@ def find_config(model: str | Path | Model | PretrainedConfig) -> tuple[str, Pret
         LabkitError: there is no such model, or it needs code of its own.
     """
     if isinstance(model, PretrainedConfig):
-        return Path(model.name_or_path).name or model.model_type, model
+        return Path(model.name_or_path or "").name or model.model_type, model
     if isinstance(model, Model):
         return model.name, model.module.config
     if not isinstance(model, str | Path) or not str(model):

@@ -7,7 +7,9 @@ tokenized as the continuation of a text, whatever the tokenizer puts before or b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from transformers import PreTrainedTokenizerBase
 
 from labkit.errors import LabkitError
 from labkit.models.context import cut, say_cut
@@ -37,12 +39,14 @@ def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
     else:
         rows = [ids if front and ids[: len(front)] == front else front + ids for ids in rows]
     first = next((i for i in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id) if i is not None), None)
-    if first is None and not all(rows):
+    if first is not None:
+        rows = [ids or [first] for ids in rows]
+    elif not all(rows):
         raise LabkitError(
             f"Text {rows.index([]) + 1} is empty, and the tokenizer of {model.name} has no token that begins a text.",
             "Write something.",
         )
-    return _known(model, [ids or [first] for ids in rows])
+    return _known(model, rows)
 
 
 def completion_ids(model: Model, completions: Sequence[str], *, end: bool = True) -> list[list[int]]:
@@ -114,7 +118,7 @@ def headings(model: Model, rows: Sequence[list[int]]) -> list[int]:
     return [len(front) or int(begin is not None and ids[:1] == [begin]) for ids in rows]
 
 
-def frame(tokenizer) -> tuple[list[int], list[int]]:
+def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the ids that a tokenizer puts before a text and behind it."""
     for probe in PROBES:
         inside = tokenizer(probe, add_special_tokens=False)["input_ids"]
@@ -148,7 +152,7 @@ def padding_id(model: Model) -> int:
 
 
 def _vocabulary(model: Model) -> int:
-    return model.module.get_input_embeddings().weight.shape[0]
+    return model.embeddings.num_embeddings
 
 
 def _known(model: Model, rows: list[list[int]]) -> list[list[int]]:
@@ -165,4 +169,4 @@ def _known(model: Model, rows: list[list[int]]) -> list[list[int]]:
 
 
 def _decoded(model: Model, ids: list[int]) -> str:
-    return model.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return cast(str, model.tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -65,5 +64,5 @@ def _hash(tensor: torch.Tensor) -> bytes:
     return hashlib.sha256(_rounded(tensor)).digest()
 
 
-def _rounded(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().flatten().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+def _rounded(tensor: torch.Tensor) -> memoryview:
+    return tensor.detach().flatten().to("cpu", torch.bfloat16).view(torch.int16).numpy().data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -31,9 +31,11 @@ def continue_text(model: Model, prompt: str, count: int) -> str:
                 break
             ids = torch.cat([ids, likeliest], dim=1)
     # Decoded behind the prompt: alone, the first word of some tokenizers would lose its space.
-    before, whole = (model.tokenizer.decode(each, skip_special_tokens=True) for each in (start, ids[0]))
-    added = ids[0, len(start) :]
-    return whole[len(before) :] if whole.startswith(before) else model.tokenizer.decode(added, skip_special_tokens=True)
+    before, whole, added = (
+        cast(str, model.tokenizer.decode(each, skip_special_tokens=True))
+        for each in (start, ids[0], ids[0, len(start) :])
+    )
+    return whole[len(before) :] if whole.startswith(before) else added
 
 
 def end_ids(model: Model) -> set[int]:

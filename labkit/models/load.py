@@ -44,7 +44,7 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
             config = AutoConfig.from_pretrained(folder, **options)
             kind = require_supported(config, name)
             loader = AutoModelForCausalLM if kind == "causal" else AutoModel
-            module, report = loader.from_pretrained(
+            module, report = loader.from_pretrained(  # type: ignore[misc]  # the stub knows no output_loading_info
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -82,8 +82,8 @@ def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, name: str)
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:
         # Whatever stands there is masked, so any token does.
-        known = [t for t in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.convert_ids_to_tokens(0)) if t]
-        tokenizer.pad_token = next(t for t in known if tokenizer.convert_tokens_to_ids(t) < rows)
+        ids = (tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(next(i for i in ids if i is not None and i < rows))
 
 
 def _unloadable(name: str, reason: str) -> LabkitError:

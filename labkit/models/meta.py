@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from types import SimpleNamespace
+from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 
 from labkit.errors import LabkitError, unknown
 from labkit.models.architectures import ARCHITECTURES
@@ -35,7 +36,7 @@ def blueprint(name: str) -> Model:
     """
     with torch.device("meta"):
         module = AutoModelForCausalLM.from_config(blueprint_config(name), dtype=torch.bfloat16)
-    return Model(name, module.eval(), None, "causal", torch.bfloat16)
+    return Model(name, module.eval(), cast(PreTrainedTokenizerBase, None), "causal", torch.bfloat16)
 
 
 def meta_model(config: PretrainedConfig, precision: torch.dtype, classes: int = 2, layers: int | None = None) -> Model:
@@ -58,7 +59,8 @@ def meta_model(config: PretrainedConfig, precision: torch.dtype, classes: int = 
         module = loader.from_config(config, dtype=torch.float32, trust_remote_code=False)
         head = nn.Linear(config.hidden_size, classes) if kind == "encoder" else None
     store_linear_weights(module, precision)
-    return Model(config.model_type, module.eval(), SimpleNamespace(pad_token_id=0), kind, precision, head)
+    padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))  # all that a step asks of a tokenizer
+    return Model(config.model_type, module.eval(), padding, kind, precision, head)
 
 
 def blocks_of(module: nn.Module, count: int) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from labkit.models.context import longest_of
 from labkit.models.generation import continue_text
 from labkit.quant.bnb import bnb_layers, guard, quantized_tensors
 from labkit.quant.layers import Quantization, is_4bit
+from labkit.quant.matrix import sides
 
 
 @dataclass
@@ -49,9 +52,9 @@ class Model:
     labels: tuple[str, ...] = ()
     untrained_head: tuple[nn.Linear | None, tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
     disabled: bool = field(default=False, repr=False, compare=False)
-    _fingerprint: tuple[tuple, str] | None = field(default=None, repr=False, compare=False)  # of which state
+    _fingerprint: tuple[tuple | None, str] | None = field(default=None, repr=False, compare=False)  # of which state
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         guard(self.module)
 
     @property
@@ -64,6 +67,11 @@ class Model:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.module.parameters()).device
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """The table of word vectors, shape (vocabulary, hidden size)."""
+        return cast(nn.Embedding, self.module.get_input_embeddings())
 
     def parameters(self) -> list[nn.Parameter]:
         """Return every parameter once, the head's included."""
@@ -151,9 +159,10 @@ class Model:
         if self.origin or self.device.type == "meta":
             return self.origin or "no numbers"
         state = fingerprint.state_of(self.module)
-        if state is None or self._fingerprint is None or self._fingerprint[0] != state:
-            self._fingerprint = state, fingerprint.fingerprint(self.module)
-        return self._fingerprint[1]
+        known = self._fingerprint
+        if state is None or known is None or known[0] != state:
+            known = self._fingerprint = state, fingerprint.fingerprint(self.module)
+        return known[1]
 
     def old_fingerprint(self) -> str:
         """Return the digits that stand for this network in runs and checkpoints saved without a format version."""
@@ -164,7 +173,7 @@ class Model:
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.parameters() if p.is_floating_point())
         if self.quantization:
-            count += sum(m.in_features * m.out_features for m in self.module.modules() if is_4bit(m))
+            count += sum(math.prod(sides(layer)) for layer in self.module.modules() if is_4bit(layer))
         stored = f", {self.quantization.format}" if self.quantization else ""
         size = f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.1f} million"
         return f"Model({self.name!r}, {self.kind}, {size} parameters{stored}, {self.device})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from transformers import PretrainedConfig
 from transformers.models.auto import modeling_auto as auto
@@ -44,7 +45,7 @@ def require_supported(config: PretrainedConfig, name: str) -> str:
     kind = ARCHITECTURES[what].kind
     if kind == "encoder" and getattr(config, "is_decoder", False):
         raise _unsupported(name, f"{what} used as a decoder (is_decoder=true in config.json)")
-    tables = [auto.MODEL_MAPPING_NAMES]
+    tables: list[Mapping[str, object]] = [auto.MODEL_MAPPING_NAMES]
     if kind == "causal":
         tables += [auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
     else:
