@@ -1,0 +1,1 @@
+"""Test notebooks: numbers within a tolerance."""

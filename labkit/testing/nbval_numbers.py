@@ -1,0 +1,99 @@
+"""A pytest plugin: nbval compares the numbers of a cell that says ``# ±2%`` within that tolerance.
+
+nbval compares stored outputs digit by digit or not at all. With this plugin, which pytest finds once labkit is
+installed, a cell with a tolerance passes where all text is equal and each number is near enough. Any other cell is
+compared as before. See docs/numbers.md.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from labkit.testing.tolerance import Tolerance, differences, tolerance_of
+
+Output = dict[str, Any]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have nbval compare numbers within the tolerance that a cell names."""
+    if not config.pluginmanager.hasplugin("nbval"):
+        return
+    from nbval.plugin import IPyNbCell
+
+    if not hasattr(IPyNbCell.compare_outputs, "digit_by_digit"):
+        IPyNbCell.compare_outputs = within_tolerance(IPyNbCell.compare_outputs)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nbval as it was."""
+    if config.pluginmanager.hasplugin("nbval"):
+        from nbval.plugin import IPyNbCell
+
+        IPyNbCell.compare_outputs = getattr(IPyNbCell.compare_outputs, "digit_by_digit", IPyNbCell.compare_outputs)
+
+
+def within_tolerance(compare: Callable[..., bool]) -> Callable[..., bool]:
+    """Return nbval's comparison of a cell's new outputs with its stored ones, which now sees a tolerance."""
+
+    @wraps(compare)
+    def compare_outputs(cell: Any, test: Sequence[Output], ref: Sequence[Output], *rest: Any, **named: Any) -> bool:
+        try:
+            tolerance = tolerance_of(cell.cell.source)
+        except ValueError as problem:
+            cell.comparison_traceback = [str(problem)]
+            return False
+        if tolerance is None:
+            return compare(cell, test, ref, *rest, **named)
+        near, far = replace_near(test, ref, tolerance, cell.sanitize)
+        if compare(cell, near, ref, *rest, **named):
+            return True
+        cell.comparison_traceback = [*far, "", *cell.comparison_traceback]
+        return False
+
+    compare_outputs.digit_by_digit = compare  # type: ignore[attr-defined]
+    return compare_outputs
+
+
+def replace_near(
+    test: Sequence[Output], ref: Sequence[Output], tolerance: Tolerance, sanitize: Callable[[str], str]
+) -> tuple[list[Output], list[str]]:
+    """Return the new outputs, with the stored text in place of each that is near to it; and the numbers that are not.
+
+    Args:
+        test: the new outputs.
+        ref: the stored outputs.
+        tolerance: the cell's.
+        sanitize: what nbval does to a text before it compares it.
+    """
+    near = copy.deepcopy(list(test))
+    stored = defaultdict(list)
+    for _, kind, text in texts_of(ref):
+        stored[kind].append(text)
+    far: list[str] = []
+    seen: dict[str, int] = defaultdict(int)
+    for place, kind, text in texts_of(near):
+        index, seen[kind] = seen[kind], seen[kind] + 1
+        if index < len(stored[kind]):
+            before = stored[kind][index]
+            found = differences(sanitize(before), sanitize(text), tolerance)
+            if found == []:
+                place[kind if kind in place else "text"] = before
+            elif found:
+                far += [f"{kind}, {each}" for each in found]
+    return near, far
+
+
+def texts_of(outputs: Sequence[Output]) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Yield where each text of some outputs stands, what it is (a stream's name or a MIME type), and the text."""
+    for output in outputs:
+        if output["output_type"] == "stream":
+            yield output, output["name"], output["text"]
+        for kind, text in output.get("data", {}).items():
+            if kind.startswith("text/") and isinstance(text, str):
+                yield output["data"], kind, text
