@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 import labkit as lk
 from labkit.methods.adapter import adapters_of
-from labkit.quant.blockwise import Quantized, quantize
+from labkit.quant.blockwise import quantize
 from labkit.quant.bnb import bnb_linear, load_bitsandbytes
 from labkit.quant.linear import Linear4bit
+from labkit.quant.quantized import Quantized
 from labkit.training.batching import collate
 from labkit.training.objectives import completion_loss
 from labkit.training.optimizers import make_optimizer

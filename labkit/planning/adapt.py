@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from labkit.methods import Method, QLoRA, quantize_model
 from labkit.models.model import Model
-from labkit.quant.blockwise import Quantized, quantize
+from labkit.quant.blockwise import quantize
 from labkit.quant.layers import Quantization
 from labkit.quant.linear import Linear4bit, in_compute_type
+from labkit.quant.quantized import Quantized
 
 
 def adapt_model(model: Model, method: Method, quantization: Quantization | None = None) -> Model:
@@ -52,15 +54,15 @@ class _BitsandbytesProduct(torch.autograd.Function):
     """``MatMul4Bit`` of bitsandbytes 0.50: the weight is made anew in both passes."""
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: Quantized, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: Quantized, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.weight = weight
         return nn.functional.linear(x, _dequantized(weight, x.dtype), bias)
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return grad @ _dequantized(ctx.weight, ctx.weight.dtype).to(grad.dtype), None, None
 
 
 def _dequantized(weight: Quantized, dtype: torch.dtype) -> torch.Tensor:
-    scales = weight.absmax if weight.scales is None else weight.absmax.float() + weight.offset
+    scales = weight.absmax if weight.offset is None else weight.absmax.float() + weight.offset
     return scales.new_empty(weight.shape, dtype=dtype)

@@ -1,81 +1,17 @@
-"""4-bit numbers in blocks: each block has its own scale, and the scales can be quantized once more."""
+"""Quantize to 4 bits in blocks: each block has its own scale, and the scales can be quantized once more."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-
 import torch
+from torch.nn import functional as F
 
 from labkit.errors import unknown
-from labkit.quant.blocks import check_block_size, check_quantizable, to_blocks
-from labkit.quant.codebooks import LEVELS, dynamic_levels, levels
+from labkit.quant.blocks import check_block_size, check_quantizable
+from labkit.quant.codebooks import LEVELS, levels
+from labkit.quant.dynamic import SCALES_BLOCK, quantize_dynamic
+from labkit.quant.quantized import Quantized
 
 SMALLEST = 1e-38  # stands in for the scale of a block of zeros, since 0 can't be divided by
-SCALES_BLOCK = 256  # absmax values that share a scale of their own under double quantization
-CHUNK = 2**17  # of four weights each: what is looked up at once stays in the processor's cache
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """A tensor in 4-bit codes.
-
-    Attributes:
-        codes: two codes a byte, the earlier in the upper half, shape (⌈numbers/2⌉,), uint8.
-        absmax: the largest absolute number of each block, shape (blocks,): float32, or 8-bit codes.
-        format: name of the levels, such as ``"nf4"``.
-        block_size: numbers that share a scale.
-        shape, dtype: the original tensor's.
-        offset: mean of the absmax values, under double quantization; else None.
-        scales: the scale of each 256 absmax codes, under double quantization; else None.
-    """
-
-    codes: torch.Tensor
-    absmax: torch.Tensor
-    format: str
-    block_size: int
-    shape: torch.Size
-    dtype: torch.dtype
-    offset: torch.Tensor | None = None
-    scales: torch.Tensor | None = None
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all that is stored, by name."""
-        named = {name: getattr(self, name) for name in ("codes", "absmax", "offset", "scales")}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are stored."""
-        return sum(t.numel() * t.element_size() for t in self.tensors().values())
-
-    @property
-    def bits_per_parameter(self) -> float:
-        """Stored bits for each number of the original tensor."""
-        return 8 * self.nbytes / self.shape.numel()
-
-    def block_scales(self) -> torch.Tensor:
-        """Return the absmax of each block in float32, shape (blocks,)."""
-        if self.scales is None:
-            return self.absmax
-        each = self.scales.repeat_interleave(SCALES_BLOCK)[: self.absmax.numel()]
-        return dynamic_levels(self.absmax.device)[self.absmax.int()] * each + self.offset
-
-    def dequantize(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Return level × absmax for each number, in the original shape, and type unless ``dtype`` is given."""
-        table = _two_bytes(self.format, self.codes.device)
-        pairs = self.codes
-        if missing := -pairs.numel() % (self.block_size // 2):  # a short last block
-            pairs = torch.nn.functional.pad(pairs, (0, missing))
-        pairs = pairs.view(torch.int16)
-        scales = self.block_scales()[:, None]
-        result = self.codes.new_empty(scales.numel(), self.block_size, dtype=dtype or self.dtype)
-        rows = CHUNK * 4 // self.block_size
-        for start in range(0, len(result), rows):
-            part = slice(start * self.block_size // 4, (start + rows) * self.block_size // 4)
-            values = torch.nn.functional.embedding(pairs[part].int() & 0xFFFF, table)
-            result[start : start + rows] = values.view(-1, self.block_size).mul_(scales[start : start + rows])
-        return result.view(-1)[: self.shape.numel()].view(self.shape)
 
 
 def quantize(tensor: torch.Tensor, format: str = "nf4", block_size: int = 64, double: bool = False) -> Quantized:
@@ -100,9 +36,9 @@ def quantize(tensor: torch.Tensor, format: str = "nf4", block_size: int = 64, do
     sorted_levels = levels(format).to(tensor.device)[order]
     scaled, absmax = _normalize(check_quantizable(tensor), block_size)
     between = (sorted_levels[1:] + sorted_levels[:-1]) / 2
-    scaled = torch.nn.functional.pad(scaled, (0, scaled.numel() % 2))  # a byte holds two
-    # Counting the borders that lie below a number finds its level; 15 passes of plain comparison are
-    # several times as fast as a binary search for each number.
+    scaled = F.pad(scaled, (0, scaled.numel() % 2))  # a byte holds two
+    # Counting the borders below a number finds its level; 15 passes of plain comparison are several times
+    # as fast as a binary search for each number.
     codes = torch.zeros(scaled.shape, dtype=torch.uint8, device=tensor.device)
     for border in between:
         codes += scaled > border
@@ -132,21 +68,6 @@ def _shapes(tensor: torch.Tensor, format: str, block_size: int, double: bool) ->
     return Quantized(codes, absmax, format, block_size, tensor.shape, tensor.dtype, **extra)
 
 
-def quantize_dynamic(tensor: torch.Tensor, block_size: int = SCALES_BLOCK) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantize to the 8-bit dynamic format; return the codes, shape (numbers,), and the scale of each block."""
-    blocks = to_blocks(tensor, block_size)
-    absmax = blocks.abs().amax(dim=1, keepdim=True)
-    # A block of zeros becomes 0·∞; any code will do, as it is multiplied by 0 again.
-    scaled = torch.nan_to_num(blocks * (1 / absmax), nan=-1).clamp_(-1, 1).view(-1)[: tensor.numel()]
-    absmax = absmax.view(-1)
-    if tensor.device.type == "cpu":
-        # bitsandbytes' CPU kernel rounds to one of 65,536 numbers from −1 to 1 before it looks the level up.
-        # That is not quite the nearest level for numbers that lie within 1/65,535 of a border.
-        scaled = ((scaled + 1) * 32767.5 + 0.5).int() / 32767.5 - 1
-    levels = dynamic_levels(tensor.device)
-    return torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2).to(torch.uint8), absmax
-
-
 def _normalize(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each number divided by its block's absmax, shape (numbers,), and the absmax of each block."""
     flat = tensor.detach().reshape(-1).float()
@@ -160,11 +81,3 @@ def _normalize(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Ten
     # last bit. For a short block of zeros it stores the stand-in.
     last = flat[whole:].abs().amax().clamp(min=SMALLEST)
     return torch.cat([scaled, flat[whole:] / last]).clamp_(-1, 1), torch.cat([absmax, last[None]])
-
-
-@cache
-def _two_bytes(name: str, device: torch.device) -> torch.Tensor:
-    """Return the four levels of any two bytes of codes, shape (65536, 4), indexed by them as one number."""
-    number = torch.arange(65536, dtype=torch.int32).to(torch.int16)
-    low, high = number.view(torch.uint8).view(-1, 2).int().unbind(1)
-    return levels(name)[torch.stack([low >> 4, low & 15, high >> 4, high & 15], dim=1)].to(device)

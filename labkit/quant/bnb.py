@@ -6,6 +6,7 @@ import importlib
 import logging
 import warnings
 from types import ModuleType
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
@@ -14,6 +15,15 @@ from labkit.errors import LabkitError
 from labkit.quant.blocks import check_block_size, check_quantizable
 from labkit.quant.blockwise import quantize
 from labkit.quant.linear import in_compute_type
+
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    class BnbLinear(Linear4bit):
+        """A 4-bit layer of bitsandbytes, for type checkers: it inherits the type of its weight from ``nn.Linear``."""
+
+        weight: Params4bit
+
 
 # On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing, which is no help to a learner.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -38,7 +48,7 @@ def load_bitsandbytes() -> ModuleType:
         ) from problem
 
 
-def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dtype: torch.dtype) -> nn.Module:
+def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dtype: torch.dtype) -> BnbLinear:
     """Return a guarded ``Linear4bit`` of bitsandbytes with the weight of ``layer``, frozen.
 
     Args:
@@ -93,13 +103,13 @@ def _cast_input(layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Te
     return (in_compute_type(inputs[0]),)
 
 
-def is_bnb(layer: nn.Module) -> bool:
+def is_bnb(layer: nn.Module) -> TypeGuard[BnbLinear]:
     """Say whether a layer is a 4-bit layer of bitsandbytes, without importing it."""
     kinds = type(layer).__mro__
     return any(kind.__name__ == "Linear4bit" and kind.__module__.startswith("bitsandbytes") for kind in kinds)
 
 
-def bnb_layers(module: nn.Module) -> list[nn.Module]:
+def bnb_layers(module: nn.Module) -> list[BnbLinear]:
     """Return the bitsandbytes 4-bit layers of a model."""
     return [layer for layer in module.modules() if is_bnb(layer)]
 
@@ -140,7 +150,7 @@ def guard(module: nn.Module) -> None:
 
 def quantized_tensors(module: nn.Module) -> list[torch.Tensor]:
     """Return what bitsandbytes stores besides parameters and buffers: the scales of 4-bit weights."""
-    found = []
+    found: list[torch.Tensor] = []
     for layer in bnb_layers(module):
         state = layer.weight.quant_state
         if state is None:

@@ -47,11 +47,11 @@ def dynamic_levels(device: torch.device | None = None) -> torch.Tensor:
     A decade has twice the levels of the decade below it: 1 between 10⁻⁷ and 10⁻⁶, 64 between 0.1 and 1,
     each in the middle of an equal slice of its decade, and all with both signs; 0 and 1 come on top.
     """
-    positive = []
+    decades = []
     for decade in range(7):
         edges = torch.linspace(0.1, 1, 2**decade + 1)
-        positive.append(10.0 ** (decade - 6) * (edges[:-1] + edges[1:]) / 2)
-    positive = torch.cat(positive)
+        decades.append(10.0 ** (decade - 6) * (edges[:-1] + edges[1:]) / 2)
+    positive = torch.cat(decades)
     return torch.cat([-positive, torch.tensor([0.0, 1.0]), positive]).sort().values.to(device)
 
 

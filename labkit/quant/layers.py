@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
@@ -12,7 +13,10 @@ from labkit.quant.blocks import check_block_size
 from labkit.quant.bnb import bnb_linear, guard, is_bnb, load_bitsandbytes
 from labkit.quant.codebooks import LEVELS
 from labkit.quant.linear import Linear4bit
-from labkit.quant.matrix import as_conv1d, as_linear, is_transposed
+from labkit.quant.matrix import as_conv1d, as_linear, is_transposed, sides
+
+if TYPE_CHECKING:
+    from labkit.quant.bnb import BnbLinear
 
 BACKENDS = ("bitsandbytes", "labkit")
 
@@ -33,7 +37,7 @@ class Quantization:
     double: bool = True
     backend: str = "bitsandbytes"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.format, str) or self.format not in LEVELS:
             raise unknown("4-bit format", str(self.format), LEVELS)
         if self.backend not in BACKENDS:
@@ -45,6 +49,7 @@ class Quantization:
     def layer(self, linear: nn.Module, dtype: torch.dtype) -> nn.Module:
         """Return a 4-bit layer with the weight of ``linear``, whose products are computed in ``dtype``."""
         plain = as_linear(linear)
+        made: Linear4bit | BnbLinear
         if self.backend == "labkit":
             made = Linear4bit(plain, self.format, self.block_size, self.double)
         else:
@@ -54,14 +59,14 @@ class Quantization:
         return made
 
 
-def is_4bit(layer: nn.Module) -> bool:
+def is_4bit(layer: nn.Module) -> TypeGuard[Linear4bit | BnbLinear]:
     """Say whether a layer's weight is stored in 4 bits, by either backend."""
     return isinstance(layer, Linear4bit) or is_bnb(layer)
 
 
-def dequantized(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+def dequantized(layer: Linear4bit | BnbLinear, dtype: torch.dtype) -> nn.Module:
     """Return the kind of linear layer that a 4-bit layer was made from, with the dequantized weight."""
-    plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+    plain = nn.Linear(*sides(layer), layer.bias is not None, device="meta")
     if isinstance(layer, Linear4bit):
         weight = layer.quantized.dequantize(dtype)
     else:

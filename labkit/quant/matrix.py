@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -22,7 +24,10 @@ def is_transposed(layer: nn.Module) -> bool:
 
 def sides(layer: nn.Module) -> tuple[int, int]:
     """Return how many numbers go into a linear layer, and how many come out."""
-    return (layer.nx, layer.nf) if isinstance(layer, Conv1D) else (layer.in_features, layer.out_features)
+    if isinstance(layer, Conv1D):
+        return layer.nx, layer.nf
+    plain = cast(nn.Linear, layer)  # or a 4-bit layer: they name their sides alike
+    return plain.in_features, plain.out_features
 
 
 def turned(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
@@ -34,6 +39,7 @@ def as_linear(layer: nn.Module) -> nn.Linear:
     """Return a linear layer as torch has it; only a weight stored the other way round is copied."""
     if isinstance(layer, nn.Linear):
         return layer
+    assert isinstance(layer, Conv1D)
     plain = nn.Linear(*sides(layer), device="meta")
     plain.weight, plain.bias = nn.Parameter(layer.weight.detach().T.contiguous()), layer.bias
     return plain

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from labkit.memory import KINDS, Ledger
 from labkit.planning import fake
 from labkit.planning.fake import FakeMode
-from labkit.quant import blockwise, codebooks
+from labkit.quant import codebooks, quantized
 from labkit.quant.linear import Linear4bit
 
 aten = torch.ops.aten
@@ -205,7 +205,7 @@ def test_the_rest_of_the_program_is_as_before():
 
 
 def test_simulating_leaves_real_tables_in_the_caches():
-    caches = (codebooks.levels, codebooks.dynamic_levels, blockwise._two_bytes)
+    caches = (codebooks.levels, codebooks.dynamic_levels, quantized._two_bytes)
     for cached in caches:
         cached.cache_clear()
     cpu = torch.device("cpu")
@@ -220,10 +220,10 @@ def test_simulating_leaves_real_tables_in_the_caches():
     assert is_fake(x.grad)
     assert all(cached.cache_info().currsize for cached in caches)
 
-    tables = [codebooks.levels("nf4"), codebooks.dynamic_levels(cpu), blockwise._two_bytes("nf4", cpu)]
+    tables = [codebooks.levels("nf4"), codebooks.dynamic_levels(cpu), quantized._two_bytes("nf4", cpu)]
     for cached in caches:
         cached.cache_clear()
-    fresh = [codebooks.levels("nf4"), codebooks.dynamic_levels(cpu), blockwise._two_bytes("nf4", cpu)]
+    fresh = [codebooks.levels("nf4"), codebooks.dynamic_levels(cpu), quantized._two_bytes("nf4", cpu)]
     for table, other in zip(tables, fresh, strict=True):
         assert type(table) is torch.Tensor
         assert torch.equal(table, other)

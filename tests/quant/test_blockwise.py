@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import labkit as lk
-from labkit.quant.blockwise import quantize, quantize_dynamic
+from labkit.quant.blockwise import quantize
+from labkit.quant.dynamic import quantize_dynamic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = [32, 64, 128, 256, 512, 1024, 2048, 4096]

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labkit.quant.blockwise import Quantized, quantize
+from labkit.quant.blockwise import quantize
 from labkit.quant.bnb import bnb_linear
 from labkit.quant.linear import Linear4bit
+from labkit.quant.quantized import Quantized
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FORMATS = ["nf4", "fp4", "int4"]
