@@ -1,4 +1,4 @@
-"""Measure the memory of a training step, or predict it."""
+"""Measure where the memory of a training step goes."""
 
 from labkit.memory.ledger import Ledger
 from labkit.memory.report import KINDS, MemoryReport

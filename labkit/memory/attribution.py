@@ -1,4 +1,4 @@
-"""From a stream of events to a trace: which kind of memory each allocation was, and which module's."""
+"""Decide which kind of memory each allocation of a step is, and which module it belongs to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from labkit.memory.trace import Trace
 def attribute(held: dict[int, Held], events: Iterable[Event], states: dict[int, str]) -> Trace:
     """Return the trace of a step, each allocation with its kind and module.
 
-    An allocation of the forward pass that is still there when the loss begins was kept for the backward
-    pass: an activation. So is one that a block's recomputation leaves, under gradient checkpointing. What
-    the head and the loss allocate counts as logits; the rest is temporary.
+    An allocation of the forward pass that still exists when the loss begins was kept for the backward pass:
+    it is an activation. So is an allocation that remains after a block was recomputed, under gradient
+    checkpointing. What the head and the loss allocate counts as logits; the rest is temporary.
 
     Args:
-        held: by address, what is in memory before.
-        events: the step.
-        states: by address, the module of each optimizer state after the step.
+        held: what is in memory before the step, by address.
+        events: the events of the step, in order.
+        states: the module of each optimizer state after the step, by address.
     """
     reader = _Reader(held)
     reader.read(events)
@@ -28,7 +28,7 @@ def attribute(held: dict[int, Held], events: Iterable[Event], states: dict[int, 
 
 
 class _Reader:
-    """Reads events one by one, and knows what is in memory at which address."""
+    """Reads events one by one, and keeps track of what is in memory at which address."""
 
     def __init__(self, held: dict[int, Held]):
         before = list(held.values())
@@ -62,7 +62,7 @@ class _Reader:
             self.trace.kinds[number], self.trace.modules[number] = kind, module
 
     def _alloc(self, event: Event) -> None:
-        self._free(event)  # where a release went unreported, as those of memory from before a recording do
+        self._free(event)  # if its release was not reported, as for memory that is older than the recording
         number = self._live[event.address] = len(self.trace.sizes)
         self.trace.sizes.append(event.size)
         self.trace.kinds.append("logits" if self._phase == "loss" else "temporaries")
@@ -84,7 +84,7 @@ class _Reader:
         self._path.append(event.name)
 
     def _exit(self, event: Event) -> None:
-        del self._path[-1:]  # none where a hook of somebody else's failed before ours could mark the entry
+        del self._path[-1:]  # nothing if another library's hook failed before ours could mark the entry
         if not self._path and self._phase == "backward":
             self._keep()
 

@@ -1,18 +1,21 @@
-"""What happens to memory in a training step, measured by a ``Ledger`` or simulated by planning's ``FakeMode``."""
+"""The events of a training step that concern memory, measured by ``Ledger`` or simulated by ``FakeMode``."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-SCRATCH = -1  # address of what an operator on a CPU holds while it works, in a simulation
+SCRATCH = -1  # in a simulation, the address of scratch memory inside an operator on a CPU
 
 
 class Event(NamedTuple):
-    """Something that happened.
+    """One event of a training step.
 
-    ``what`` is "alloc" or "free" (address, size), "gradient" (address: now a parameter's gradient), "enter" or
-    "exit" (name of a module, in a forward pass), "phase" ("forward", "loss", "backward", "update"), or "block"
-    ("forward" or "backward", and the name of a module whose pass begins, or "loss").
+    ``what`` is one of:
+        "alloc", "free": ``size`` bytes at ``address`` are allocated or released (``size`` may be 0 for "free").
+        "gradient": the memory at ``address`` is the gradient of a parameter of module ``name``.
+        "enter", "exit": the forward pass of module ``name`` begins or ends.
+        "phase": the phase ``name`` begins: "forward", "loss", "backward" or "update".
+        "block": the pass ``name`` begins: "forward" or "backward", and a module's path or "loss".
     """
 
     what: str
@@ -22,7 +25,7 @@ class Event(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Memory that is there before the step: its size, kind and module."""
+    """Memory that exists before the step: its size, kind and module."""
 
     size: int
     kind: str

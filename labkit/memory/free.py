@@ -1,4 +1,4 @@
-"""How much main memory can still be had: what the computer has free, within the limits of a container."""
+"""How much main memory is available: what the computer has free, within the limits of a container."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-# Linux keeps limits in control groups (cgroups), of which there are two kinds: kernel documentation,
-# admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/memory.rst. Files of limit and usage, and the count of
-# cached file pages that nobody has used lately: these are part of the usage, and given up when memory is short.
+# Linux limits memory by control groups (cgroups), in two versions: see the kernel's documentation,
+# admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/memory.rst. For each version: the file of the limit, the file
+# of the usage, and the field of memory.stat with the bytes of cached files that were not used lately. These are
+# part of the usage, but the kernel drops them when memory is short.
 FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -19,23 +20,24 @@ FILES = (
 def available_memory(root: Path = Path("/")) -> int:
     """Return the bytes of main memory that this process can still get.
 
-    ``psutil`` knows what the whole computer has available. A container may be allowed much less, and is killed beyond.
+    ``psutil`` reports what the whole computer has available. A container may have a much lower limit, and is
+    killed when it exceeds it.
 
     Args:
-        root: of the file system; another one for tests.
+        root: the root of the file system; tests pass another one.
     """
-    return max(0, min([psutil.virtual_memory().available, *_rooms(root)]))
+    return max(0, min([psutil.virtual_memory().available, *_remaining(root)]))
 
 
-def _rooms(root: Path) -> Iterator[int]:
-    """Yield what each control group around this process leaves of its limit, where it has one."""
+def _remaining(root: Path) -> Iterator[int]:
+    """Yield the bytes that each control group around this process still allows, if it has a limit."""
     for folder in _groups(root):
         for limit, usage, cached in FILES:
             try:
-                room = _number(folder / limit) - _number(folder / usage)
-            except (OSError, ValueError):  # another kind of group, or a limit of "max"
+                remaining = _number(folder / limit) - _number(folder / usage)
+            except (OSError, ValueError):  # the other version, or no limit ("max")
                 continue
-            yield room + _stat(folder).get(cached, 0)
+            yield remaining + _stat(folder).get(cached, 0)
 
 
 def _number(file: Path) -> int:
@@ -51,10 +53,10 @@ def _stat(folder: Path) -> dict[str, int]:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of the control groups that this process is in, from the outermost; on Linux alone.
+    """Yield the folders of the control groups that this process is in, the outermost first; none except on Linux.
 
-    Inside a container, the path of the group may be the host's, whose folders aren't there; the container's own
-    group is then the outermost folder.
+    Inside a container, the path of the group may be the host's, whose folders do not exist in the container; the
+    container's own group is then the outermost folder.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -1,8 +1,9 @@
-"""Hooks that say what a step is doing while its memory is recorded."""
+"""Hooks that mark what a training step is doing while its memory is recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,17 +14,17 @@ from labkit.memory.events import Event, Held
 from labkit.quant.bnb import is_bnb, quantized_tensors
 from labkit.quant.linear import Linear4bit
 
-HEAD = "head"  # how a head outside the network is called in a report
+HEAD = "head"  # the name in reports of a head outside the network
 
 
 class StepHooks:
-    """The hooks of a training step, on a network, its head and its optimizer.
+    """Hooks on a network, its head and its optimizer.
 
     Args:
         module: the network.
         optimizer: the optimizer that the step calls.
-        head: a head outside the network, as an encoder's classifier is.
-        address: what tells the memory of one tensor from any other's.
+        head: a head outside the network, such as an encoder's classifier.
+        address: returns a number that identifies the memory of a tensor.
     """
 
     def __init__(
@@ -36,22 +37,22 @@ class StepHooks:
         self.address = address
         self.modules = dict(module.named_modules(prefix="")) | ({HEAD: head} if head is not None else {})
         self.optimizer = optimizer
-        self._parameters: dict[nn.Parameter, str] = {}  # with their modules; a tied weight belongs to the first
+        self._parameters: dict[torch.Tensor, str] = {}  # with their modules; a tied weight belongs to the first
         for path, inner in self.modules.items():
             for parameter in inner.parameters(recurse=False):
                 self._parameters.setdefault(parameter, path)
-        own = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
-        self.head = head if head is not None else own
+        inside = getattr(module, "get_output_embeddings", lambda: None)()
+        self.head: nn.Module | None = head if head is not None else inside
 
     def held(self) -> dict[int, Held]:
-        """Return by address what lives as long as the model or its optimizer; tied weights are there once."""
+        """Return, by address, what stays in memory between steps; tied weights count once."""
         found: dict[int, Held] = {}
         for tensor, kind, path in self._tensors():
             found.setdefault(self.address(tensor), Held(tensor.untyped_storage().nbytes(), kind, path))
         return found
 
     def states(self) -> dict[int, str]:
-        """Return by address the tensors of the optimizer, with the module whose weight they belong to."""
+        """Return, by address, the module of each tensor in the optimizer's state."""
         return {self.address(tensor): path for tensor, path in self._states()}
 
     def _tensors(self) -> Iterator[tuple[torch.Tensor, str, str]]:
@@ -75,17 +76,17 @@ class StepHooks:
                     yield tensor, self._parameters.get(parameter, "")
 
     def register(self, mark: Callable[[Event], None], blocks: tuple[str, ...] = ()) -> Iterator[RemovableHandle]:
-        """Have ``mark`` called with an event for each turn of the step; yield the handle of each hook when it is set.
+        """Register hooks that call ``mark`` with an event at each turn of the step; yield the handle of each.
 
         Args:
-            mark: what to call.
-            blocks: modules whose forward and backward passes are to be told as well.
+            mark: called with each event.
+            blocks: paths of modules whose forward and backward passes are marked as well.
         """
         yield self.optimizer.register_step_pre_hook(lambda *_: mark(Event("phase", name="update")))
         for path, module in self.modules.items():
             enter, leave = Event("enter", name=path), Event("exit", name=path)
             yield module.register_forward_pre_hook(lambda *_, e=enter: mark(e))
-            # Recomputation under gradient checkpointing leaves a module by an exception as soon as it has enough.
+            # Under gradient checkpointing, a recomputation stops by an exception once it has all that it needs.
             yield module.register_forward_hook(lambda *_, e=leave: mark(e), always_call=True)
         for parameter, path in self._parameters.items():
             if parameter.requires_grad:
@@ -106,10 +107,10 @@ class StepHooks:
             yield self.modules[""].register_forward_hook(_on_gradient(mark, backward))
 
 
-def _on_gradient(mark: Callable[[Event], None], event: Event) -> Callable:
-    """Return a forward (pre-)hook that marks ``event`` when a gradient reaches the tensor that passes here."""
+def _on_gradient(mark: Callable[[Event], None], event: Event) -> Callable[..., None]:
+    """Return a forward (pre-)hook that marks ``event`` when a gradient reaches the module's output (or input)."""
 
-    def hook(module: nn.Module, *passing) -> None:
+    def hook(module: nn.Module, *passing: Any) -> None:
         for tensor in tree_iter(passing[-1]):
             if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
                 tensor.register_hook(lambda _: mark(event))

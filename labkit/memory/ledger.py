@@ -1,8 +1,9 @@
-"""Where the memory of a training step goes, measured by the allocator's own events."""
+"""Measure where the memory of a training step goes, from the allocator's own events."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import psutil
 import torch
@@ -21,17 +22,17 @@ from labkit.process import alone
 class Ledger:
     """A context manager around one training step that records every allocation; afterwards, see ``report``.
 
-    The allocator tells what it gives and takes, scratch memory inside operators included; hooks on the
-    modules tell what for. The step computes what it would compute without.
-    On CUDA the peak is the allocator's ``max_memory_allocated``, and what the events miss of it is temporary.
+    The allocator reports each allocation and release, scratch memory inside operators included; hooks on the
+    modules show what it is for. The results of the step do not change.
+    On CUDA the peak is the allocator's ``max_memory_allocated``; any part that the events miss counts as temporary.
 
     Args:
         module: the network.
         optimizer: the optimizer that the step calls.
-        head: a head outside the network, as an encoder's classifier is.
+        head: a head outside the network, such as an encoder's classifier.
 
     Raises:
-        LabkitError: on entering, where another profiler is running.
+        LabkitError: on entering, if another profiler is running.
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None = None):
@@ -61,7 +62,7 @@ class Ledger:
             self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *problem) -> None:
+    def __exit__(self, *problem: object) -> None:
         with self._open:
             self._look()
             events = self._recorder.stop()
@@ -72,12 +73,12 @@ class Ledger:
 
     @property
     def report(self) -> MemoryReport | None:
-        """The step's memory, added up when it is first asked for."""
+        """The memory of the step, computed at the first access; None before the step."""
         if self._trace and not self._report:
             report = self._trace.report(resident=self._resident)
             if self._device.type == "cuda":
                 missed = max(0, self._peak - report.peak)
-                report = MemoryReport(**vars(report) | {"temporaries": report.temporaries + missed})
+                report = replace(report, temporaries=report.temporaries + missed)
             self._report = report
         return self._report
 

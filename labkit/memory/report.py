@@ -12,7 +12,7 @@ KINDS = ("trainable", "frozen", "quantized", "optimizer", "gradients", "activati
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """Bytes at the moment of a step when most memory was in use.
+    """Bytes at the moment of a step when the most memory was in use.
 
     Attributes:
         trainable: weights that are trained.
@@ -21,13 +21,13 @@ class MemoryReport:
         optimizer: AdamW's two running means for each trained weight, and step counters.
         gradients: one number for each trained weight that has its gradient at that moment.
         activations: what the forward pass keeps for the backward pass, autocast's 16-bit copies of weights included.
-        logits: what the head and the loss make: scores, loss, their gradients, and autocast's copy of the head.
-        temporaries: all else, gone before the step ends: products on their way, and operators' scratch memory.
-        modules: bytes by the module that they belong to; the loss and temporaries of the backward pass
-            belong to none and stand under "".
+        logits: what the head and the loss allocate: scores, loss, their gradients, and autocast's copy of the head.
+        temporaries: all else, released before the step ends: intermediate results, and operators' scratch memory.
+        modules: bytes by the path of their module; the loss and the temporaries of the backward pass
+            have no module and count under "".
         timeline: bytes of each kind, in the order of KINDS, at moments of the step.
-        phases: where in the timeline the phases "forward", "loss", "backward" and "update" began.
-        resident: memory of the whole process as the operating system counts it; 0 where nothing was run.
+        phases: index in the timeline at which each phase ("forward", "loss", "backward", "update") began.
+        resident: memory of the whole process as the operating system counts it; 0 if no step was run.
     """
 
     trainable: int = 0
@@ -54,11 +54,11 @@ class MemoryReport:
         return self.trainable + self.frozen + self.quantized
 
     def megabytes(self) -> dict[str, float]:
-        """Return the parts in units of 10⁶ bytes."""
+        """Return the bytes of each kind in units of 10⁶ bytes."""
         return {kind: getattr(self, kind) / 1e6 for kind in KINDS}
 
     def by_module(self, depth: int) -> dict[str, int]:
-        """Return the bytes of modules, those deeper than ``depth`` counted with what they are part of."""
+        """Return the bytes by module; modules deeper than ``depth`` count with their parent at that depth."""
         depth = require_count("depth", depth, low=0)
         sums: Counter[str] = Counter()
         for path, size in self.modules.items():

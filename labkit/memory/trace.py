@@ -1,4 +1,4 @@
-"""All allocations and releases of a training step, and the reports that they add up to."""
+"""All allocations and releases of a training step, and the reports computed from them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from labkit.memory.report import KINDS, MemoryReport
 
-MOMENTS = 2000  # of a step that a report keeps
+MOMENTS = 2000  # the most that a report's timeline has
 
 
 class Moment(NamedTuple):
-    """What is in use after so many moves: bytes in all, and by kind in the order of KINDS."""
+    """What is in use after ``position`` moves: total bytes, and bytes by kind in the order of KINDS."""
 
     position: int
     total: int
@@ -23,16 +23,16 @@ class Moment(NamedTuple):
 
 @dataclass
 class Trace:
-    """All allocations of a step, numbered; those that were there before it come first.
+    """All allocations of a step, numbered; those from before the step come first.
 
     Attributes:
         sizes: bytes of each allocation.
-        kinds: its kind, one of KINDS.
-        modules: the module that it belongs to.
-        moves: what happens in order; n + 1: allocation n appears, −n − 1: it is freed.
-        marks: what, name, and the number of moves before it, of each phase and block that begins.
-        opening: how many allocations were there before the step.
-        scratch: the numbers of those that an operator holds while it works.
+        kinds: kind of each allocation, one of KINDS.
+        modules: path of the module that each allocation belongs to.
+        moves: allocations and releases in order; n + 1: allocation n is made, −n − 1: it is freed.
+        marks: for each phase and block that begins: what, name, and the number of moves before it.
+        opening: the number of allocations from before the step.
+        scratch: the numbers of the allocations that are scratch memory inside an operator.
     """
 
     sizes: list[int]
@@ -44,12 +44,12 @@ class Trace:
     scratch: set[int] = field(default_factory=set)
 
     def rounded(self, granularity: Callable[[int], int]) -> Trace:
-        """Return the same trace with each size as a GPU's allocator makes it; a GPU needs no scratch for types."""
+        """Return the trace with each size rounded as a GPU's allocator does; a GPU converts types without scratch."""
         sizes = [0 if i in self.scratch else granularity(size) for i, size in enumerate(self.sizes)]
         return replace(self, sizes=sizes)
 
     def report(self, resident: int = 0) -> MemoryReport:
-        """Return the step's highest moment, and its timeline."""
+        """Return the memory at the step's highest moment, and its timeline."""
         moments = _thin(self._moments()[self.opening :])
         peak = max(moments, key=attrgetter("total"))
         starts = [(name, at) for what, name, at in self.marks if what == "phase"]
@@ -63,9 +63,11 @@ class Trace:
         )
 
     def highest(self, stages: Sequence[tuple[str, int]]) -> dict[str, tuple[int, ...]]:
-        """Return bytes by kind at the highest moment of each stage, which begins after so many moves.
+        """Return the bytes by kind at the highest moment of each stage.
 
-        A stage that is listed several times has one highest moment.
+        Args:
+            stages: name of each stage and the number of moves before it, in order. A name may occur several
+                times: these parts of the step then have one highest moment.
         """
         moments = self._moments()
         ends = [at for _, at in stages[1:]] + [len(self.moves)]
@@ -95,6 +97,6 @@ class Trace:
 
 
 def _thin(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the highest moment of each of at most MOMENTS equal stretches, in order."""
+    """Return the highest moment of each of at most MOMENTS equal parts, in order."""
     stride = -(-len(moments) // MOMENTS)
     return [max(moments[i : i + stride], key=attrgetter("total")) for i in range(0, len(moments), stride)]

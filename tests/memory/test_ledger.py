@@ -152,7 +152,7 @@ def test_gradients_come_and_go(layered):
     assert max(gradients) == bytes_of(setup.trained)
 
 
-def test_gradients_from_before_are_booked_as_such(layered):
+def test_gradients_from_before_the_step_count_as_gradients(layered):
     setup = Setup(layered, "full")
     setup.forward().backward()
     with setup.ledger() as ledger:
@@ -187,7 +187,7 @@ def test_tied_weights_are_counted_once(tiny):
 # What comes and goes
 
 
-def test_a_matrix_product_is_booked_to_the_byte():
+def test_a_matrix_product_is_counted_to_the_byte():
     layer = nn.Linear(100, 50, bias=False)
     optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
     x = torch.randn(7, 100)
