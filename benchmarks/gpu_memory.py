@@ -15,6 +15,7 @@ import labkit as lk
 from labkit.memory import KINDS
 from labkit.methods import METHODS, Method, get_method
 from labkit.planning import Step, predict_step, sizes
+from labkit.planning.allocator import CONTEXT
 from labkit.planning.fit import free_memory
 from labkit.quant.layers import is_4bit
 from labkit.training.loop import Trainer
@@ -189,7 +190,7 @@ def _step_65b(bench: Bench, step: Step, prediction: Future) -> dict:
     model = random_model(step.config, step.precision, bench.device, step.method.quantization)
     stored = model.nbytes
     row = compared(bench, measure(model, step.method, step.training, step.examples), expected)
-    row |= {"stored": stored, "parameters": _parameters(model), "context_predicted": sizes.CONTEXT}
+    row |= {"stored": stored, "parameters": _parameters(model), "context_predicted": CONTEXT}
     if bench.cuda:
         free, total = torch.cuda.mem_get_info(bench.device)
         held = total - free - torch.cuda.memory_reserved(bench.device)

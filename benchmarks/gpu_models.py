@@ -19,7 +19,8 @@ from labkit.methods.targets import replace_layer
 from labkit.models.config import BLUEPRINTS, blueprint_config
 from labkit.models.meta import meta_model
 from labkit.models.precision import pick_precision
-from labkit.planning import Step, predict_step, sizes
+from labkit.planning import Step, predict_step
+from labkit.planning.allocator import SHARED
 from labkit.planning.predict import can_simulate
 from labkit.quant.codebooks import levels
 from labkit.quant.layers import Quantization
@@ -187,7 +188,7 @@ def predict(step: Step) -> dict:
     return {
         "tensors": prediction.tensors.peak,
         "allocated": prediction.allocated.peak,
-        "reserved": prediction.reserved.peak + sizes.SHARED,
+        "reserved": prediction.reserved.peak + SHARED,
         "simulated": can_simulate(),
     }
 

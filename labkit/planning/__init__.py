@@ -1,6 +1,6 @@
-"""Predict the memory of a training step before it is run, for any model of a known kind.
+"""Predict the memory of a training step before it runs, for models of known architectures.
 
-``labkit.planning.plan`` and ``.estimate`` are modules; their functions are imported from them.
+``labkit.planning.plan`` and ``.estimate`` are modules: import their functions from there.
 """
 
 from labkit.planning.fit import require_fit

@@ -1,4 +1,4 @@
-"""Meta models as a method trains them, with bitsandbytes' layers imitated."""
+"""Prepare a meta model as a method trains it, with layers that imitate those of bitsandbytes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from labkit.quant.quantized import Quantized
 
 
 def adapt_model(model: Model, method: Method, quantization: Quantization | None = None) -> Model:
-    """Return a meta model with the method's parameters, its weights first stored as ``quantization`` says."""
+    """Return a meta model with the method's parameters; ``quantization`` says how its weights are stored before."""
     stored = quantization
     if isinstance(method, QLoRA):
         stored, method = method.quantization, replace(method, backend="labkit")
     if stored:
-        # The table that dequantizing makes once and keeps is to be there before, as in all steps but the first.
+        # Dequantizing makes a table once and keeps it. Make it now: in all steps but the first it exists already.
         quantize(torch.ones(1), stored.format, stored.block_size, stored.double).dequantize()
         model = quantize_model(model, replace(stored, backend="labkit"), inplace=True)
     tuned = method.apply(model, inplace=True)
@@ -34,9 +34,9 @@ def adapt_model(model: Model, method: Method, quantization: Quantization | None 
 
 
 def _as_bitsandbytes(layer: Linear4bit, precision: torch.dtype) -> None:
-    """Turn a layer of labkit's into one that allocates what bitsandbytes' would, step by step."""
+    """Turn a 4-bit layer of labkit into one that makes the same allocations as a layer of bitsandbytes."""
     if layer.bias is not None:
-        layer.bias.data = layer.bias.data.to(precision)  # bitsandbytes does so in the first forward pass
+        layer.bias.data = layer.bias.data.to(precision)  # as bitsandbytes does in the first forward pass
     layer.register_buffer("code", torch.empty(16, device="meta"))
     if layer.quantized.scales is not None:
         layer.register_buffer("scales_code", torch.empty(256, device="meta"))
@@ -51,7 +51,7 @@ class _BitsandbytesLinear(Linear4bit):
 
 
 class _BitsandbytesProduct(torch.autograd.Function):
-    """``MatMul4Bit`` of bitsandbytes 0.50: the weight is made anew in both passes."""
+    """``MatMul4Bit`` of bitsandbytes 0.50: it dequantizes the weight in both passes."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: Quantized, bias: torch.Tensor | None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The textbook's formula for a step's memory: for comparison, and for where a simulation cannot be had."""
+"""Estimate a step's memory by the textbook formula, for comparison or if no simulation is possible."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from labkit.planning.step import Step
 
 
 def estimate(step: Step) -> MemoryReport:
-    """Return an estimate of a step's memory at its peak, within some tens of percent for full fine-tuning.
+    """Return an estimate of a step's memory at its peak; the error is some tens of percent for full fine-tuning.
 
-    Weights, gradients and optimizer states are counted; ``from_data`` says what is added. The formula knows
-    nothing of adapters, and adds up what is never there at once: all activations and all gradients.
+    It is the sum of weights, gradients, optimizer states, activations and logits; see ``from_data`` for the last
+    two. The formula ignores the activations of adapters, and adds all activations to all gradients, though they
+    never exist at the same time.
     """
     two, three = (_weights(step, layers) for layers in (2, 3))
     further = step.config.num_hidden_layers - 2
@@ -27,8 +28,8 @@ def estimate(step: Step) -> MemoryReport:
 def from_data(step: Step) -> tuple[int, int]:
     """Return the formula's bytes of activations and of logits, which depend on the data.
 
-    A block's activations take 34 bytes for each token and hidden number in 16 bits, attention matrices left
-    out (Korthikanti et al., 2022, arXiv:2205.05198, section 4.1).
+    A block's activations in 16 bits take 34 bytes for each token and hidden dimension, without attention matrices
+    (Korthikanti et al., 2022, arXiv:2205.05198, section 4.1).
     """
     config, bits = step.config, step.precision.itemsize
     numbers = len(step.examples) * step.length * config.hidden_size
@@ -36,7 +37,7 @@ def from_data(step: Step) -> tuple[int, int]:
     if step.training.gradient_checkpointing:
         blocks = 17 * bits * numbers + config.num_hidden_layers * 4 * numbers
     outputs = step.classes if kind_to_plan(config) == "encoder" else step.learned * config.vocab_size
-    # Logits in the type of the computation, in 32 bits for the loss, and the gradients of both.
+    # Logits in the type of the computation, and in 32 bits for the loss, and the gradients of both.
     return blocks, 2 * len(step.examples) * outputs * (bits + 4)
 
 

@@ -1,46 +1,48 @@
-"""From simulated steps of a shallow model to the memory of a step of a deep one."""
+"""Extrapolate the memory of a deep model's training step from simulated steps of two shallow ones."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from labkit.memory.report import KINDS, MemoryReport
 from labkit.memory.trace import Trace
+from labkit.planning.allocator import allocated, reserved
 from labkit.planning.simulate import simulate
-from labkit.planning.sizes import allocated, reserved
 from labkit.planning.step import Prediction, Step
 
-FEW = 3  # blocks from which all others are extrapolated
+FEW = 3  # blocks of the larger shallow model
 
 
 def extrapolate(step: Step) -> Prediction:
-    """Return the memory of a training step; nothing of that size is allocated.
+    """Return the memory of a training step, without allocating it.
 
-    One step of the real loop runs over a model of two blocks and of three. Each further block adds the same,
-    so that memory at the same moment of the step is affine in their number. The highest moment may be another
-    one in a deep model than in a shallow one: each stage of the step is extrapolated by itself. Two blocks are
-    the fewest in which the first, the second and the last can be told apart.
+    One step of the real loop is simulated over a model of two blocks and one over a model of three. Each further
+    block adds the same, so the memory at a given moment of the step is affine in the number of blocks. A deep
+    model may reach its peak at another moment than a shallow one, so each stage of the step is extrapolated
+    separately. Two blocks are the fewest for which the stages of the first and the last block are separate.
     """
     layers = step.config.num_hidden_layers
     counts = [layers] if layers < FEW else [FEW - 1, FEW]
     traces = [simulate(step, count) for count in counts]
     further = layers - counts[0]
-    exact = [_highest([_peaks(*each) for each in traces], further)]
+    reports = [_highest([_peaks(*each) for each in traces], further)]
     for granularity in (allocated, reserved):
-        exact.append(_highest([_peaks(trace.rounded(granularity), blocks) for trace, blocks in traces], further))
-    return Prediction(*exact)
+        reports.append(_highest([_peaks(trace.rounded(granularity), blocks) for trace, blocks in traces], further))
+    return Prediction(*reports)
 
 
 def _highest(peaks: list[dict[str, tuple[int, ...]]], further: int) -> MemoryReport:
-    """Return the highest stage of a step after so many more blocks."""
+    """Return the memory in the highest stage of a step over a model with ``further`` more blocks."""
     less, more = peaks[0], peaks[-1]
     stages = [stage for stage in less if stage in more]
     at = [tuple(a + further * (b - a) for a, b in zip(less[stage], more[stage], strict=True)) for stage in stages]
-    return MemoryReport(**dict(zip(KINDS, max(at, key=sum), strict=True)))
+    sizes: dict[str, Any] = dict(zip(KINDS, max(at, key=sum), strict=True))
+    return MemoryReport(**sizes)
 
 
 def _peaks(trace: Trace, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Return bytes by kind at the highest moment of each stage of the step."""
+    """Return the bytes by kind at the highest moment of each stage of the step."""
     stages = [("before", 0)]
     phase = ""
     for (what, name, at), (*_, end) in pairwise([*trace.marks, ("end", "", len(trace.moves))]):
@@ -48,13 +50,13 @@ def _peaks(trace: Trace, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
             phase = name
             stages.append((name, at))
             if phase == "loss":
-                # The output of the forward pass, with a prefix's cache, goes in the midst of it: a stage each.
+                # The forward pass's output and a prefix's cache are freed somewhere in it: a stage per allocation.
                 made = [position for position in range(at, end) if trace.moves[position] > 0]
                 stages += [(f"loss {number}", position) for number, position in enumerate(made)]
         elif name == f"forward {blocks[-1]}" and phase == "forward":
             stages.append(("last forward", at))
         elif name.startswith("forward ") and name != f"forward {blocks[0]}" and phase == "forward":
-            stages.append(("middle forward", at))  # of three blocks alone: the last is no lower
+            stages.append(("middle forward", at))  # only with three blocks: the last one's stage is at least as high
         elif name == "backward loss" and phase == "loss":
             stages.append((name, at))
         elif name == f"backward {blocks[-1]}":

@@ -1,19 +1,21 @@
 """Tensors with a shape, a type and a device but no numbers, and a mode that computes with them.
 
-A training step over fake weights is the real step: the same loop, the same modules (bitsandbytes' layers are
+A training step over fake weights is the real step: the same loop, the same modules (layers of bitsandbytes are
 imitated), the same operators in the same order. Only the arithmetic is left out, and with it the memory. Token
-ids and masks stay real, so that code which looks at them (transformers leaves the mask out where nothing is
-padded) takes the way that it takes in training.
+ids and masks stay real, so that code that depends on their values (transformers drops the mask if nothing is
+padded) takes the same branches as in training.
 """
 
 from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -28,23 +30,25 @@ CPU = torch.device("cpu")
 
 
 class FakeMode(TorchDispatchMode):
-    """While it is on, what is computed from a fake tensor is fake, and all else is real.
+    """While it is active, what is computed from a fake tensor is fake, and everything else is real.
 
-    Under torch's own ``FakeTensorMode``, which does the computing here, all else would be fake too. Fake tensors
-    pretend to be on the CPU. Where a program asks for a number that nobody computed (is the loss finite?), the
-    answer is 1, or true.
+    Torch's own ``FakeTensorMode``, which does the computing here, would make everything else fake too. Fake
+    tensors pretend to be on the CPU. If a program reads a number that was never computed (is the loss finite?),
+    it gets 1, or True.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._events: list[Event] | None = None
-        self._live: dict[int, weakref.finalize] = {}
+        self._events: list[Event] | None = None  # of the step that is traced
+        self._live: dict[int, weakref.finalize | None] = {}  # by address; None for memory from before the step
         self._backward = False
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is prim.device.default and isinstance(args[0], FakeTensor):
-            return args[0].fake_device  # asked for so often that the long way would take a third of the time
+            return args[0].fake_device  # so frequent that the code below would take a third of the time for it
         kwargs = kwargs or {}
         tensors = _tensors((*args, *kwargs.values()))
         fake = any(isinstance(tensor, FakeTensor) for tensor in tensors)
@@ -54,50 +58,51 @@ class FakeMode(TorchDispatchMode):
             if func is aten.equal.default:
                 return True
             func = as_without_mode(func, args)
-        if self._events is not None:
-            self._note_backward()
+        events = self._events
+        if events is not None:
+            self._note_backward(events)
         with self._fake if fake else contextlib.nullcontext():
             result = func(*args, **kwargs)
-        if self._events is not None:
+        if events is not None:
             if scratch := promoted(func, args):
-                self._events.append(Event("alloc", SCRATCH, scratch))
-            known = {address_of(tensor) for tensor in tensors}  # a view of memory from before is not new
+                events.append(Event("alloc", SCRATCH, scratch))
+            known = {address_of(tensor) for tensor in tensors}  # a view of an input is not new
             for made in _tensors((result,)):
                 if address_of(made) not in known:
-                    self._alloc(made)
+                    self._alloc(events, made)
             if scratch:
-                self._events.append(Event("free", SCRATCH))
+                events.append(Event("free", SCRATCH))
         return result
 
     def fill(self, *modules: nn.Module) -> None:
-        """Replace the meta tensors of modules by fake ones; tied weights stay tied."""
-        made: dict[int, torch.Tensor] = {}
+        """Replace the meta tensors of modules with fake ones; tied weights stay tied."""
+        made: dict[int, Any] = {}  # a fake parameter or buffer, by id of the tensor that it replaces
         for module in (inner for outer in modules for inner in outer.modules()):
             for store in (module._parameters, module._buffers):
                 for name, tensor in store.items():
                     if tensor is None:
                         continue
                     if id(tensor) not in made:
-                        fake = FakeTensor(self._fake, tensor.detach(), CPU)
+                        made[id(tensor)] = FakeTensor(self._fake, tensor.detach(), CPU)
                         if isinstance(tensor, nn.Parameter):
-                            fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-                        made[id(tensor)] = fake
+                            made[id(tensor)] = nn.Parameter(made[id(tensor)], requires_grad=tensor.requires_grad)
                     store[name] = made[id(tensor)]
 
     @contextlib.contextmanager
     def trace(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None, blocks: tuple[str, ...] = ()
     ) -> Iterator[list[Trace]]:
-        """Trace a step, as ``Ledger`` does a real one; afterwards the list that this gives holds the trace.
+        """Trace a step, as ``Ledger`` measures a real one; the list that is yielded holds the trace afterwards.
 
         Args:
             module, optimizer, head: as for ``Ledger``.
-            blocks: modules whose passes are to be marked.
+            blocks: paths of modules whose passes are marked.
         """
         hooks = StepHooks(module, optimizer, head, address_of)
         held = hooks.held()
         self._live = dict.fromkeys(held)
-        self._events = events = []
+        events: list[Event] = []
+        self._events = events
         handles = list(hooks.register(events.append, blocks))
         done: list[Trace] = []
         try:
@@ -108,35 +113,35 @@ class FakeMode(TorchDispatchMode):
                 handle.remove()
             for watch in filter(None, self._live.values()):
                 watch.detach()
-        # The optimizer makes no states for weights that never get a gradient, as an unused pooler's.
+        # The optimizer makes no states for weights that never get a gradient, such as an unused pooler's.
         graded = {event.name for event in events if event.what == "gradient"}
         held = {key: item for key, item in held.items() if item.kind != "optimizer" or item.module in graded}
         done.append(attribute(held, events, hooks.states()))
 
-    def _note_backward(self) -> None:
-        """Mark where a backward pass begins: autocast's copies of trained weights are gone by then."""
+    def _note_backward(self, events: list[Event]) -> None:
+        """Mark where a backward pass begins: autocast has dropped its copies of trained weights by then."""
         backward = graph_task() != -1
         if backward and not self._backward:
-            self._events.append(Event("block", name="backward loss"))
+            events.append(Event("block", name="backward loss"))
         self._backward = backward
 
-    def _alloc(self, tensor: torch.Tensor) -> None:
+    def _alloc(self, events: list[Event], tensor: torch.Tensor) -> None:
         if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != CPU:
             return
         storage = tensor.untyped_storage()
         address = storage._cdata
         if address not in self._live:
-            self._events.append(Event("alloc", address, storage.nbytes()))
-            self._live[address] = weakref.finalize(storage, self._free, self._events, address)
+            events.append(Event("alloc", address, storage.nbytes()))
+            self._live[address] = weakref.finalize(storage, self._free, events, address)
 
     def _free(self, events: list[Event], address: int) -> None:
         del self._live[address]
         events.append(Event("free", address))
 
 
-def _tensors(arguments: Iterable) -> list[torch.Tensor]:
-    """Return the tensors among arguments, those in lists included."""
-    found = []
+def _tensors(arguments: Iterable[object]) -> list[torch.Tensor]:
+    """Return the tensors among arguments, including those in lists."""
+    found: list[torch.Tensor] = []
     for argument in arguments:
         if isinstance(argument, torch.Tensor):
             found.append(argument)

@@ -1,4 +1,4 @@
-"""Before a run: does it fit into the memory that is free?"""
+"""Check before a run that its steps fit into the free memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from labkit.planning.predict import predict_step
 from labkit.planning.sizes import readable
 from labkit.planning.step import Step
 
-WAYS = 3  # to go on that a refusal names at most
-SURE = 3  # times that a rough bound must fit to make a simulation needless
+WAYS = 3  # the most alternatives that an error names
+SURE = 3  # if this many times a rough bound fits, no simulation is needed
 
 
 def require_fit(model: Model, step: Step, *, inplace: bool = False) -> None:
-    """Raise a ``LabkitError`` where a step would not fit into the free memory.
+    """Raise a ``LabkitError`` if a step would not fit into the free memory.
 
-    Models of an architecture that cannot be planned for are let through.
+    Models that labkit cannot plan for are not checked.
 
     Args:
-        model: where the run starts; weights that the method leaves as they are exist already.
-        step: the largest of the run, as ``step_of`` gives it.
-        inplace: the method changes the model itself.
+        model: the model that the run starts from; its frozen weights are in memory already.
+        step: the largest step of the run, from ``step_of``.
+        inplace: whether the method changes the model itself.
     """
     free = free_memory(model.device)
     try:
@@ -51,7 +51,7 @@ def require_fit(model: Model, step: Step, *, inplace: bool = False) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be had on a device."""
+    """Return the bytes of free memory on a device."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -59,18 +59,18 @@ def free_memory(device: torch.device) -> int:
 
 
 def _ways(model: Model, step: Step, inplace: bool, free: int) -> Iterator[str]:
-    """Yield the settings that would fit, with what they take."""
+    """Yield the settings that would fit, with the memory that they need."""
     for text, smaller in _smaller(step):
         try:
             size = _extra(model, smaller, inplace)
-        except LabkitError:  # this model cannot be trained that way
+        except LabkitError:  # this model cannot be trained with these settings
             continue
         if size <= free:
             yield f"{text} ({readable(size)})"
 
 
 def _smaller(step: Step) -> Iterator[tuple[str, Step]]:
-    """Yield steps that take less, with the settings that make them, the nearest first."""
+    """Yield smaller steps with their settings, the smallest changes first."""
     saving = replace(step.training, gradient_checkpointing=True)
     if not step.training.gradient_checkpointing:
         yield "gradient_checkpointing=True", replace(step, training=saving)
@@ -78,7 +78,7 @@ def _smaller(step: Step) -> Iterator[tuple[str, Step]]:
     while size > 1:
         size, times = size // 2, times * 2
         training = replace(step.training, batch_size=size, accumulation=times)
-        longest = step.examples[-size:]  # they are sorted by length
+        longest = step.examples[-size:]  # the examples are sorted by length
         yield f"batch_size={size}, accumulation={times}", replace(step, training=training, examples=longest)
     for name in ("lora", "qlora"):
         if name != step.method.name:
@@ -88,12 +88,12 @@ def _smaller(step: Step) -> Iterator[tuple[str, Step]]:
 
 
 def _bound(model: Model, step: Step) -> int:
-    """Return roughly what the most expensive method would take, in no time."""
+    """Return a rough bound, quickly: the bytes that the most expensive method would take."""
     return 16 * sum(p.numel() for p in model.parameters()) + 2 * model.nbytes + sum(from_data(step))
 
 
 def _extra(model: Model, step: Step, inplace: bool) -> int:
-    """Return the bytes that a step needs beside the model that is there already."""
+    """Return the bytes that a step needs in addition to the model that is in memory already."""
     prediction = predict_step(step)
     report = prediction.reserved if model.device.type == "cuda" else prediction.tensors
     return report.peak - (model.nbytes if inplace else min(report.frozen, model.nbytes))

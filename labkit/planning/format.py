@@ -1,8 +1,8 @@
-"""A plan in words, and as JSON."""
+"""Print a plan: as text, or as a dictionary for JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.planning.sizes import readable
 from labkit.printing import printable
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def heading(plan: Plan) -> str:
-    """Return the model and the size of a step, in words."""
+    """Return the model and the size of a step as text."""
     batch = f"batch {plan.training.batch_size} × {plan.length} tokens, {str(plan.precision).removeprefix('torch.')}"
     saving = ", gradient checkpointing" if plan.training.gradient_checkpointing else ""
     return f"{plan.name}, {batch}{saving}"
 
 
 def as_text(plan: Plan) -> str:
-    """Return a line for each part of the memory, and whether the whole fits."""
+    """Return a line for each part of the memory, and whether the total fits on the GPU."""
     parts = {key: value for key, value in plan.report.megabytes().items() if value >= 0.5}
     lines = [f"{plan.method.name} on {heading(plan)}"]
     lines += [f"  {kind:<12}{megabytes / 1000:>9.2f} GB" for kind, megabytes in parts.items()]
@@ -34,8 +34,8 @@ def as_text(plan: Plan) -> str:
     return printable("\n".join(lines))
 
 
-def as_dict(plan: Plan) -> dict:
-    """Return the plan as JSON can hold it, sizes in bytes."""
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """Return the plan as a dictionary for JSON, with sizes in bytes."""
     parts = {key: value for key, value in vars(plan.report).items() if isinstance(value, int) and key != "resident"}
     return {
         "model": plan.name,

@@ -1,16 +1,18 @@
-"""What operators do with memory that a dispatch mode does not see, or changes by being there."""
+"""What operators do with memory that a dispatch mode cannot see, or that differs while a mode is active."""
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
+from torch._ops import OpOverload
 
 aten = torch.ops.aten
-# Parts of torch that may change: named here, so that a torch without them cannot import this module, and plans
-# become estimates.
+# Private parts of torch, which may change. They are named here so that importing this module fails in a torch
+# without them, and predictions become estimates.
 graph_task, storage_users = torch._C._current_graph_task_id, torch._C._storage_Use_Count
-# Formulas of backward passes that scatter into fresh zeros in place, except while a mode watches.
+# Operators that backward passes run in place on new zeros, except while a mode is active.
 IN_PLACE = {
     aten.index_put.default: aten.index_put_.default,
     aten.index_add.default: aten.index_add_.default,
@@ -21,12 +23,12 @@ IN_PLACE = {
 
 
 def address_of(tensor: torch.Tensor) -> int:
-    """Return what tells the storage of a tensor, fake or real, from any other's."""
+    """Return a number that identifies the storage of a tensor, fake or real."""
     return tensor.untyped_storage()._cdata
 
 
-def promoted(func, args: tuple) -> int:
-    """Return the bytes of the copies that an elementwise operator makes on a CPU of numbers in another type."""
+def promoted(func: OpOverload, args: tuple[Any, ...]) -> int:
+    """Return the bytes of the copies that an elementwise operator makes on a CPU to convert its inputs to one type."""
     if torch.Tag.pointwise not in func.tags:
         return 0
     operands = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.dim()]
@@ -37,15 +39,15 @@ def promoted(func, args: tuple) -> int:
     common = functools.reduce(torch.promote_types, (operand.dtype for operand in operands))
     copied = [operand for operand in operands if operand.dtype != common]
     if func._schema.is_mutable and args[0].dtype != common:
-        copied.append(args[0])  # the result, before it is rounded to the type of the tensor that it goes into
+        copied.append(args[0])  # the result, before it is rounded to the type of the output tensor
     return sum(operand.numel() * common.itemsize for operand in copied)
 
 
-def as_without_mode(func, args: tuple):
-    """Return the operator that runs where no dispatch mode is on.
+def as_without_mode(func: OpOverload, args: tuple[Any, ...]) -> OpOverload:
+    """Return the operator that would run if no dispatch mode were active.
 
-    In the backward pass, torch adds gradients up in place and scatters into fresh zeros in place, except
-    while a mode watches: it then makes a new tensor each time (``isTensorSubclassLike`` in torch's sources).
+    In the backward pass, torch adds gradients in place and scatters into new zeros in place. While a mode is
+    active, it makes a new tensor each time (``isTensorSubclassLike`` in torch's sources).
     """
     if graph_task() == -1 or torch.is_grad_enabled():  # forward, or recomputation
         return func
@@ -56,8 +58,10 @@ def as_without_mode(func, args: tuple):
     return func
 
 
-def _is_alone(old, new) -> bool:
-    """Say whether the sum of two gradients may take the place of the first."""
-    alike = isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and old.shape == new.shape
-    # Its tensor and Python's handle on its memory; any more is another tensor over the same memory.
-    return alike and old.dtype == new.dtype and storage_users(address_of(old)) == 2
+def _is_alone(old: object, new: object) -> bool:
+    """Return whether the sum of two gradients may overwrite the first."""
+    if not (isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor)):
+        return False
+    alike = old.shape == new.shape and old.dtype == new.dtype
+    # Two users: the tensor, and Python's handle on its storage. A third would be another tensor over that storage.
+    return alike and storage_users(address_of(old)) == 2

@@ -1,25 +1,26 @@
-"""Plan a fine-tuning run for any model of a known kind: what will it take, and where does it fit?"""
+"""Plan a fine-tuning run: how much memory a training step will take, and whether it fits on a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
 
-from labkit.errors import LabkitError, require_count, unknown
+from labkit.errors import require_count, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.models.config import find_config
 from labkit.models.context import longest_of
 from labkit.models.model import Model
 from labkit.models.precision import PRECISIONS
-from labkit.planning import sizes
+from labkit.planning.allocator import CONTEXT, SHARED
 from labkit.planning.format import as_dict, as_text, heading
 from labkit.planning.predict import can_simulate, predict_step
-from labkit.planning.search import MOST, most_that_fits
+from labkit.planning.search import largest_batch, largest_length
+from labkit.planning.sizes import parse_size
 from labkit.planning.step import Prediction, Step
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
@@ -28,18 +29,18 @@ from labkit.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Plan:
-    """What one training step takes in memory.
+    """The memory that one training step takes.
 
     Attributes:
-        name: the model.
+        name: the model's name.
         config: its architecture and sizes.
         method: what is trained.
         training: batch size, checkpointing and the rest.
-        length: tokens of each example.
-        learned: tokens of each example that are learned.
+        length: tokens in each example.
+        learned: tokens in each example that are learned.
         precision: the type of matrix products, in which matrices of linear layers are stored.
-        gpu: bytes of the card's memory; 0 where none was named.
-        quantization: how the weights are stored in 4 bits before the method comes; None where they are not.
+        gpu: bytes of the GPU's memory; 0 if none was named.
+        quantization: how the weights are stored in 4 bits before the method is applied; None if they are not.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Plan:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """The memory at the peak, as tensors, allocated and reserved."""
+        """The memory at the peak: of the tensors, as allocated, and as reserved."""
         examples = [Example([0] * self.length, self.learned, 0)] * self.training.batch_size
         return predict_step(
             Step(self.config, self.method, self.training, examples, self.precision, quantization=self.quantization)
@@ -77,62 +78,49 @@ class Plan:
 
     @property
     def reserved(self) -> int:
-        """About the bytes that the allocator will have taken from the card; a monitor shows these and ``context``."""
-        return self.prediction.reserved.peak + sizes.SHARED
+        """About how many bytes the allocator will take from the card; monitors show these plus ``context``."""
+        return self.prediction.reserved.peak + SHARED
 
     @property
     def context(self) -> int:
-        """Bytes that CUDA itself takes, an assumption."""
-        return sizes.CONTEXT
+        """Bytes that CUDA itself takes (an assumption)."""
+        return CONTEXT
 
     @property
     def total(self) -> int:
-        """Bytes of the card that the run needs."""
+        """Bytes of the card's memory that the run needs."""
         return self.reserved + self.context
 
     @property
     def fits(self) -> bool:
-        """Whether the run fits the GPU; false where none was named."""
+        """Whether the run fits on the GPU; False if none was named."""
         return bool(self.gpu) and self.total <= self.gpu
 
     @property
     def simulated(self) -> bool:
-        """Whether a step was simulated; else a formula was used."""
+        """Whether a step was simulated; otherwise a formula was used."""
         return can_simulate()
 
     def largest_batch(self) -> int:
-        """Return how many examples of this length fit the GPU in one batch; 0 where not even one does."""
-        return self._largest(self.training.batch_size, MOST, lambda count: self._with(count, self.length))
+        """Return how many examples of this length fit on the GPU in one batch; 0 if not even one does."""
+        return largest_batch(self)
 
     def largest_length(self) -> int:
-        """Return how long the examples of this batch may be on the GPU."""
-        batch = self.training.batch_size
-        most = self._largest(self.length, self.longest, lambda count: self._with(batch, max(2, count)))
-        return most if most > 1 else 0
+        """Return how many tokens the examples of this batch may have on the GPU; 0 if not even two fit."""
+        return largest_length(self)
 
     @property
     def longest(self) -> int:
         """How many tokens the model can read at once."""
         return longest_of(self.config) - getattr(self.method, "virtual_tokens", 0)
 
-    def to_dict(self) -> dict:
-        """Return the plan as JSON can hold it, sizes in bytes."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as a dictionary for JSON, with sizes in bytes."""
         return as_dict(self)
-
-    def _with(self, batch: int, length: int) -> Plan:
-        whole = self.learned == self.length - 1
-        learned = length - 1 if whole else max(1, self.learned * length // self.length)
-        return replace(self, training=replace(self.training, batch_size=batch), length=length, learned=learned)
-
-    def _largest(self, start: int, limit: int, change: Callable[[int], Plan]) -> int:
-        if not self.gpu:
-            raise LabkitError("There is no GPU to fit.", 'Name one: lk.plan(…, gpu="24GB").')
-        fixed = self.report.parameters + self.report.optimizer + self.context
-        return most_that_fits(lambda count: change(count).total, (start, self.total), self.gpu, fixed, limit)
 
     @property
     def heading(self) -> str:
-        """The model and the size of a step, in words."""
+        """The model and the size of a step as text."""
         return heading(self)
 
     def __str__(self) -> str:
@@ -147,34 +135,34 @@ def plan(
     learned: int | None = None,
     precision: str = "bfloat16",
     gpu: str | int | None = None,
-    **settings,
+    **settings: Any,
 ) -> Plan:
-    """Plan a run: say what a training step will take, without allocating it.
+    """Plan a run: return how much memory a training step will take, without allocating it.
 
     Args:
         model: a published size (``lk.BLUEPRINTS``), an asset, a folder with a config.json, a hub name, a loaded
             model, or a configuration.
         method: as for ``finetune``.
-        length: tokens of each example.
-        learned: tokens of each example that are learned; all but the first by default, which takes most.
+        length: tokens in each example.
+        learned: tokens in each example that are learned; by default all but the first, which takes the most memory.
         precision: ``"bfloat16"``, ``"float16"`` or ``"float32"``.
         gpu: a size such as ``"48GB"``, or a card such as ``"T4"``.
         **settings: fields of ``TrainingConfig``, such as batch_size (1 by default) and gradient_checkpointing.
 
     Raises:
-        LabkitError: a model of unknown kind, an unknown method or size, or an impossible setting.
+        LabkitError: an unknown model, method or size, an architecture without plans, or an impossible setting.
     """
     method = get_method(method)
     name, config = find_config(model)
     longest = longest_of(config)
     length = require_count("length", length, low=2, high=longest, remedy="Try 512.")
-    remedy = f"Of {length} tokens, all but the first can be learned; leave it out for that."
+    remedy = f"Of {length} tokens, at most {length - 1} can be learned; leave learned out for these."
     learned = length - 1 if learned is None else require_count("learned", learned, high=length - 1, remedy=remedy)
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     training = TrainingConfig.of(**{"batch_size": 1, "max_length": length, **settings})
-    size = 0 if gpu is None else sizes.parse_size(gpu)
+    size = 0 if gpu is None else parse_size(gpu)
     quantization = model.quantization if isinstance(model, Model) else None
     made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size, quantization)
-    made.report  # noqa: B018  finds what cannot be planned now rather than later
+    made.report  # noqa: B018  what cannot be planned fails now rather than at the first use
     return made

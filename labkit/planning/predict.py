@@ -1,4 +1,4 @@
-"""A step's memory, simulated where this torch can, and estimated where it cannot."""
+"""Predict the memory of a training step: by a simulation, or by a formula if this torch cannot simulate."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from labkit.planning.step import Prediction, Step
 
 try:
     from labkit.planning.extrapolate import extrapolate
-except (ImportError, AttributeError):  # parts of torch that may change
-    extrapolate = None
+except (ImportError, AttributeError):  # private parts of torch, which may change
+    SUPPORTED = False
+else:
+    SUPPORTED = True
 
 
 class EstimateWarning(UserWarning):
-    """A plan is an estimate by formula, since this torch cannot simulate a step."""
+    """A plan is an estimate by formula, because this torch cannot simulate a step."""
 
 
 def can_simulate() -> bool:
-    """Say whether this torch has what the simulation needs."""
-    return extrapolate is not None
+    """Return whether this torch has what the simulation needs."""
+    return SUPPORTED
 
 
 def predict_step(step: Step) -> Prediction:
-    """Return a simulated step's memory, or an estimate where this torch cannot simulate.
+    """Return the memory of a training step at its peak: simulated, or estimated if this torch cannot simulate.
 
     Warns:
-        EstimateWarning: it is an estimate.
+        EstimateWarning: the prediction is an estimate.
     """
-    if extrapolate is not None:
+    if SUPPORTED:
         return extrapolate(step)
     warnings.warn(
         "This torch has changed in parts that the simulation needs: the plan is an estimate by formula.",

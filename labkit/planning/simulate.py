@@ -1,4 +1,4 @@
-"""Simulate a training step over weights without numbers."""
+"""Simulate a training step over fake weights, which take no memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from labkit.training.processes import Processes
 def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, ...]]:
     """Return the trace of one training step over fake weights, and the names of the model's blocks.
 
-    With ``layers``, the model has so many blocks. The trace's report has modules, a timeline and phases.
+    Args:
+        step: the training step.
+        layers: number of blocks of the model, instead of the configuration's number.
     """
     with as_by_default(), own_random_numbers(CPU), own_accelerate():
         model = meta_model(step.config, step.precision, step.classes, layers)
@@ -28,9 +30,10 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
         mode = FakeMode()
         mode.fill(model.module, *([model.head] if model.head else []))
         with mode:
-            # A second pass of an accumulation holds what the third does: the gradients of those before.
-            short = {"steps": 1, "batch_size": len(step.examples), "accumulation": min(step.training.accumulation, 2)}
-            config = replace(step.training, **short, optimizer="adamw")
+            # Two batches are enough for accumulation: the third needs what the second does, gradients included.
+            accumulation = min(step.training.accumulation, 2)
+            batch = len(step.examples)
+            config = replace(step.training, steps=1, batch_size=batch, accumulation=accumulation, optimizer="adamw")
             trainer = Trainer(model, step.examples, config, processes=Processes())
             for parameter in trainer.parameters:
                 parameter.grad = torch.zeros_like(parameter)

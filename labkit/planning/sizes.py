@@ -1,4 +1,4 @@
-"""Sizes of memory: how they are written, and what a GPU's allocator makes of them."""
+"""Sizes of memory as people write them: a number with a unit, or the name of a GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from labkit.errors import LabkitError, require_count, unknown
 
 MIB = 2**20
-# Memory of common cards in bytes: the total that nvidia-smi shows for each (in MiB, with ECC on where a card ships so).
-# It is no round number, since error correction and the card's own needs take a part. A driver keeps a further 1 to 2%.
+# Memory of common cards in bytes: the total that nvidia-smi shows (in MiB, with ECC on if that is the default).
+# It is not a round number, since error correction and the card itself take a part. The driver keeps another 1 to 2%.
 GPUS = {
     "t4": 15360 * MIB,  # "Tesla T4"
     "v100": 32768 * MIB,  # "Tesla V100-SXM2-32GB"
@@ -27,30 +27,20 @@ GPUS = {
 }
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-# What CUDA itself takes for its context and kernels: 0.3 to 0.6 GB on cards of the last years. An assumption.
-CONTEXT = 600 * 10**6
-SHARED = 22 * 2**20  # of the segments that tensors share, one of 2 MiB and one of 20 MiB may be partly empty
 
 
 def parse_size(text: str | int) -> int:
     """Return bytes from a number of bytes, a size such as ``"48GB"`` or ``"24 GiB"``, or a card's name.
 
-    A GB is 10⁹ bytes here, a little less than the GiB that makers of cards mean by it: to be on the safe side. So
-    "80GB" is less than "H100 80GB", which names a card and means what that card has.
+    A GB is 10⁹ bytes, to be on the safe side: makers of cards mean the slightly larger GiB by it. So "80GB" is
+    less than "H100 80GB", which names a card and returns the memory of that card.
 
     Raises:
-        LabkitError: it is none of these, or no possible size.
+        LabkitError: it is none of these, or not a possible size.
     """
-    size = text
-    if isinstance(text, str):
-        if card := _card(text):
-            return GPUS[card]
-        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)", text.strip())
-        if not match or match[2].upper() not in {"", *UNITS}:
-            raise unknown(
-                "size or GPU", text, GPUS, " A size is a number with MB, GB, TB, MiB, GiB or TiB, as in 48GB."
-            )
-        size = int(float(match[1]) * UNITS[match[2].upper() or "B"])
+    if isinstance(text, str) and (card := _card(text)):
+        return GPUS[card]
+    size = _bytes_of(text) if isinstance(text, str) else text
     try:
         return require_count("gpu", size, low=10**6, high=10**15)
     except LabkitError as problem:
@@ -60,29 +50,22 @@ def parse_size(text: str | int) -> int:
 
 
 def _card(text: str) -> str | None:
-    """Return the key of a card from a name in any spelling, such as "RTX 4090" or torch's "NVIDIA A100-SXM4-80GB"."""
+    """Return the key in GPUS for a name in any spelling, such as "RTX 4090" or torch's "NVIDIA A100-SXM4-80GB"."""
     name = re.sub(r"[\s_-]|nvidia|geforce|tesla|pcie|sxm[0-9]?|hbm[0-9]e?|rtx(?=[\s_-]*a)", "", text.lower())
     name = re.sub(r"^([ah]100)80gb$|^(v100)32gb$|^(h200)141gb$", r"\1\2\3", name)
     return {card.replace("-", ""): card for card in GPUS}.get(name)
 
 
+def _bytes_of(text: str) -> int:
+    """Return the bytes of a number with or without a unit."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]*)", text.strip())
+    if not match or match[2].upper() not in {"", *UNITS}:
+        raise unknown("size or GPU", text, GPUS, " A size is a number with MB, GB, TB, MiB, GiB or TiB, as in 48GB.")
+    return int(float(match[1]) * UNITS[match[2].upper() or "B"])
+
+
 def readable(size: float) -> str:
-    """Return a number of bytes in the unit that suits it: MB up to a billion, then GB."""
+    """Return a number of bytes as text: in MB below 10⁹ bytes, then in GB."""
     if abs(size) < 10**9:
         return f"{size / 10**6:.0f} MB"
     return f"{size / 10**9:.1f} GB" if abs(size) < 10**12 else f"{size / 10**9:,.0f} GB"
-
-
-def allocated(size: int) -> int:
-    """Return what torch's allocator on CUDA counts for a tensor: whole blocks of 512 bytes."""
-    return -(-size // 512) * 512
-
-
-def reserved(size: int) -> int:
-    """Return about what torch's allocator on CUDA takes from the card for a tensor.
-
-    Tensors of 10 MiB and more get segments of their own of whole 2 MiB; smaller ones share segments, of which
-    one may be partly empty (``c10/cuda/CUDACachingAllocator.cpp`` in torch). Gaps that a step leaves between
-    tensors come on top.
-    """
-    return -(-size // 2**21) * 2**21 if size >= 10 * 2**20 else allocated(size)

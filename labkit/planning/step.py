@@ -1,4 +1,4 @@
-"""A training step of which the memory is asked for, and the answer."""
+"""The input and the output of a memory prediction: a training step, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from labkit.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Step:
-    """All that the memory of a training step depends on.
+    """Everything that the memory of a training step depends on.
 
     Attributes:
         config: the model's architecture and sizes.
         method: what is trained.
-        training: how; ``steps``, ``batch_size`` and the learning rate make no difference.
-        examples: one batch, or with accumulation the largest.
+        training: how it is trained; ``steps``, ``batch_size`` and the learning rate make no difference.
+        examples: one batch; with accumulation, the largest one.
         precision: the type of matrix products.
-        classes: of an encoder's head.
-        quantization: how the weights are stored in 4 bits before the method comes; None where they are not.
+        classes: the number of classes of an encoder's head.
+        quantization: how the weights are stored in 4 bits before the method is applied; None if they are not.
     """
 
     config: PretrainedConfig
@@ -45,7 +45,7 @@ class Step:
 
     @property
     def learned(self) -> int:
-        """The most tokens that are learned of an example."""
+        """The largest number of learned tokens in an example."""
         return max(example.learned for example in self.examples)
 
 
@@ -60,8 +60,8 @@ class Prediction:
 
     Attributes:
         tensors: bytes of the tensors, and of scratch memory on a CPU.
-        allocated: the same as torch's allocator on CUDA counts it.
-        reserved: the same as it takes it from the card, about.
+        allocated: the same, as torch's allocator on CUDA counts it.
+        reserved: about what that allocator takes from the card.
     """
 
     tensors: MemoryReport
@@ -69,5 +69,5 @@ class Prediction:
     reserved: MemoryReport
 
     def on(self, device: torch.device) -> MemoryReport:
-        """Return what is measured on such a device."""
+        """Return the part of the prediction that a measurement on such a device shows."""
         return self.allocated if device.type == "cuda" else self.tensors

@@ -1,4 +1,4 @@
-"""A tensor as rows of equal length, and which tensors can be quantized."""
+"""A tensor as blocks: rows of equal length, and the check that it can be quantized."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_block_size(size: int) -> int:
 
 
 def check_quantizable(tensor: torch.Tensor, bits: int = 8) -> torch.Tensor:
-    """Return ``tensor``, or raise a ``LabkitError`` where it cannot be quantized."""
+    """Return ``tensor``, or raise a ``LabkitError`` if it cannot be quantized."""
     require_count("bits", bits, low=2, high=8, remedy="Try 8 or 4.")
     if not tensor.is_floating_point():
         raise LabkitError(

@@ -1,4 +1,4 @@
-"""4-bit layers of bitsandbytes: made, guarded against lost gradients on some processors, and counted."""
+"""4-bit layers of bitsandbytes: make them, find them, and guard their gradients on some processors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         weight: Params4bit
 
 
-# On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing, which is no help to a learner.
+# On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing, which does not help a learner.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
@@ -68,8 +68,8 @@ def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dty
     codes, state = bnb.functional.quantize_4bit(
         weight, blocksize=block_size, compress_statistics=double, quant_type=format
     )
-    # Some of its CPU kernels restart the blocks with every row, and give wrong weights where the length
-    # of a row is no multiple of the block size (seen in 0.50). Where that can happen, we check.
+    # Some of its CPU kernels restart the blocks with every row, and give wrong weights if the length
+    # of a row is not a multiple of the block size (seen in 0.50). We check where that can happen.
     if weight.device.type == "cpu" and layer.in_features % block_size:
         expected = quantize(weight, format, block_size, double).dequantize()
         if not torch.equal(bnb.functional.dequantize_4bit(codes, state), expected):
@@ -104,7 +104,7 @@ def _cast_input(layer: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Te
 
 
 def is_bnb(layer: nn.Module) -> TypeGuard[BnbLinear]:
-    """Say whether a layer is a 4-bit layer of bitsandbytes, without importing it."""
+    """Return whether a layer is a 4-bit layer of bitsandbytes, without importing it."""
     kinds = type(layer).__mro__
     return any(kind.__name__ == "Linear4bit" and kind.__module__.startswith("bitsandbytes") for kind in kinds)
 

@@ -14,8 +14,8 @@ def nf4_levels() -> torch.Tensor:
 
     Trained weights look normally distributed. Levels at quantiles of the normal distribution are then
     all used about equally often (Dettmers et al., 2023, arXiv:2305.14314, equation 4). The outermost
-    quantile cannot be 1, which lies at infinity: the authors take the mean of 1 − 1/32 and 1 − 1/30,
-    halfway into the last of 16 and of 15 equal slices. Eight levels lie above zero and seven below it, so
+    quantile cannot be 1, which is at infinity: the authors take the mean of 1 − 1/32 and 1 − 1/30,
+    halfway into the last of 16 and of 15 equal slices. Eight levels are above zero and seven below, so
     that zero itself is a level.
     """
     outermost = 0.9677083  # (1 − 1/32 + 1 − 1/30) / 2, to the digits and the precision of the published levels
@@ -29,7 +29,7 @@ def fp4_levels() -> torch.Tensor:
     """Return 16 levels by code: a sign bit, two bits of exponent and one of fraction, scaled to reach 1.
 
     The order of the exponents is bitsandbytes' own: its codes 1 to 7 stand for 1/16, 8, 12, 4, 6, 2 and 3
-    twelfths. The smallest is no regular subnormal, which would be 1.
+    twelfths. The smallest is not a regular subnormal, which would be 1.
     """
     magnitudes = torch.tensor([0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0])
     return torch.cat([magnitudes, -magnitudes]) / 12
@@ -45,7 +45,7 @@ def dynamic_levels(device: torch.device | None = None) -> torch.Tensor:
     """Return the 256 levels of the 8-bit dynamic format, ascending (Dettmers, 2015, arXiv:1511.04561).
 
     A decade has twice the levels of the decade below it: 1 between 10⁻⁷ and 10⁻⁶, 64 between 0.1 and 1,
-    each in the middle of an equal slice of its decade, and all with both signs; 0 and 1 come on top.
+    each in the middle of an equal slice of its decade, and all with both signs; 0 and 1 are added.
     """
     decades = []
     for decade in range(7):

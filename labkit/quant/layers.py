@@ -60,7 +60,7 @@ class Quantization:
 
 
 def is_4bit(layer: nn.Module) -> TypeGuard[Linear4bit | BnbLinear]:
-    """Say whether a layer's weight is stored in 4 bits, by either backend."""
+    """Return whether a layer's weight is stored in 4 bits, by either backend."""
     return isinstance(layer, Linear4bit) or is_bnb(layer)
 
 

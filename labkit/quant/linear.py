@@ -21,7 +21,7 @@ class Linear4bit(nn.Module):
 
     Attributes:
         weight: the codes; the other buffers are those of ``Quantized``.
-        bias: b in floats, frozen; None where there is none.
+        bias: b in floats, frozen; None if the layer has none.
         transposed: whether the layer that it was made from stores its weight as (in, out).
     """
 
@@ -61,13 +61,13 @@ class Linear4bit(nn.Module):
 
 
 def in_compute_type(x: torch.Tensor) -> torch.Tensor:
-    """Return ``x`` in the type that matrix products are computed in: autocast's, where it is on."""
+    """Return ``x`` in the type that matrix products are computed in: autocast's, if it is on."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class _Product(torch.autograd.Function):
-    """Wx that keeps the codes for the backward pass, not the dequantized matrix, eight times as large."""
+    """Wx that keeps the codes for the backward pass, not the dequantized matrix, which is eight times as large."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: Quantized) -> torch.Tensor:

@@ -13,12 +13,12 @@ LINEAR = (nn.Linear, Conv1D)
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Say whether a layer computes a product with one matrix, in floats or in 4 bits."""
+    """Return whether a layer computes a product with one matrix, in floats or in 4 bits."""
     return isinstance(layer, LINEAR) or hasattr(layer, "in_features")
 
 
 def is_transposed(layer: nn.Module) -> bool:
-    """Say whether a layer, or the one that it was quantized from, stores its weight as (in, out)."""
+    """Return whether a layer, or the one that it was quantized from, stores its weight as (in, out)."""
     return isinstance(layer, Conv1D) or getattr(layer, "transposed", False)
 
 

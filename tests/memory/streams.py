@@ -1,4 +1,4 @@
-"""Streams of events, written by hand, and what a report says of them."""
+"""Streams of events written by hand, and the contents of the reports on them."""
 
 from labkit.memory import KINDS
 from labkit.memory.attribution import attribute
@@ -32,7 +32,7 @@ def gradient(address, name):
 
 
 def forward(*events):
-    """A pass of a whole network."""
+    """Return the events of a whole network's forward pass."""
     return [enter(""), phase("forward"), *events, leave("")]
 
 
@@ -41,12 +41,12 @@ def report(events, held=None, states=None):
 
 
 def kinds(moment):
-    """The kinds of a moment of a timeline that are there, as a dictionary."""
+    """Return the bytes of each kind at a moment of a timeline, without the zeros."""
     return {kind: size for kind, size in zip(KINDS, moment, strict=True) if size}
 
 
 def parts(found):
-    """The kinds of a report's peak that are there."""
+    """Return the bytes of each kind at a report's peak, without the zeros."""
     return {kind: getattr(found, kind) for kind in KINDS if getattr(found, kind)}
 
 

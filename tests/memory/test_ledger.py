@@ -65,7 +65,7 @@ class Setup:
 
 @pytest.fixture
 def layered(tiny):
-    """A model whose memory lies in its layers: a small vocabulary, many blocks."""
+    """A model with most of its memory in its layers: a small vocabulary, many blocks."""
     sizes = {"vocab_size": 200, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
     return tiny_model("llama", tiny.tokenizer, "layered", **sizes)
 
@@ -234,7 +234,7 @@ def test_scratch_memory_inside_an_operator_is_seen():
 
 def public_peak(setup):
     """The highest moment of a step by torch's own profiler, starting from what is held."""
-    gc.collect()  # what others left is not to be freed in the middle of the step
+    gc.collect()  # so that older garbage is not freed in the middle of the step
     now = peak = size(setup.held())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         setup.step()
@@ -277,8 +277,8 @@ def test_activations_shrink_under_gradient_checkpointing(layered):
     assert report.activations < 0.5 * without.activations
     assert report.parameters == without.parameters
     assert report.optimizer == without.optimizer
-    # What is kept is the input of each of four blocks, and what lies around them. In the backward pass,
-    # the inside of one block at a time comes on top.
+    # The input of each of four blocks is kept, and what is outside the blocks. In the backward pass, the
+    # activations inside one block at a time are added.
     block_input = 4 * 4 * 48 * 64
     kept, most = course(report, "activations")[report.phases["loss"]], max(course(report, "activations"))
     assert 4 * block_input < kept < 9 * block_input

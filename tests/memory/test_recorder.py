@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def recorded(action, device=CPU):
-    """The events of an action, which is given the recorder's ``mark``."""
+    """Return the events of an action, which is called with the recorder's ``mark``."""
     gc.collect()
     recorder = Recorder(device)
     recorder.start()
@@ -32,7 +32,7 @@ def mark_of(name):
 
 
 def sizes(events):
-    """What is allocated, and as negative numbers what is freed."""
+    """Return the bytes of each allocation, and as negative numbers those of each release."""
     signs = {"alloc": 1, "free": -1}
     return [signs[event.what] * event.size for event in events if event.what in signs]
 
@@ -57,7 +57,7 @@ class Step:
 
 
 def test_this_torch_lets_us_record():
-    # Where this fails, torch has changed parts that are not public: see labkit/memory/recorder.py.
+    # If this fails, private parts of torch have changed: see labkit/memory/recorder.py.
     assert can_record()
 
 
@@ -197,7 +197,7 @@ def test_without_a_recorder_a_run_is_the_same_but_for_its_memory(tiny, monkeypat
     measured = Trainer(tiny, EXAMPLES, config)
     measured.run()
     monkeypatch.setattr(loop, "can_record", lambda: False)
-    monkeypatch.setattr(loop, "Ledger", None)  # not to be asked for
+    monkeypatch.setattr(loop, "Ledger", None)  # not to be used
     plain = Trainer(other, EXAMPLES, config)
     plain.run()
     assert plain.memory is None

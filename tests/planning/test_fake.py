@@ -34,7 +34,7 @@ def is_fake(tensor):
     return isinstance(tensor, FakeTensor)
 
 
-# What of torch is used that may change: where these fail, see labkit/planning/fake.py
+# Private parts of torch, which may change: if these tests fail, see labkit/planning/fake.py
 
 
 def test_this_torch_has_what_is_used_of_it():
@@ -275,7 +275,7 @@ def real(use, batches=1):
 
 
 def prepared(make, mode):
-    """A fake network and an optimizer whose states exist; to be called while the mode is on."""
+    """Return a fake network and an optimizer whose states exist; call it while the mode is active."""
     net = made_fake(make, mode)
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     for parameter in net.parameters():
@@ -437,7 +437,7 @@ def test_a_simulated_step_takes_the_memory_of_a_real_one():
     ("use", "batches"), [(scaled_sums, 1), (weight_alone, 1), (weight_alone, 3), (rows_picked, 1), (mixed_sum_alone, 1)]
 )
 def test_without_what_is_emulated_it_would_take_more_or_less(use, batches, monkeypatch):
-    # So that the test above shows something: in these networks, the highest moment is where it matters.
+    # This shows that the test above can fail: in these networks, the peak depends on what is emulated.
     peak, _ = real(use, batches)
     monkeypatch.setattr(fake, "as_without_mode", lambda func, args: func)
     monkeypatch.setattr(fake, "promoted", lambda func, args: 0)
@@ -542,7 +542,7 @@ def test_the_head_is_where_the_loss_begins():
     assert report.modules["head"] >= 4 * (64 * 3 + 3)
 
 
-# What is left of it
+# After a trace
 
 
 def hooks(net, optimizer):

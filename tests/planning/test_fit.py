@@ -19,7 +19,7 @@ QUICK = SMALL | {"progress": False}
 
 @pytest.fixture
 def free(monkeypatch):
-    """Say how many bytes are free."""
+    """Return a function that sets how many bytes are free."""
 
     def say(size):
         monkeypatch.setattr(fit, "free_memory", lambda device: int(size))
@@ -29,13 +29,13 @@ def free(monkeypatch):
 
 @pytest.fixture
 def no_ways(monkeypatch):
-    """Have a refusal look for no ways to go on, which takes time."""
+    """Make errors name no alternatives: looking for them takes time."""
     monkeypatch.setattr(fit, "_smaller", lambda step: iter(()))
 
 
 @pytest.fixture
 def unasked(monkeypatch):
-    """Fail where a step is simulated."""
+    """Fail if a step is simulated."""
 
     def refuse(*arguments):
         raise AssertionError("simulated")
@@ -50,7 +50,7 @@ def refusal(model, task, method="lora", **settings):
 
 
 def named(error):
-    """The bytes that a refusal says are needed and free, and its ways to go on."""
+    """Return the bytes that an error says are needed and free, and the alternatives that it names."""
     needed, free = re.fullmatch(r"A step of this run needs (.+) more memory, and (.+) is free\.", error.cause).groups()
     ways = re.findall(r"(?:: |; )([^;:]+?) \((\d[^)]*)\)", error.remedy)
     return parse_size(needed), parse_size(free), {text: parse_size(size) for text, size in ways}

@@ -9,9 +9,9 @@ from labkit.models.meta import meta_model
 from labkit.models.precision import store_linear_weights
 from labkit.planning import Step, fit, predict_step
 from labkit.planning.adapt import adapt_model
+from labkit.planning.allocator import allocated, reserved
 from labkit.planning.estimate import estimate
 from labkit.planning.simulate import simulate
-from labkit.planning.sizes import allocated, reserved
 from labkit.training.config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,7 +39,7 @@ def in_16_bits(model):
     return model
 
 
-def assert_foretold(model, task, method, **settings):
+def assert_predicted(model, task, method, **settings):
     report = lk.predict_memory(model, task, method, **QUICK, **settings)
     real = lk.finetune(model, task, method, progress=False, **QUICK, **settings).memory
     assert report.peak == pytest.approx(real.peak, rel=5e-3)
@@ -52,12 +52,12 @@ def assert_foretold(model, task, method, **settings):
 
 def test_a_run_holds_what_was_predicted(request, colours):
     for fixture, name in BOTH:
-        assert_foretold(request.getfixturevalue(fixture), colours, METHODS[name])
+        assert_predicted(request.getfixturevalue(fixture), colours, METHODS[name])
 
 
 @pytest.mark.parametrize(("fixture", "name"), [("tiny", "prefix"), ("tiny_encoder", "parallel")])
 def test_a_run_in_16_bits_holds_what_was_predicted(request, colours, fixture, name):
-    assert_foretold(in_16_bits(request.getfixturevalue(fixture)), colours, METHODS[name])
+    assert_predicted(in_16_bits(request.getfixturevalue(fixture)), colours, METHODS[name])
 
 
 @pytest.mark.parametrize(("fixture", "name"), [("tiny", "ia3"), ("tiny_encoder", "prompt"), ("tiny_encoder", "head")])
@@ -77,7 +77,7 @@ def test_a_run_over_4_bits_holds_what_was_predicted(request, colours):
         ("tiny_encoder", "head", "bitsandbytes"),
     ]:
         stored = lk.Quantization(block_size=32, backend=backend)
-        assert_foretold(lk.quantize_model(request.getfixturevalue(fixture), stored), colours, METHODS[name])
+        assert_predicted(lk.quantize_model(request.getfixturevalue(fixture), stored), colours, METHODS[name])
 
 
 @pytest.mark.parametrize("backend", ["labkit", "bitsandbytes"])
@@ -116,7 +116,7 @@ def assert_extrapolated(run):
     assert made.reserved.peak == pytest.approx(trace.rounded(reserved).report().peak, rel=0.01)
 
 
-def test_four_blocks_are_foretold_from_two_and_three():
+def test_four_blocks_are_predicted_from_two_and_three():
     for kind, name in CASES:
         config = tiny_config(kind, num_hidden_layers=4)
         assert_extrapolated(Step(config, METHODS[name], TrainingConfig(batch_size=4), alike(4, 16, 8), F32))
@@ -135,7 +135,7 @@ def test_a_cache_that_outlives_the_forward_pass_moves_the_peak_of_a_deep_model()
         ("prompt", {"gradient_checkpointing": True}, None),
     ],
 )
-def test_every_way_of_training_is_foretold(name, settings, stored):
+def test_every_way_of_training_is_predicted(name, settings, stored):
     training, examples = TrainingConfig(batch_size=4, **settings), [*alike(2, 8, 5), *alike(2, 16, 8)]
     assert_extrapolated(
         Step(tiny_config(num_hidden_layers=4), METHODS[name], training, examples, B16, quantization=stored)

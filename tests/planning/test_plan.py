@@ -10,8 +10,8 @@ import labkit as lk
 from labkit.memory import KINDS, MemoryReport
 from labkit.methods.method import METHODS
 from labkit.planning import EstimateWarning, Prediction, Step, plan, predict, predict_step
+from labkit.planning.allocator import CONTEXT, SHARED
 from labkit.planning.estimate import estimate
-from labkit.planning.sizes import CONTEXT, SHARED
 from labkit.training.config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,7 +20,7 @@ SMALL = tiny_config(num_hidden_layers=1)
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Return the list of the predictions that plans ask for; all are answered with the same numbers."""
+    """Return the list of the steps to predict; every prediction has the same numbers."""
     calls = []
     parts = dict(zip(KINDS, (8_000_000_000, 0, 0, 16_000_000_000, 8_000_000_000, 3_000_000_000, 10, 0), strict=True))
     whole = MemoryReport(**parts)
@@ -276,7 +276,7 @@ def test_a_plan_cannot_be_changed(asked):
 
 
 def test_without_a_simulation_a_plan_is_an_estimate_and_says_so(monkeypatch):
-    monkeypatch.setattr(predict, "extrapolate", None)
+    monkeypatch.setattr(predict, "SUPPORTED", False)
     with pytest.warns(EstimateWarning, match="estimate by formula"):
         made = lk.plan(SMALL, "full", batch_size=4, length=16, learned=5)
     training = TrainingConfig(batch_size=4, max_length=16)
@@ -290,7 +290,7 @@ def test_without_a_simulation_a_plan_is_an_estimate_and_says_so(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::labkit.planning.EstimateWarning")
 def test_a_search_without_a_simulation_finds_what_fits_by_the_formula(monkeypatch):
-    monkeypatch.setattr(predict, "extrapolate", None)
+    monkeypatch.setattr(predict, "SUPPORTED", False)
     room = CONTEXT + SHARED + 3 * 10**6
     most = lk.plan(SMALL, "full", length=16, gpu=room).largest_batch()
     fits = [lk.plan(SMALL, "full", length=16, batch_size=count, gpu=room).fits for count in (most, most + 1)]

@@ -17,14 +17,14 @@ from labkit.models.architectures import ARCHITECTURES
 from labkit.models.config import blueprint_config
 from labkit.models.precision import store_linear_weights
 from labkit.planning import EstimateWarning, Step, predict, predict_step
+from labkit.planning.allocator import allocated, reserved
 from labkit.planning.estimate import estimate
 from labkit.planning.simulate import simulate
-from labkit.planning.sizes import allocated, reserved
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FEW = {"rank": 2, "target_modules": ["q_proj", "down_proj"]}  # fewer adapters make for quicker tests
+FEW = {"rank": 2, "target_modules": ["q_proj", "down_proj"]}  # fewer adapters make the tests faster
 METHODS = {
     "full": lk.FullFineTuning(),
     "lora": lk.LoRA(**FEW),
@@ -57,20 +57,20 @@ def in_full(config, method, training, examples, precision):
     return trace, report, [name for name, start in report.phases.items() if start <= top][-1]
 
 
-def assert_foretold(made, trace, report):
+def assert_predicted(made, trace, report):
     assert made.tensors.peak == pytest.approx(report.peak, rel=1e-4)
     for kind in STORED:
         assert getattr(made.tensors, kind) == getattr(report, kind)
-    # Where sizes are rounded up, the highest moment may be another one in such small models.
+    # In such small models, rounding the sizes up may move the peak to another moment.
     assert made.allocated.peak == pytest.approx(trace.rounded(allocated).report().peak, rel=0.01)
     assert made.reserved.peak == pytest.approx(trace.rounded(reserved).report().peak, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", PLANNED)
-def test_four_blocks_are_foretold_from_two_and_three(kind):
+def test_four_blocks_are_predicted_from_two_and_three(kind):
     config, batch = tiny_config(kind, num_hidden_layers=4), alike(4, 32, 31)
     run = config, METHODS["full"], TrainingConfig(batch_size=4), batch, F32
-    assert_foretold(predict_step(Step(*run)), *in_full(*run)[:2])
+    assert_predicted(predict_step(Step(*run)), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_four_blocks_are_foretold_from_two_and_three(kind):
         ("qlora labkit", F32, {}, (2, 64, 5)),
     ],
 )
-def test_every_way_of_training_is_foretold(method, precision, settings, shape):
+def test_every_way_of_training_is_predicted(method, precision, settings, shape):
     training = TrainingConfig(batch_size=shape[0], **settings)
     run = tiny_config(num_hidden_layers=4), METHODS[method], training, alike(*shape), precision
-    assert_foretold(predict_step(Step(*run)), *in_full(*run)[:2])
+    assert_predicted(predict_step(Step(*run)), *in_full(*run)[:2])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_peak_is_found_in_whatever_stage_it_is(phase, gradients, vocabulary,
     trace, report, found = in_full(*run)
     assert found == phase
     assert gradients[0] <= report.gradients / report.trainable <= gradients[1]
-    assert_foretold(predict_step(Step(*run)), trace, report)
+    assert_predicted(predict_step(Step(*run)), trace, report)
 
 
 @pytest.mark.parametrize(("layers", "checkpointing"), [(1, True), (2, False), (3, True)])
@@ -241,7 +241,7 @@ def test_an_error_leaves_no_mode_behind():
 
 
 def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest(monkeypatch):
-    monkeypatch.setattr(predict, "extrapolate", None)
+    monkeypatch.setattr(predict, "SUPPORTED", False)
     config, examples = tiny_config(num_hidden_layers=1), [*alike(2, 8, 7), *alike(1, 16, 3)]
     with pytest.warns(EstimateWarning):
         made = predict_step(Step(config, lk.LoRA(), TrainingConfig(), examples))

@@ -4,7 +4,7 @@ from labkit.planning.search import most_that_fits
 
 
 class Line:
-    """Bytes that grow along a line, and how often they were asked for."""
+    """Bytes that grow linearly, and the numbers that they were computed for."""
 
     def __init__(self, fixed, each):
         self.fixed, self.each, self.asked = fixed, each, []
@@ -39,4 +39,4 @@ def test_where_nothing_fits_the_answer_is_0():
     for room in [0, -5, 10, 11]:
         line = Line(10, 2)
         assert most_that_fits(line, (4, line(4)), room, 10) == 0
-        assert min(line.asked) >= 1  # nobody can say what a batch of nothing takes
+        assert min(line.asked) >= 1  # there is no step over an empty batch

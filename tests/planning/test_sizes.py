@@ -1,7 +1,7 @@
 import pytest
 
 import labkit as lk
-from labkit.planning.sizes import CONTEXT, GPUS, allocated, parse_size, readable, reserved
+from labkit.planning.sizes import GPUS, parse_size, readable
 
 MIB = 2**20
 
@@ -84,28 +84,3 @@ def test_sizes_are_written_in_the_unit_that_suits_them():
 def test_what_is_written_can_be_read():
     for size in [10**6, 48 * 10**9, 999 * 10**6, 3 * 10**12]:
         assert parse_size(readable(size).replace(",", "")) == size
-
-
-def test_the_allocator_counts_blocks_of_512_bytes():
-    for size, blocks in [(0, 0), (1, 1), (511, 1), (512, 1), (513, 2), (2**30, 2**21)]:
-        assert allocated(size) == 512 * blocks
-
-
-def test_large_tensors_get_segments_of_2_mebibytes():
-    for size, whole in [
-        (0, 0),
-        (1, 512),
-        (MIB, MIB),
-        (10 * MIB - 512, 10 * MIB - 512),
-        (10 * MIB - 1, 10 * MIB),
-        (10 * MIB, 10 * MIB),
-        (10 * MIB + 1, 12 * MIB),
-        (12 * MIB, 12 * MIB),
-        (2**30 + 1, 2**30 + 2 * MIB),
-    ]:
-        assert reserved(size) == whole
-        assert reserved(size) >= allocated(size) >= size
-
-
-def test_the_context_is_within_what_is_seen_on_cards():
-    assert 3 * 10**8 <= CONTEXT <= 6 * 10**8
