@@ -1,4 +1,4 @@
-"""Print a plan: as text, or as a dictionary for JSON."""
+"""Show a plan: as text, or as a dictionary for JSON."""
 
 from __future__ import annotations
 
