@@ -9,7 +9,6 @@ padded) takes the same branches as in training.
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,13 +19,12 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labkit.memory.attribution import attribute
-from labkit.memory.events import SCRATCH, Event
 from labkit.memory.hooks import StepHooks
 from labkit.memory.trace import Trace
-from labkit.planning.operators import address_of, as_without_mode, graph_task, promoted
+from labkit.planning.fake_recorder import CPU, FakeRecorder
+from labkit.planning.operators import address_of, as_without_mode
 
 aten, prim = torch.ops.aten, torch.ops.prim
-CPU = torch.device("cpu")
 
 
 class FakeMode(TorchDispatchMode):
@@ -40,9 +38,7 @@ class FakeMode(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._events: list[Event] | None = None  # of the step that is traced
-        self._live: dict[int, weakref.finalize | None] = {}  # by address; None for memory from before the step
-        self._backward = False
+        self._recorder: FakeRecorder | None = None  # while a step is traced
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -58,20 +54,12 @@ class FakeMode(TorchDispatchMode):
             if func is aten.equal.default:
                 return True
             func = as_without_mode(func, args)
-        events = self._events
-        if events is not None:
-            self._note_backward(events)
+        if self._recorder:
+            self._recorder.before_operator()
         with self._fake if fake else contextlib.nullcontext():
             result = func(*args, **kwargs)
-        if events is not None:
-            if scratch := promoted(func, args):
-                events.append(Event("alloc", SCRATCH, scratch))
-            known = {address_of(tensor) for tensor in tensors}  # a view of an input is not new
-            for made in _tensors((result,)):
-                if address_of(made) not in known:
-                    self._alloc(events, made)
-            if scratch:
-                events.append(Event("free", SCRATCH))
+        if self._recorder:
+            self._recorder.after_operator(func, args, tensors, _tensors((result,)))
         return result
 
     def fill(self, *modules: nn.Module) -> None:
@@ -100,43 +88,20 @@ class FakeMode(TorchDispatchMode):
         """
         hooks = StepHooks(module, optimizer, head, address_of)
         held = hooks.held()
-        self._live = dict.fromkeys(held)
-        events: list[Event] = []
-        self._events = events
-        handles = list(hooks.register(events.append, blocks))
+        self._recorder = recorder = FakeRecorder(held)
+        handles = list(hooks.register(recorder.events.append, blocks))
         done: list[Trace] = []
         try:
             yield done
         finally:
-            self._events = None
+            self._recorder = None
+            recorder.stop()
             for handle in handles:
                 handle.remove()
-            for watch in filter(None, self._live.values()):
-                watch.detach()
         # The optimizer makes no states for weights that never get a gradient, such as an unused pooler's.
-        graded = {event.name for event in events if event.what == "gradient"}
+        graded = {event.name for event in recorder.events if event.what == "gradient"}
         held = {key: item for key, item in held.items() if item.kind != "optimizer" or item.module in graded}
-        done.append(attribute(held, events, hooks.states()))
-
-    def _note_backward(self, events: list[Event]) -> None:
-        """Mark where a backward pass begins: autocast has dropped its copies of trained weights by then."""
-        backward = graph_task() != -1
-        if backward and not self._backward:
-            events.append(Event("block", name="backward loss"))
-        self._backward = backward
-
-    def _alloc(self, events: list[Event], tensor: torch.Tensor) -> None:
-        if (tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device) != CPU:
-            return
-        storage = tensor.untyped_storage()
-        address = storage._cdata
-        if address not in self._live:
-            events.append(Event("alloc", address, storage.nbytes()))
-            self._live[address] = weakref.finalize(storage, self._free, events, address)
-
-    def _free(self, events: list[Event], address: int) -> None:
-        del self._live[address]
-        events.append(Event("free", address))
+        done.append(attribute(held, recorder.events, hooks.states()))
 
 
 def _tensors(arguments: Iterable[object]) -> list[torch.Tensor]:

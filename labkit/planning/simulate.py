@@ -9,7 +9,8 @@ import torch
 from labkit.memory.trace import Trace
 from labkit.models.meta import blocks_of, meta_model
 from labkit.planning.adapt import adapt_model
-from labkit.planning.fake import CPU, FakeMode
+from labkit.planning.fake import FakeMode
+from labkit.planning.fake_recorder import CPU
 from labkit.planning.step import Step
 from labkit.process import as_by_default, own_random_numbers
 from labkit.training.accelerator import own_accelerate

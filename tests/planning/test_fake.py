@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from labkit.memory import KINDS, Ledger
-from labkit.planning import fake
+from labkit.planning import fake, fake_recorder
 from labkit.planning.fake import FakeMode
 from labkit.quant import codebooks, quantized
 from labkit.quant.linear import Linear4bit
@@ -440,7 +440,7 @@ def test_without_what_is_emulated_it_would_take_more_or_less(use, batches, monke
     # This shows that the test above can fail: in these networks, the peak depends on what is emulated.
     peak, _ = real(use, batches)
     monkeypatch.setattr(fake, "as_without_mode", lambda func, args: func)
-    monkeypatch.setattr(fake, "promoted", lambda func, args: 0)
+    monkeypatch.setattr(fake_recorder, "promoted", lambda func, args: 0)
     assert simulated(use, batches).peak != pytest.approx(peak, rel=0.05)
 
 
