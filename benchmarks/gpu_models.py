@@ -97,8 +97,9 @@ class Bench:
 
     @property
     def precision(self) -> torch.dtype:
-        """The 16-bit type that suits the device, or float32."""
-        return pick_precision("auto", self.device)
+        """The 16-bit type that suits the device, or float32; in a dry run float32."""
+        # A CPU's products in 16 bits may take scratch memory, which is much beside a tiny model.
+        return torch.float32 if self.dry else pick_precision("auto", self.device)
 
     @property
     def left(self) -> float:
