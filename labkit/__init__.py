@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
     from labkit.classroom import check
-    from labkit.comparisons.run import repeat, results
+    from labkit.comparisons.results import repeat, results
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.comparisons import is_tie, spread
@@ -108,7 +108,7 @@ __all__ = [
 # Where each name is defined.
 _HOMES = {
     "labkit.classroom": "check",
-    "labkit.comparisons.run": "repeat results",
+    "labkit.comparisons.results": "repeat results",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.comparisons": "is_tie spread",

@@ -53,7 +53,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from labkit.comparisons.run import bench
+    from labkit.comparisons.bench import bench
 
     for number, total, row in bench(options.name, options.out, _part(options.part)):
         settings = {"rate": row["learning_rate"], "seed": row["seed"], **row["method"]}
@@ -63,7 +63,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _part(text: str) -> tuple[int, int]:
-    from labkit.comparisons.run import require_part
+    from labkit.comparisons.bench import require_part
 
     try:
         return require_part(tuple(int(number) for number in text.split("/")))

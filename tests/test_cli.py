@@ -10,7 +10,7 @@ from labkit import cli, diagnosis
 from labkit.assets import fetch
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
-from labkit.comparisons import run as bench
+from labkit.comparisons import bench
 from labkit.comparisons.sweeps import SWEEPS
 from labkit.errors import LabkitError
 from labkit.memory import KINDS, MemoryReport

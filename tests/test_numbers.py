@@ -13,7 +13,7 @@ from torch import nn
 
 import labkit as lk
 from labkit import cli
-from labkit.comparisons.run import bench
+from labkit.comparisons.bench import bench
 from labkit.evaluation import label_probabilities
 from labkit.quant.absmax import quantize_zero_point
 from labkit.training.config import TrainingConfig

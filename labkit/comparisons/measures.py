@@ -65,7 +65,7 @@ def measured(base: Model, task: Task, method: Method, settings: dict, english: f
     try:
         run, diverged = finetune(base, task, method, progress=False, callbacks=[clock], **settings), False
     except TrainingDivergedError as stop:  # a result as well: this rate is too high
-        run, diverged = stop.run, True
+        run, diverged = vars(stop)["run"], True
     seconds = time.perf_counter() - began
     score = evaluate(run.model, task)
     truth = [completion.strip() for completion in task.test["completion"]]

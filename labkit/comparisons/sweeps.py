@@ -3,158 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
-SEEDS = (0, 1, 2)
-MINILM = {"model": "minilm", "task": "triage", "steps": 60, "batch_size": 16, "train": 2000, "test": 600}
-SMOLLM2 = {"model": "smollm2-135m", "task": "triage", "steps": 40, "batch_size": 16, "train": 1000, "test": 300}
+from labkit.comparisons.point import Point, all_settings
+from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
+from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
+from labkit.errors import unknown
+
 LORA_RATE = 3e-3  # the best of `lora-rate` on minilm
 
 
-# The methods that are compared. An update of LoRA is scaled by alpha/rank, the same for all ranks.
-SHOWDOWN = {
-    "full": {"name": "full"},
-    "LoRA r=4": {"name": "lora", "rank": 4, "alpha": 8},
-    "LoRA r=16": {"name": "lora", "rank": 16, "alpha": 32},
-    "LoRA r=64": {"name": "lora", "rank": 64, "alpha": 128},
-    "DoRA r=16": {"name": "lora", "rank": 16, "alpha": 32, "variant": "dora"},
-    "QLoRA r=16": {"name": "qlora", "rank": 16, "alpha": 32},
-    "Houlsby": {"name": "bottleneck", "placement": "houlsby"},
-    "Pfeiffer": {"name": "bottleneck", "placement": "pfeiffer"},
-    "IA3": {"name": "ia3"},
-    "prefix": {"name": "prefix"},
-    "prefix, random": {"name": "prefix", "init": "random"},
-    "prompt": {"name": "prompt"},
-    "prompt, random": {"name": "prompt", "init": "random"},
-    "head": {"name": "head"},
-}
-GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # a half power of ten apart
-SEARCHED = {
-    "full": GRID[:4],
-    **dict.fromkeys(("LoRA r=4", "LoRA r=16", "DoRA r=16", "QLoRA r=16"), GRID[2:7]),
-    "LoRA r=64": GRID[1:7],
-    **dict.fromkeys(("Houlsby", "Pfeiffer"), GRID[2:8]),
-    **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), GRID[3:]),
-}
-# On the larger model: around the encoder's best rate, and further where the best was at an end.
-SEARCHED_SMOLLM2 = {
-    "full": GRID[:3],
-    "LoRA r=4": GRID[2:6],
-    "LoRA r=16": GRID[1:4],
-    "LoRA r=64": GRID[:4],
-    "DoRA r=16": GRID[1:6],
-    "QLoRA r=16": GRID[1:5],
-    "Houlsby": GRID[2:6],
-    "Pfeiffer": GRID[2:7],
-    "IA3": GRID[4:8],
-    **dict.fromkeys(("prefix", "prompt"), GRID[5:8]),
-}
-# The best rates of the searches `method-rates` and `method-rates-smollm2`.
-RATES = {
-    "minilm": {
-        "full": 1e-4,
-        "LoRA r=4": 3e-3,
-        "LoRA r=16": 1e-3,
-        "LoRA r=64": 1e-3,
-        "DoRA r=16": 1e-3,
-        "QLoRA r=16": 3e-3,
-        "Houlsby": 3e-3,
-        "Pfeiffer": 3e-2,
-        "IA3": 3e-2,
-        "prefix": 1e-1,
-        "prompt": 1e-1,
-        "head": 1e-1,
-    },
-    "smollm2-135m": {
-        "full": 1e-4,
-        "LoRA r=4": 3e-3,
-        "LoRA r=16": 3e-4,
-        "LoRA r=64": 3e-4,
-        "DoRA r=16": 3e-3,
-        "QLoRA r=16": 1e-3,
-        "Houlsby": 1e-3,
-        "Pfeiffer": 1e-3,
-        "IA3": 3e-2,
-        "prefix": 3e-2,
-        "prompt": 3e-2,
-    },
-}
-# The same for all methods.
-BUDGETS = {
-    ("minilm", "triage"): MINILM | {"batch_size": 8},
-    ("smollm2-135m", "triage"): SMOLLM2 | {"batch_size": 8},
-    ("minilm", "licenses"): MINILM | {"batch_size": 8, "task": "licenses"},
-    # A license is four times as long as a finding: the larger model is tested on fewer.
-    ("smollm2-135m", "licenses"): SMOLLM2 | {"batch_size": 8, "task": "licenses", "test": 150},
-}
-
-
-def lora_rate() -> Iterator[dict]:
+def lora_rate() -> Iterator[dict[str, Any]]:
     """Learning rates for LoRA and for full fine-tuning."""
     for method, rates in (
         ({"name": "full"}, (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)),
         ({"name": "lora"}, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
     ):
         for rate in rates:
-            yield from _seeds(MINILM, method, rate)
+            yield from over_seeds(MINILM, method, rate)
 
 
-def lora_rank() -> Iterator[dict]:
+def lora_rank() -> Iterator[dict[str, Any]]:
     """Ranks, with the scale alpha/rank, with alpha/√rank, and with the latter made equal to the former at rank 8."""
     for rslora, alpha in ((False, 16), (True, 16), (True, 16 / math.sqrt(8))):
         for rank in (1, 4, 8, 16, 32, 64):
-            yield from _seeds(MINILM, {"name": "lora", "rank": rank, "alpha": alpha, "rslora": rslora}, LORA_RATE)
+            yield from over_seeds(MINILM, {"name": "lora", "rank": rank, "alpha": alpha, "rslora": rslora}, LORA_RATE)
 
 
-def lora_alpha() -> Iterator[dict]:
+def lora_alpha() -> Iterator[dict[str, Any]]:
     """Scales of the update at one rank."""
     for alpha in (2, 4, 8, 16, 32, 64):
-        yield from _seeds(MINILM, {"name": "lora", "alpha": alpha}, LORA_RATE)
+        yield from over_seeds(MINILM, {"name": "lora", "alpha": alpha}, LORA_RATE)
 
 
-def lora_targets() -> Iterator[dict]:
+def lora_targets() -> Iterator[dict[str, Any]]:
     """Which layers are adapted."""
     attention = ("query", "key", "value", "attention.output.dense")
     mlp = ("intermediate.dense", *(f"encoder.layer.{i}.output.dense" for i in range(6)))
     for targets in (("query", "value"), attention, mlp, (*attention, *mlp)):
-        yield from _seeds(MINILM, {"name": "lora", "target_modules": targets}, LORA_RATE)
+        yield from over_seeds(MINILM, {"name": "lora", "target_modules": targets}, LORA_RATE)
 
 
-def qlora() -> Iterator[dict]:
+def qlora() -> Iterator[dict[str, Any]]:
     """Full fine-tuning, LoRA and QLoRA on the causal model."""
-    yield from _seeds(SMOLLM2, {"name": "full"}, 1e-4)
-    yield from _seeds(SMOLLM2, {"name": "lora"}, 1e-3)
-    yield from _seeds(SMOLLM2, {"name": "qlora"}, 1e-3)
+    yield from over_seeds(SMOLLM2, {"name": "full"}, 1e-4)
+    yield from over_seeds(SMOLLM2, {"name": "lora"}, 1e-3)
+    yield from over_seeds(SMOLLM2, {"name": "qlora"}, 1e-3)
 
 
-def method_rates() -> Iterator[dict]:
-    """Learning rates for every method, tested on what was held out of the training examples of one task."""
-    for name, rates in SEARCHED.items():
-        for rate in rates:
-            yield from _seeds(BUDGETS["minilm", "triage"] | {"held_out": 500}, SHOWDOWN[name], rate, seeds=(0, 1))
-
-
-def method_rates_smollm2() -> Iterator[dict]:
-    """Learning rates on the larger model, around those that suited the encoder."""
-    for name, rates in SEARCHED_SMOLLM2.items():
-        for rate in rates:
-            yield from _seeds(BUDGETS["smollm2-135m", "triage"] | {"held_out": 200}, SHOWDOWN[name], rate, seeds=(0,))
-
-
-def methods() -> Iterator[dict]:
-    """Every method at its own best rate, on two tasks, with fewer seeds on the larger model."""
-    for (model, _), budget in BUDGETS.items():
-        for seed in range(5) if model == "minilm" else SEEDS:
-            for name, rate in RATES[model].items():
-                yield from _seeds(budget, SHOWDOWN[name], rate, seeds=(seed,))
-
-
-def _seeds(setting: dict, method: dict, learning_rate: float, seeds: Sequence[int] = SEEDS) -> Iterator[dict]:
-    for seed in seeds:
-        yield {**setting, "method": method, "learning_rate": learning_rate, "seed": seed}
-
-
-SWEEPS: dict[str, Callable[[], Iterator[dict]]] = {
+SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "lora-rate": lora_rate,
     "lora-rank": lora_rank,
     "lora-alpha": lora_alpha,
@@ -164,3 +62,14 @@ SWEEPS: dict[str, Callable[[], Iterator[dict]]] = {
     "method-rates-smollm2": method_rates_smollm2,
     "methods": methods,
 }
+
+
+def points(name: str) -> list[Point]:
+    """Return the runs of a sweep.
+
+    Raises:
+        LabkitError: there is no sweep of that name.
+    """
+    if name not in SWEEPS:
+        raise unknown("sweep", name, SWEEPS)
+    return [Point(**setting | {"method": all_settings(setting["method"])}) for setting in SWEEPS[name]()]

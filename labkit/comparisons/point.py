@@ -1,0 +1,93 @@
+"""One run of a comparison: its settings, and how it is made, stored and made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from labkit.comparisons.held_out import hold_out
+from labkit.comparisons.measures import measured
+from labkit.computer import circumstances
+from labkit.evaluation import text_loss
+from labkit.methods import get_method
+from labkit.models.load import load_model
+from labkit.models.model import Model
+from labkit.tasks.english import general_english
+from labkit.tasks.load import load_task
+from labkit.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: everything that its result depends on, except the computer.
+
+    Attributes:
+        model, task: names of a model and a task.
+        method: all settings of a method, its name among them.
+        learning_rate, steps, batch_size, seed: as in ``TrainingConfig``.
+        train, test: how many examples the task has.
+        held_out: how many of the training examples replace the test set, and aren't learned. A search for settings
+            needs them: with the test set it would choose what suits the test set. Each class has its share.
+    """
+
+    model: str
+    task: str
+    method: dict[str, Any]
+    learning_rate: float
+    steps: int
+    batch_size: int
+    seed: int
+    train: int
+    test: int
+    held_out: int = 0
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Point | None:
+        """Return the point of a stored row; None where the row lacks a setting that a point needs today."""
+        names = [field.name for field in fields(cls)]
+        if not row.keys() >= {*names} - {"held_out"}:
+            return None
+        # pandas returns numpy's numbers; a point has Python's.
+        plain = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
+        # Old rows have no held_out. In a table beside new ones, pandas makes it a float, which may be missing.
+        held_out = plain.get("held_out", 0)
+        plain["held_out"] = 0 if pd.isna(held_out) else int(held_out)
+        return cls(**{name: plain[name] for name in names})
+
+    def run(self) -> dict[str, Any]:
+        """Train and evaluate; return what was measured, with the versions and the computer."""
+        base, task = _model(self.model), _task(self.task, self.train, self.test)
+        if self.held_out:
+            task = hold_out(task, self.held_out)
+        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        english = _english(self.model) if base.kind == "causal" else None
+        return measured(base, task, get_method(self.method), settings, english) | {
+            "made": circumstances(base.device, base.precision)
+        }
+
+
+def all_settings(method: str | dict[str, Any]) -> dict[str, Any]:
+    """Return all settings of a method, defaults included, as a stored row has them."""
+    settings = get_method(method).to_dict()
+    del settings["learning_rate"]  # the method's default, which the point's own rate replaces
+    return json.loads(json.dumps(settings))
+
+
+@lru_cache(maxsize=1)
+def _model(name: str) -> Model:
+    return load_model(name)
+
+
+@lru_cache(maxsize=1)
+def _english(name: str) -> float:
+    return text_loss(_model(name), general_english())
+
+
+@lru_cache(maxsize=1)
+def _task(name: str, train: int, test: int) -> Task:
+    return load_task(name, train=train, test=test)

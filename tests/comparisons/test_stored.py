@@ -1,0 +1,91 @@
+"""The results that the course brings along, under ``data/results``."""
+
+import json
+from dataclasses import asdict
+from datetime import date
+
+import pandas as pd
+import pytest
+from tiny_sweep import parts
+
+import labkit as lk
+from labkit.comparisons.sweeps import points
+from labkit.storage import cache
+
+# Files named gpu-CARD.json are make gpu's: test_gpu_dry.py looks at them.
+STORED = [path for path in sorted((cache.course_data() / "results").glob("*.json")) if path.stem[:4] != "gpu-"]
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_results_are_those_of_the_whole_sweep(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["command"] == f"labkit bench {path.stem}"
+    stored = [parts(row) for row in content["rows"]]
+    planned = [asdict(point) for point in points(path.stem)]
+    assert [row for row in stored if row not in planned] == []
+    assert [point for point in planned if point not in stored] == []
+    assert len(stored) == len(planned)
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_results_are_plausible(path):
+    table = lk.results(path.stem)
+    held_out = table.get("held_out", 0 * table["test"])
+    assert (table["total"] == held_out.where(held_out > 0, table["test"])).all()
+    assert table["correct"].between(0, table["total"]).all()
+    assert (table["trained_parameters"] > 0).all()
+    assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
+    assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
+    assert table["seconds"].between(0, 3600, inclusive="neither").all()
+    for _, row in table.iterrows():
+        if row["model"] == "minilm":
+            assert pd.isna(row["loss_rise"])
+        else:
+            assert -1 < row["loss_rise"] < 20
+    best = table.groupby("name")["accuracy"].max()
+    assert (best > 0.5).all()  # of twelve departments
+
+
+DETAILED = [path for path in STORED if '"hits"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", DETAILED, ids=lambda path: path.stem)
+def test_stored_measurements_agree_with_one_another(path):
+    table = lk.results(path.stem)
+    assert (table["hits"].str.len() == table["total"]).all()
+    assert (table["hits"].str.count("1") == table["correct"]).all()
+    assert (table["predicted_bytes"] / table["peak_bytes"]).dropna().between(0.95, 1.05).all()
+    written = 4 * table["trained_parameters"]
+    assert table["adapter_bytes"].between(written, 1.1 * written + 20_000).all()
+    assert (table["drift"].notna() == (table["model"] == "minilm")).all()
+    assert table["merged_latency"].notna().equals(~table["name"].isin(["qlora", "bottleneck", "prefix", "prompt"]))
+    assert table["merged_latency"].dropna().median() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_only_the_seed_leaves_the_number_of_trained_parameters_as_it_is(path):
+    table = lk.results(path.stem)
+    counts = table.groupby(["model", "task", table["method"].map(str)])["trained_parameters"]
+    assert (counts.nunique() == 1).all()
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_results_say_where_and_when_they_were_made(path):
+    for made in lk.results(path.stem)["made"]:
+        assert date(2026, 1, 1) <= date.fromisoformat(made["date"])
+        assert made["threads"] >= 1
+        assert made["precision"] in {"float32", "bfloat16", "float16"}
+        keys = ("processor", "python", "torch", "transformers", "finetune-labkit")
+        assert all(made[key].strip() for key in keys)
+
+
+@pytest.mark.network
+def test_a_stored_run_made_again_lies_in_its_interval(minilm):
+    table = lk.results("methods")
+    runs = table[(table["model"] == "minilm") & (table["task"] == "triage") & (table["label"] == "head")]
+    row = runs[runs["seed"] == 0].iloc[0]
+    again = lk.repeat(row)
+    low, high = lk.evaluation.bootstrap_interval(list(runs["hits"]))
+    assert low <= again["correct"] / again["total"] <= high
+    assert again["trained_parameters"] == row["trained_parameters"]
+    assert again["predicted_bytes"] == pytest.approx(again["peak_bytes"], rel=0.01)
