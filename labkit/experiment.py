@@ -17,7 +17,8 @@ from labkit.models.context import warn
 from labkit.models.model import Model
 from labkit.planning import predict_step, require_fit, step_of
 from labkit.process import as_by_default, own_random_numbers, seed_all
-from labkit.runs import Run, describe, named_folder
+from labkit.runs import Run, describe
+from labkit.runs.places import new_place
 from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
 from labkit.training.batching import Example, encode, encode_text
@@ -84,7 +85,7 @@ def finetune(
     if checkpoints is not None:
         if config.optimizer != "adamw":
             raise LabkitError("Checkpoints hold the states of AdamW only.", 'Set optimizer="adamw", or no checkpoints.')
-        folder = named_folder(checkpoints, "checkpoints")
+        folder = new_place(checkpoints, "checkpoints")
         saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal), model.old_fingerprint())
         if not resume:
             saved.clear()
