@@ -30,13 +30,13 @@ from transformers import AutoModelForCausalLM
 
 import labkit as lk
 from labkit.computer import processor
-from labkit.experiment import prepare
 from labkit.methods import Method
 from labkit.models.config import blueprint_config
 from labkit.models.meta import meta_model
 from labkit.models.precision import PRECISIONS, store_linear_weights
 from labkit.planning import predict_step, step_of
 from labkit.planning.estimate import estimate
+from labkit.preparation import prepare
 from labkit.storage.cache import write_text
 from labkit.storage.records import stamped
 from labkit.training.batching import Example

@@ -32,8 +32,8 @@ from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, TrainerCallback, TrainingArguments
 
 import labkit as lk
-from labkit.experiment import prepare
 from labkit.methods.adapter import adapters_of
+from labkit.preparation import prepare
 from labkit.training.batching import encode
 from labkit.training.schedule import plan_batches
 

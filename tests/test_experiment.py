@@ -8,7 +8,7 @@ from datasets import Dataset
 
 import labkit as lk
 from labkit.evaluation import label_probabilities
-from labkit.experiment import describe
+from labkit.runs import describe
 
 QUICK = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
 

@@ -1,0 +1,75 @@
+"""What a training run needs before its first step: checked settings, encoded examples, and a model with its adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from labkit.errors import LabkitError
+from labkit.evaluation import head_for
+from labkit.methods import Method
+from labkit.models.context import warn
+from labkit.models.model import Model
+from labkit.process import own_random_numbers, seed_all
+from labkit.tasks.task import Task
+from labkit.training.batching import Example, encode, encode_text
+from labkit.training.config import TrainingConfig
+from labkit.training.processes import Processes, count_processes
+from labkit.training.schedule import Schedule
+
+
+def configure(model: Model, method: Method, settings: dict[str, Any]) -> TrainingConfig:
+    """Return the configuration, with the method's learning rate by default and no more tokens than the model reads."""
+    config = TrainingConfig.of(**{"learning_rate": method.learning_rate, **settings})
+    room = model.max_length - getattr(method, "virtual_tokens", 0)
+    if config.max_length <= room or room < 1:
+        return config
+    if "max_length" in settings:
+        warn(f"max_length={config.max_length} is more than {model.name} can read: it is trained on {room} tokens.")
+    return replace(config, max_length=room)
+
+
+def encode_examples(
+    model: Model, task: Task, replay: Sequence[str], config: TrainingConfig
+) -> tuple[list[Example], list[Example]]:
+    """Return the task's training examples and the texts to rehearse, as tokens.
+
+    Raises:
+        LabkitError: the task doesn't suit the model, or there is nothing to learn.
+    """
+    if model.kind == "encoder" and (not task.labels or replay):
+        raise LabkitError(
+            f"{model.name} is an encoder: it learns classes, not text.",
+            "Use a task with labels and no replay, or a causal model.",
+        )
+    if not len(task.train):
+        raise LabkitError(f"{task.name} has no training examples.", "Take a task that has some.")
+    examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
+    rehearsal = encode_text(model, replay, config.max_length) if replay else []
+    if replay and not rehearsal:
+        raise LabkitError("None of the texts in replay has two tokens.", "Pass longer ones, or no replay.")
+    return examples, rehearsal
+
+
+def largest_batches(
+    examples: list[Example], rehearsal: list[Example], config: TrainingConfig, start: int = 0
+) -> list[Sequence[Example]]:
+    """Return the batches of which one takes most memory, each cut to one process's share of it."""
+    mine = Processes(count_processes())
+    return [mine.share_of(batch) for batch in Schedule(examples, rehearsal, config).largest_batches(start)]
+
+
+def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:
+    """Return ``model`` with the method's parameters in place; new ones depend on ``seed`` alone."""
+    with own_random_numbers(model.device):
+        before = model.head
+        head = head_for(model, task.labels) if model.kind == "encoder" else None
+        seed_all(seed, model.device)
+        tuned = method.apply(model, inplace=inplace)
+        if head is not None:
+            if tuned.head is None or head is not before:  # a new head, or one with its rows in another order
+                tuned.head = head
+            tuned.head.requires_grad_(True)
+            tuned.labels = tuple(task.labels)
+    return tuned
