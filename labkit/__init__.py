@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
     from labkit.classroom import check
     from labkit.comparisons.results import repeat, results
+    from labkit.comparisons.spread import is_tie, spread
     from labkit.diagnosis import doctor
     from labkit.display import plots
-    from labkit.display.comparisons import is_tie, spread
     from labkit.display.explorer import QuantizationExplorer
-    from labkit.display.grids import relative_error
     from labkit.display.planner import MemoryPlanner
     from labkit.errors import LabkitError
     from labkit.evaluation import evaluate, forgetting, knowledge, perplexity, text_loss
@@ -45,6 +44,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.planning.plan import plan
     from labkit.quant.absmax import quantize_absmax
     from labkit.quant.blockwise import quantize
+    from labkit.quant.error import relative_error
     from labkit.quant.layers import Quantization
     from labkit.runs import Run, load_run
     from labkit.tasks.english import general_english
@@ -111,9 +111,9 @@ _HOMES = {
     "labkit.comparisons.results": "repeat results",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
-    "labkit.display.comparisons": "is_tie spread",
+    "labkit.comparisons.spread": "is_tie spread",
     "labkit.display.explorer": "QuantizationExplorer",
-    "labkit.display.grids": "relative_error",
+    "labkit.quant.error": "relative_error",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "evaluate forgetting knowledge perplexity text_loss",

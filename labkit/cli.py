@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabkitError
 from labkit.printing import make_printable
@@ -17,19 +17,19 @@ CORE = ("smollm2-135m", "hpo", "factbook")  # what the first notebooks need
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status: 0, or 1 where something needs fixing."""
+    """Run the command line; return its exit status: 0, or 1 if something needs fixing."""
     make_printable()
     parser = argparse.ArgumentParser(prog="labkit", description="Learn fine-tuning by doing it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="look at this computer and say what to fix")
-    fetch = commands.add_parser("fetch", help="bring models and data into the cache")
+    commands.add_parser("doctor", help="check this computer and say what to fix")
+    fetch = commands.add_parser("fetch", help="download models and data into the cache")
     fetch.add_argument("name", nargs="*", help=f"assets (default: {' '.join(CORE)})")
     fetch.add_argument("--all", action="store_true", help="every asset of the course")
-    bench = commands.add_parser("bench", help="run a comparison whose results the notebooks read")
+    bench = commands.add_parser("bench", help="run a comparison whose results notebooks read")
     bench.add_argument("name", help="which one, such as lora-rate")
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
-    bench.add_argument("--part", default="1/1", help="2/3 keeps to the second of three shares (default: all)")
-    _plan_options(commands.add_parser("plan", help="say what a training step will take in memory"))
+    bench.add_argument("--part", default="1/1", help="2/3 runs the second of three shares (default: all)")
+    _plan_options(commands.add_parser("plan", help="predict how much memory a training step takes"))
     options = parser.parse_args(arguments)
     try:
         if options.command == "doctor":
@@ -68,7 +68,9 @@ def _part(text: str) -> tuple[int, int]:
     try:
         return require_part(tuple(int(number) for number in text.split("/")))
     except (ValueError, LabkitError) as problem:
-        raise LabkitError(f"--part {text} is no part of a whole.", "Write 1/2 and 2/2 for two processes.") from problem
+        raise LabkitError(
+            f"--part {text} is not a share of the work.", "Write 1/2 and 2/2 for two processes."
+        ) from problem
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +88,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         "--checkpointing", dest="gradient_checkpointing", action="store_true", help=argparse.SUPPRESS, default=False
     )
     parser.add_argument("--gpu", help="a size such as 48GB, or a card such as T4")
-    parser.add_argument("--json", action="store_true", help="answer in JSON, sizes in bytes")
+    parser.add_argument("--json", action="store_true", help="print JSON, with sizes in bytes")
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -116,7 +118,7 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan_all(options: argparse.Namespace, settings: dict) -> int:
+def _plan_all(options: argparse.Namespace, settings: dict[str, Any]) -> int:
     import json
 
     from labkit.methods.method import METHODS
@@ -124,13 +126,13 @@ def _plan_all(options: argparse.Namespace, settings: dict) -> int:
     from labkit.planning.plan import plan
     from labkit.planning.sizes import readable
 
-    # A hub that does not answer is waited for once, and not once for each method.
+    # Wait for a hub that doesn't answer once, not once for each method.
     model = options.model if options.model in BLUEPRINTS else find_config(options.model)[1]
     plans, refused = {}, {}
     for method in METHODS:
         try:
             plans[method] = plan(model, method, **settings)
-        except LabkitError as problem:  # a method may not suit the model or the settings; the others do
+        except LabkitError as problem:  # one method may not suit the model or the settings, while others do
             refused[method] = problem
     if not plans:
         raise next(iter(refused.values()))
@@ -142,12 +144,12 @@ def _plan_all(options: argparse.Namespace, settings: dict) -> int:
     for method, made in plans.items():
         fits = f"{'yes' if made.fits else 'no':>8}" if options.gpu else ""
         print(f"{method:<12}{readable(made.peak):>12}{readable(made.total):>12}{fits}")
-    for method, problem in refused.items():
-        print(f"{method:<12}not possible: {str(problem).splitlines()[0]}")
+    for method, reason in refused.items():
+        print(f"{method:<12}not possible: {str(reason).splitlines()[0]}")
     return 0
 
 
-def _as_dict(made: Plan, gpu: str | None) -> dict:
+def _as_dict(made: Plan, gpu: str | None) -> dict[str, Any]:
     return made.to_dict() | (_largest(made) if gpu else {})
 
 

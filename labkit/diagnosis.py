@@ -1,4 +1,4 @@
-"""A look at this computer: what the course will run on, and what to fix."""
+"""Check this computer: what the course will run on, and what to fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labkit.planning.fit import free_memory
 from labkit.printing import make_printable
 from labkit.storage import cache
 
-NEEDED_MEMORY = 6e9  # bytes; the process of notebook 04 holds 5.5 GB at its peak where it computes in 32 bits
+NEEDED_MEMORY = 6e9  # bytes; the process of notebook 04 holds 5.5 GB at its peak if it computes in 32 bits
 NEEDED_DISK = 1e9  # bytes; the assets and a saved run
 
 
@@ -45,7 +45,7 @@ def doctor() -> bool:
     _line("bfloat16", "in hardware" if in_hardware else "not in hardware: emulated, far slower than float32")
     try:
         precision = pick_precision("auto", device)
-    except LabkitError as problem:  # what the environment asks for
+    except LabkitError as problem:  # the environment names a precision that there is not
         problems.append(str(problem))
     else:
         speed = {torch.bfloat16: "16-bit", torch.float16: "16-bit, with loss scaling"}
@@ -59,8 +59,8 @@ def doctor() -> bool:
         _line(asset.name, damage or "ready")
         if damage:
             problems.append(f"{asset.name}: {damage}. Run `labkit fetch {asset.name}`.")
-    for problem in problems:
-        print(f"✗ {problem}")
+    for fault in problems:
+        print(f"✗ {fault}")
     print("All is well." if not problems else f"{len(problems)} to fix.")
     return not problems
 

@@ -151,7 +151,7 @@ def test_what_is_no_part_runs_nothing(benched, capsys, part):
     assert benched == []
     assert capsys.readouterr() == (
         "",
-        f"labkit: --part {part} is no part of a whole.\n→ Write 1/2 and 2/2 for two processes.\n",
+        f"labkit: --part {part} is not a share of the work.\n→ Write 1/2 and 2/2 for two processes.\n",
     )
 
 

@@ -102,10 +102,10 @@ def test_settings_of_a_run_are_checked_wherever_they_are_given(tiny, colours):
             tiny.generate("text", max_new_tokens=value)
         with pytest.raises(lk.LabkitError, match="depth must be"):
             lk.memory.MemoryReport().by_module(value)
-        with pytest.raises(lk.LabkitError, match="is no part of a whole"):
+        with pytest.raises(lk.LabkitError, match="is not a share of the work"):
             bench("lora-rate", part=(1, value))
     for part in ("1/2", 1, None, (0, 2), (3, 2), (1, 2, 3), ("1", "2")):
-        with pytest.raises(lk.LabkitError, match="is no part of a whole"):
+        with pytest.raises(lk.LabkitError, match="is not a share of the work"):
             bench("lora-rate", part=part)
     assert cli.main(["bench", "lora-rate", "--part", "3/2"]) == 1
 

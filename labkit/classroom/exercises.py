@@ -1,4 +1,4 @@
-"""What all exercise checks have in common: stubs, answers that fail, and graded hints."""
+"""Shared by all checks of exercises: untouched stubs, answers that fail, and graded hints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def hint(name: str) -> None:
 
 
 def untouched(result: Any) -> bool:
-    """Say whether a function that the learner should complete still returns the stub's value."""
+    """Return whether a function that the learner should complete still returns the stub's value."""
     return result is None or result is ...
 
 

@@ -42,7 +42,7 @@ def adamw_bytes(answer: Callable[[int], float]) -> str:
     result = answer(1_000)
     if untouched(result):
         return "○ adamw_bytes: not attempted yet"
-    mistakes = {
+    mistakes: dict[float, str] = {
         4_000: "That is the weights alone. What else is as large as the weights?",
         8_000: "Weights and gradients are in. What does AdamW remember for each weight?",
         12_000: "One part is missing: AdamW keeps two numbers for each weight, not one.",

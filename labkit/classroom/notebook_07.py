@@ -39,7 +39,7 @@ def pareto_front(answer: Callable[[Sequence[float], Sequence[float]], Sequence[b
     "low, high = np.quantile(differences, [0.025, 0.975]); return bool(low <= 0 <= high)",
 )
 def is_bootstrap_tie(answer: Callable[[Sequence[float]], bool]) -> str:
-    """Check whether the differences that a bootstrap drew say that two methods tie."""
+    """Check whether two methods tie, judged by the differences that a bootstrap drew."""
     cases = {
         "all differences are above 0": ([0.01 + i / 1e4 for i in range(1000)], False),
         "3 of 100 are below 0": ([-0.01] * 30 + [0.02 + i / 1e5 for i in range(970)], True),

@@ -41,7 +41,7 @@ def require_part(part: tuple[int, ...]) -> tuple[int, int]:
         return require_count("part", number, high=count), count
     except (TypeError, ValueError, LabkitError) as problem:
         remedy = "Pass (1, 2) and (2, 2) for two processes."
-        raise LabkitError(f"{shown(part)} is no part of a whole.", remedy) from problem
+        raise LabkitError(f"{shown(part)} is not a share of the work.", remedy) from problem
 
 
 def _bench(name: str, folder: Path | None, part: tuple[int, int]) -> Iterator[tuple[int, int, dict[str, Any]]]:

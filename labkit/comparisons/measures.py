@@ -1,4 +1,4 @@
-"""What is measured of one fine-tuning run, for a table that compares methods."""
+"""Measure what one fine-tuning run gains and costs, for a table that compares methods."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from labkit.evaluation import drift, evaluate, latency_ratio, text_loss
 from labkit.experiment import finetune, predict_memory
@@ -16,6 +17,7 @@ from labkit.methods.adapter import adapters_of
 from labkit.methods.merging import MergeableLinear
 from labkit.models.model import Model
 from labkit.models.precision import store_linear_weights
+from labkit.quant.layers import is_4bit
 from labkit.runs import Run
 from labkit.tasks.english import general_english
 from labkit.tasks.task import Task
@@ -27,38 +29,39 @@ from labkit.training.loop import TrainingDivergedError
 class Clock:
     """A callback that takes the time of each step.
 
-    It is the processor's time, which other programs do not lengthen; on several threads it is more than the clock's.
+    This is the processor's time, which other programs don't lengthen; several threads add up.
     """
 
     rates: list[float] = field(default_factory=list)
     last: float = field(default_factory=time.process_time)
 
-    def __call__(self, model: Model, record: dict, last: bool) -> None:
-        """Note how many tokens were learned from in a second."""
+    def __call__(self, model: Model, record: dict[str, Any], last: bool) -> None:
+        """Note the tokens that the step learned from in a second."""
         now = time.process_time()
         if now > self.last:  # Windows' clock stands still for 16 ms
             self.rates.append(record["tokens"] / (now - self.last))
         self.last = now
 
 
-def measured(base: Model, task: Task, method: Method, settings: dict, english: float | None = None) -> dict:
-    """Fine-tune and return what it gave and what it cost.
+def measured(
+    base: Model, task: Task, method: Method, settings: dict[str, Any], english: float | None = None
+) -> dict[str, Any]:
+    """Fine-tune and return what was gained and what it cost.
 
-    ``english`` is the base model's ``text_loss`` on general English, where its forgetting is to be measured.
+    ``english`` is the base model's ``text_loss`` on general English, to measure forgetting.
 
     Returns a dictionary of:
-        correct, total: of the test set; ``hits`` has a 1 for each right answer and a 0 for each wrong one.
-        diverged: whether the training broke off, because the rate was too high.
+        correct, total, hits: right answers, size of the test set, and a 1 or 0 for each right or wrong answer.
+        diverged: whether training stopped early because the learning rate was too high.
         trained_parameters, adapter_bytes: numbers trained, and the size of the files that hold them.
-        peak_bytes, predicted_bytes: the most memory that a step held, as measured and as planned; parameter_bytes
-            of it were parameters.
-        seconds: of the training, by the clock.
+        peak_bytes, predicted_bytes: peak memory of a step, measured and predicted.
+        parameter_bytes: memory of the parameters at that peak.
+        seconds: of training, by the clock.
         tokens_per_second: tokens, without padding, that a step learned from in a second of processor time (median).
-        loss_rise: forgetting; None without ``english``, or where it is not finite.
-        drift: how far an encoder's view of general English moved; None for a causal model, or one that diverged.
+        loss_rise: forgetting; None without ``english``, or if it isn't finite.
+        drift: how far an encoder's vectors of general English moved; None for a causal model, or if not finite.
         latency: time for one text, as a multiple of the base model's.
-        merged_latency: the same once the result is one with the weights, which are stored as the base's are; None
-            where that is not possible.
+        merged_latency: the same after merging into weights that are stored as the base's; None if that isn't possible.
     """
     clock = Clock()
     began = time.perf_counter()
@@ -69,7 +72,7 @@ def measured(base: Model, task: Task, method: Method, settings: dict, english: f
     seconds = time.perf_counter() - began
     score = evaluate(run.model, task)
     truth = [completion.strip() for completion in task.test["completion"]]
-    prompt, merged = task.test["prompt"][0], _one_with_weights(run.model)
+    prompt, merged = task.test["prompt"][0], _merged(run.model)
     return {
         "correct": score.correct,
         "total": score.total,
@@ -101,9 +104,9 @@ def _saved_bytes(run: Run) -> int:
         return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 
-def _one_with_weights(model: Model) -> Model | None:
+def _merged(model: Model) -> Model | None:
     layers = adapters_of(model).values()
-    if not all(isinstance(layer, MergeableLinear) and layer.base.weight.is_floating_point() for layer in layers):
+    if not all(isinstance(layer, MergeableLinear) and not is_4bit(layer.base) for layer in layers):
         return None
     merged = merge(model) if layers else model.copy(share_weights=False)
     store_linear_weights(merged.module, model.precision)

@@ -1,4 +1,4 @@
-"""Comparisons as pictures: of methods over seeds, and of predictions with measurements."""
+"""Draw comparisons: accuracy over a setting, with a dot for each seed, and predicted over measured memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, ax: Ax
 
     Args:
         rows: one row for each run.
-        x: the column on the horizontal axis; numbers are drawn on a scale of powers.
+        x: the column on the horizontal axis; numbers get a logarithmic scale.
         by: a column that splits the rows into curves.
-        xlabel: what the axis says, with its unit.
+        xlabel: label of the axis, with its unit.
+        ax: where to draw.
     """
     ax = ax or plt.subplots(figsize=(6.5, 3.6), layout="constrained")[1]
     groups = rows.groupby(by, sort=True, dropna=False) if by else [("", rows)]
@@ -32,7 +33,7 @@ def sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, ax: Ax
     for number, (name, group) in enumerate(groups):
         grey, marker = GREYS[number % 3], MARKERS[number % len(MARKERS)]
         mean = group.groupby(x, sort=not words)["accuracy"].mean()
-        # A line between words would suggest something between them: there, the mean is a stroke.
+        # A line between words would suggest values between them: there, the mean is a stroke.
         style = {"marker": "_", "markersize": 30, "linestyle": "none"} if words else {"linestyle": LINES[number % 4]}
         ax.plot(mean.index, 100 * mean, color=grey, label=str(name), **style)
         ax.scatter(group[x], 100 * group["accuracy"], color=grey, marker=marker, s=28, zorder=3, alpha=0.8)
@@ -47,24 +48,11 @@ def sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, ax: Ax
     return ax
 
 
-def spread(rows: DataFrame, by: str | list[str]) -> DataFrame:
-    """Return for each group the mean accuracy, the lowest and the highest, in percent, and the number of runs."""
-    table = rows.groupby(by, sort=False, dropna=False)["accuracy"].agg(["mean", "min", "max", "count"])
-    table[["mean", "min", "max"]] *= 100
-    return table.round(1).rename(columns={"count": "runs"})
-
-
-def is_tie(first: DataFrame, second: DataFrame) -> bool:
-    """Say whether the ranges of two groups of runs overlap: then their order may be chance."""
-    one, other = first["accuracy"], second["accuracy"]
-    return bool(one.max() >= other.min() and other.max() >= one.min())
-
-
 def predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None = None) -> Axes:
-    """Draw predicted against measured peaks, in MB; right predictions lie on the diagonal.
+    """Draw predicted over measured peaks, in MB; right predictions are on the diagonal.
 
     Args:
-        pairs: by name of a method, (measured, predicted) in bytes.
+        pairs: (measured, predicted) in bytes, by the name of a method.
         ax: where to draw.
     """
     ax = ax or plt.subplots(figsize=(5, 4.4), layout="constrained")[1]

@@ -1,9 +1,9 @@
-"""Training as a picture: the loss over the steps, named curves, and accuracies with their intervals."""
+"""Draw training: the loss over the steps, named curves, and accuracies with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
@@ -45,7 +45,7 @@ def curves(
     """Draw named curves, told apart by line style and marker."""
     ax = ax or plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
     for number, (name, (xs, ys)) in enumerate(curves.items()):
-        style = {"linestyle": LINES[number % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
+        style: dict[str, Any] = {"linestyle": LINES[number % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
         ax.plot(xs, ys, color=GREYS[number % 3], label=name, **style)
     if xlabel == "step":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,4 +1,4 @@
-"""A ladder of questions: the first that is answered with yes leads to an advice."""
+"""Draw a ladder of questions: the first one answered with yes leads to advice."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def decisions(questions: Sequence[tuple[str, str]], otherwise: str, ax: Axes | N
     """Draw questions from top to bottom: yes leads to the advice on the right, no to the next question.
 
     Args:
-        questions: pairs of a question and of what to do where the answer is yes.
-        otherwise: what to do where every answer is no.
+        questions: pairs of a question and what to do if the answer is yes.
+        otherwise: what to do if every answer is no.
         ax: where to draw.
     """
     ax = ax or plt.subplots(figsize=(9, 1.15 * (len(questions) + 1)), layout="constrained")[1]

@@ -6,24 +6,25 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from labkit.display.grids import relative_error, scaled_by_block
+from labkit.display.grids import scaled_by_block
 from labkit.display.style import as_png
 from labkit.methods.targets import find_targets
 from labkit.models.model import Model
 from labkit.quant.blockwise import quantize
 from labkit.quant.codebooks import LEVELS, levels
+from labkit.quant.error import relative_error
 
-SAMPLE = 2**18  # numbers of a layer that are looked at, so that a move of the mouse has its answer at once
+SAMPLE = 2**18  # weights of a layer that are looked at: few enough to answer a moved slider at once
 
 
 class QuantizationExplorer(widgets.VBox):
-    """Picture and error follow the choice.
+    """Show a layer's weights on the chosen grid, and the error that quantization makes.
 
     Args:
-        model: whose linear layers are looked at.
+        model: its linear layers are shown; in floats, not quantized.
 
     Attributes:
-        layer, format, block_size, double: the controls; set their ``value`` from code as well.
+        layer, format, block_size, double: the controls; code can set their ``value``, too.
         error: relative error of the last choice.
         bits: stored bits a parameter of the last choice.
     """
@@ -46,7 +47,7 @@ class QuantizationExplorer(widgets.VBox):
 
     def update(self) -> None:
         """Quantize the chosen layer anew and draw it."""
-        weight = self._layers[self.layer.value].weight.detach().flatten()[:SAMPLE].float().cpu()
+        weight = self._layers[self.layer.value].get_parameter("weight").detach().flatten()[:SAMPLE].float().cpu()
         quantized = quantize(weight, self.format.value, self.block_size.value, self.double.value)
         self.error, self.bits = relative_error(weight, quantized.dequantize()), quantized.bits_per_parameter
         self._verdict.value = (
@@ -58,7 +59,7 @@ class QuantizationExplorer(widgets.VBox):
 
 
 def _draw(scaled: np.ndarray, grid: np.ndarray, name: str) -> bytes:
-    figure = Figure(figsize=(6.4, 2.4), layout="constrained")  # not pyplot's: nothing else is to show it
+    figure = Figure(figsize=(6.4, 2.4), layout="constrained")  # not pyplot's, so that Jupyter doesn't show it again
     ax = figure.subplots()
     counts, edges = np.histogram(scaled, bins=121, range=(-1, 1))
     ax.fill_between((edges[1:] + edges[:-1]) / 2, counts, step="mid", color="0.75")

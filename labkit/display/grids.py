@@ -1,4 +1,4 @@
-"""What quantization does to a weight, as a picture."""
+"""Draw what quantization does to a weight."""
 
 from __future__ import annotations
 
@@ -35,9 +35,3 @@ def scaled_by_block(weight: torch.Tensor, block_size: int | None) -> np.ndarray:
     blocks = to_blocks(weight, block_size)
     scaled = blocks / blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-38)
     return scaled.view(-1)[: weight.numel()].cpu().numpy()
-
-
-def relative_error(original: torch.Tensor, restored: torch.Tensor) -> float:
-    """Return ‖restored − original‖ / ‖original‖."""
-    original, restored = original.detach().float(), restored.detach().float()
-    return float((restored - original).norm() / original.norm())

@@ -1,4 +1,4 @@
-"""The memory of a training step as a picture: at its peak, and as the step passes."""
+"""Draw the memory of a training step: at its peak, and over the course of the step."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def memory(reports: Mapping[str, MemoryReport], ax: Axes | None = None, unit: st
 
 
 def timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
-    """Draw the memory of one step as it passes: forward, loss, backward, update (in MB, 10⁶ bytes).
+    """Draw the memory over the course of one step: forward, loss, backward, update (in MB, 10⁶ bytes).
 
     Raises:
-        LabkitError: the report has no timeline, as those of saved runs and of plans.
+        LabkitError: the report has no timeline, such as that of a saved run or of a plan.
     """
     if not report.timeline:
         raise LabkitError(
-            "This report holds the peak of a step and not its course: saved runs and plans keep no timeline.",
+            "This report holds only the peak of a step: saved runs and plans keep no timeline.",
             "Draw the memory of a run that finetune has just returned, or use lk.plots.memory.",
         )
     ax = ax or plt.subplots(figsize=(7.5, 3.6), layout="constrained")[1]

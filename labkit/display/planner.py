@@ -1,4 +1,4 @@
-"""A widget: choose a model and a method, and see what a training step takes beside the sizes of GPUs."""
+"""A widget: choose a model and a method, and see how much memory a training step takes, next to sizes of GPUs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from labkit.models.precision import PRECISIONS
 from labkit.planning.plan import Plan, plan
 from labkit.planning.sizes import readable
 
-CARDS = (16, 24, 48, 80)  # GB of GPUs that are drawn
+CARDS = (16, 24, 48, 80)  # GB of the GPUs to compare with
 
 
 class MemoryPlanner(widgets.VBox):
-    """Bar and verdict follow the choice.
+    """Show the memory of the chosen training step.
 
     Args:
         models: names to choose among; all published sizes by default.
 
     Attributes:
-        model, method, precision, batch_size, length, checkpointing: the controls; set their ``value`` from code too.
+        model, method, precision, batch_size, length, checkpointing: the controls; code can set their ``value``, too.
         plan: of the last choice.
     """
 
@@ -56,12 +56,13 @@ class MemoryPlanner(widgets.VBox):
 
 @cache
 def _planned(model: str, method: str, precision: str, batch_size: int, length: int, checkpointing: bool) -> Plan:
-    settings = {"precision": precision, "batch_size": batch_size, "gradient_checkpointing": checkpointing}
-    return plan(model, method, length=length, **settings)
+    return plan(
+        model, method, length=length, precision=precision, batch_size=batch_size, gradient_checkpointing=checkpointing
+    )
 
 
 def _draw(planned: Plan) -> bytes:
-    figure = Figure(figsize=(7, 2.4), layout="constrained")  # not pyplot's: nothing else is to show it
+    figure = Figure(figsize=(7, 2.4), layout="constrained")  # not pyplot's, so that Jupyter doesn't show it again
     ax = memory({planned.method.name: planned.report}, figure.subplots(), unit="GB")
     peak = planned.peak / 1e9
     next_larger = [size for size in CARDS if peak < size < 8 * peak][:1]

@@ -1,4 +1,4 @@
-"""What all figures share: greys, lines and markers that can be told apart without colours."""
+"""Shared by all figures: greys, lines and markers that can be told apart without colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARKERS = ("o", "s", "^", "D", "v")
 
 
 def as_png(figure: Figure) -> bytes:
-    """Return a figure as a widget can show it."""
+    """Return a figure as a PNG file, which a widget can show."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()

@@ -143,7 +143,7 @@ def test_curves_differ_by_more_than_their_grey():
 
 
 def test_a_report_without_a_timeline_is_not_drawn():
-    with pytest.raises(lk.LabkitError, match=r"holds the peak of a step.*saved runs and plans keep no timeline"):
+    with pytest.raises(lk.LabkitError, match=r"holds only the peak of a step: saved runs and plans keep no timeline"):
         timeline(MemoryReport(frozen=5))
 
 
