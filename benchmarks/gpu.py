@@ -44,7 +44,9 @@ except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
     print(f"This Python ({sys.executable}) lacks {missing.name}, which labkit needs.", file=sys.stderr)
-    print("Install labkit there (pip install -e .), or name another one: make gpu PYTHON=…", file=sys.stderr)
+    print(
+        'Install labkit there (pip install -e ".[quant,peft]"), or name another one: make gpu PYTHON=…', file=sys.stderr
+    )
     sys.exit(2)
 
 VERSION = 1  # of the file's format

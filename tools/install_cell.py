@@ -1,8 +1,9 @@
 """Write the install cell of every notebook: `make install-cells`, after `[project.urls]` in pyproject.toml changed.
 
 The course is on no package index, so no cell may install it by name: whoever registered that name would run code on
-learners' machines. A cell installs the folder that its notebook lies in. Outside of that folder it installs one
-commit of the repository, or, while pyproject.toml names no repository, says that the course has to be cloned.
+learners' machines. A cell installs the folder that its notebook is in, with the extras that notebooks need. Outside of
+that folder it installs one commit of the repository (the name before ``@`` only carries the extras: pip looks up no
+index), or, while pyproject.toml names no repository, says that the course has to be cloned.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ except ImportError as problem:  # install it from the course's folder, which hol
     here = Path.cwd()
     files = [file for folder in (here, *here.parents) for file in folder.glob("pyproject.toml")]
     files += here.glob("*/pyproject.toml")  # on Colab, the clone lies below
-    course = [file.parent for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
+    course = [f"{file.parent}[lab,quant,peft]" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
 """
 LOCAL_ONLY = """\
     if not course:
@@ -36,7 +37,7 @@ LOCAL_ONLY = """\
     %pip install --quiet "{course[0]}"
     import labkit as lk"""
 WITH_ADDRESS = """\
-    course += ["git+ADDRESS@COMMIT"]
+    course += ["finetune-labkit[lab,quant,peft] @ git+ADDRESS@COMMIT"]
     %pip install --quiet "{course[0]}"
     import labkit as lk"""
 

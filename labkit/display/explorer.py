@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
 from labkit.display.grids import scaled_by_block
 from labkit.display.style import as_png
+from labkit.extras import unusable
 from labkit.methods.targets import find_targets
 from labkit.models.model import Model
 from labkit.quant.blockwise import quantize
 from labkit.quant.codebooks import LEVELS, levels
 from labkit.quant.error import relative_error
+
+try:
+    import ipywidgets as widgets
+except ImportError as problem:
+    raise unusable("ipywidgets", problem) from problem
 
 SAMPLE = 2**18  # weights of a layer that are looked at: few enough to answer a moved slider at once
 

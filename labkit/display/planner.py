@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from labkit.display.memory import memory
 from labkit.display.style import as_png
+from labkit.extras import unusable
 from labkit.methods.method import METHODS
 from labkit.models.config import BLUEPRINTS
 from labkit.models.precision import PRECISIONS
 from labkit.planning.plan import Plan, plan
 from labkit.planning.sizes import readable
+
+try:
+    import ipywidgets as widgets
+except ImportError as problem:
+    raise unusable("ipywidgets", problem) from problem
 
 CARDS = (16, 24, 48, 80)  # GB of the GPUs to compare with
 

@@ -1,0 +1,21 @@
+"""Packages that only parts of labkit need. They come with extras of the course: ``pip install ".[lab,quant,peft]"``."""
+
+from __future__ import annotations
+
+from labkit.errors import LabkitError
+
+# The extra in pyproject.toml that installs each package.
+EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
+
+
+def unusable(package: str, problem: Exception, otherwise: str = "") -> LabkitError:
+    """Return the error for a package that is missing, or can't be imported on this system.
+
+    Args:
+        package: its name.
+        problem: what the import raised.
+        otherwise: what to do without the package.
+    """
+    install = f"""Run `pip install ".[{EXTRAS[package]}]"` in the course's folder"""
+    remedy = f"{install}, or {otherwise}." if otherwise else f"{install}."
+    return LabkitError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)
