@@ -15,15 +15,20 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig, PeftType
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils import register_peft_method
-from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from labkit.errors import LabkitError
+from labkit.extras import unusable
 from labkit.methods.bottleneck import Bottleneck, BottleneckAdapters, adapted, through
 from labkit.methods.targets import insertion_points, width_of
+
+try:
+    from peft import PeftConfig, PeftType
+    from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+    from peft.utils import register_peft_method
+    from peft.utils.other import AuxiliaryTrainingWrapper
+except ImportError as problem:
+    raise unusable("peft", problem) from problem
 
 NAME = "BOTTLENECK"
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from labkit.errors import LabkitError
+from labkit.extras import unusable
 from labkit.quant.blocks import check_block_size, check_quantizable
 from labkit.quant.blockwise import quantize
 from labkit.quant.linear import in_compute_type
@@ -42,10 +43,7 @@ def load_bitsandbytes() -> ModuleType:
     try:
         return importlib.import_module("bitsandbytes")
     except (ImportError, OSError, RuntimeError) as problem:
-        raise LabkitError(
-            f"bitsandbytes cannot be used here: {problem}",
-            'Install it with `pip install bitsandbytes`, or use backend="labkit", which needs torch alone.',
-        ) from problem
+        raise unusable("bitsandbytes", problem, 'use backend="labkit", which needs torch alone') from problem
 
 
 def bnb_linear(layer: nn.Linear, format: str, block_size: int, double: bool, dtype: torch.dtype) -> BnbLinear:

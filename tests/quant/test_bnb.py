@@ -203,7 +203,7 @@ def test_a_missing_bitsandbytes_is_said_with_the_way_round(monkeypatch, problem)
         raise problem
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    with pytest.raises(lk.LabkitError, match=rf'cannot be used here: {problem}\n→ .*pip install.*backend="labkit"'):
+    with pytest.raises(lk.LabkitError, match=rf'cannot be used here: {problem}\.\n→ .*pip install.*backend="labkit"'):
         bnb_linear(linear(), "nf4", 64, True, torch.float32)
 
 

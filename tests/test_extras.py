@@ -1,0 +1,100 @@
+"""What works without the packages of the extras, and what is said where one is missing."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import labkit as lk
+from labkit.extras import EXTRAS
+from labkit.quant.bnb import load_bitsandbytes
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+COURSE = ("lab", "quant", "peft")
+
+
+def without(packages, code):
+    """Run code in a new process that has none of these packages, and return what it prints."""
+    block = f"import sys\nfor name in {packages!r}:\n    sys.modules[name] = None\n"
+    result = subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def names(requirements):
+    return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
+
+
+def test_pyproject_has_each_package_in_its_extra_alone():
+    extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
+    for package, extra in EXTRAS.items():
+        assert [name for name in extras if package in extras[name]] == [extra]
+    assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
+    assert set(EXTRAS.values()) == set(COURSE)
+
+
+def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
+    for path in ("README.md", ".github/workflows/test.yml", "tools/install_cell.py", "Makefile"):
+        assert ",".join(COURSE) in (ROOT / path).read_text(encoding="utf-8"), path
+
+
+CODE = """
+import importlib, pkgutil
+import labkit as lk
+for name in lk.__all__:
+    try:
+        getattr(lk, name)
+    except lk.LabkitError:
+        print(name)
+for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name: None):
+    try:
+        module.name == "labkit.__main__" or importlib.import_module(module.name)
+    except lk.LabkitError:
+        print(module.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("packages", "public", "modules"),
+    [
+        (["bitsandbytes"], [], []),
+        (["peft"], [], ["contrib.peft_bottleneck"]),
+        (["ipywidgets"], ["MemoryPlanner", "QuantizationExplorer"], ["display.explorer", "display.planner"]),
+        ([*EXTRAS], ["MemoryPlanner", "QuantizationExplorer", "plots"], ["contrib.peft_bottleneck", "display"]),
+    ],
+    ids=["bitsandbytes", "peft", "widgets", "all"],
+)
+def test_only_what_needs_a_package_lacks_it(packages, public, modules):
+    assert without([*packages, "jupyterlab"], CODE) == [*public, *(f"labkit.{name}" for name in modules)]
+
+
+def test_the_command_works_without_extras():
+    code = "from labkit.cli import main\nmain(['plan', 'llama-7b', '--method', 'full', '--length', '16'])"
+    assert without([*EXTRAS, "jupyterlab"], code)[:3] == ["full", "on", "llama-7b,"]
+
+
+@pytest.mark.parametrize("package", [name for name in EXTRAS if name != "bitsandbytes"])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, package):
+    needs = {"ipywidgets": "display.planner", "matplotlib": "display", "peft": "contrib.peft_bottleneck"}[package]
+    for name in [name for name in sys.modules if name.startswith(f"labkit.{needs}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(lk.LabkitError, match=f"^{package} cannot be used here: .*{package}") as caught:
+        importlib.import_module(f"labkit.{needs}")
+    assert f'pip install ".[{EXTRAS[package]}]"' in caught.value.remedy
+
+
+def test_without_bitsandbytes_the_other_backend_trains(monkeypatch, tiny, colours):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(lk.LabkitError, match=r"^bitsandbytes cannot be used here") as caught:
+        load_bitsandbytes()
+    assert 'pip install ".[quant]"' in caught.value.remedy
+    settings = {"steps": 2, "batch_size": 4, "progress": False}
+    with pytest.raises(lk.LabkitError, match='backend="labkit"'):
+        lk.finetune(tiny, colours, lk.QLoRA(block_size=32), force=True, **settings)
+    assert len(lk.finetune(tiny, colours, lk.QLoRA(block_size=32, backend="labkit"), **settings).history) == 2
