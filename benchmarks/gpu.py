@@ -1,15 +1,16 @@
-"""What can only be seen on a CUDA card, in six minutes at most: written to data/results/gpu-CARD.json.
+"""Measure on a CUDA card, within six minutes, what only a card can show, and write data/results/gpu-CARD.json.
 
-The tests that are skipped without a card; the quantizer and QLoRA beside bitsandbytes; paged AdamW; predicted beside
-measured memory of every method on models of 1 to 3 billion parameters; one real QLoRA step of 65 billion, on a card
-of 48 GB or more; training speed beside transformers' Trainer and TRL. All weights are random and all tokens synthetic:
-it needs no network and no assets. What is not installed is skipped, and the file says so.
+It runs the tests that are skipped without a card; compares the quantizer and QLoRA with bitsandbytes, paged AdamW with
+torch's, predicted with measured memory of every method on models of 1 to 3 billion parameters, and training speed with
+transformers' Trainer and TRL; and makes one real QLoRA step of 65 billion parameters on a card of 48 GB or more. All
+weights are random and all tokens synthetic, so it needs no network and no assets. What isn't installed is skipped, and
+the file says so.
 
     python benchmarks/gpu.py [--seconds 350] [--only huge memory] [--out FILE.json]
     python benchmarks/gpu.py --dry        # the same program on the CPU with tiny shapes, nothing is written
 
-Results are written after every section; one that fails is recorded with its error and does not keep the others from
-running. The exit status is 1 where one failed, and 2 where nothing could be run.
+Results are written after every section. One that fails is recorded with its error, and the others still run. The exit
+status is 1 if one failed, and 2 if nothing could run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the checkout's labkit, which need not be installed
+sys.path.insert(0, str(ROOT))  # the checkout's labkit, installed or not
 
 try:
     import torch
@@ -67,7 +68,7 @@ def cuda_tests(bench: Bench, found: dict, folder: Path = ROOT / "tests") -> None
         done = subprocess.run(
             [*command, *map(str, marked)],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # none is needed
+            env=os.environ | {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # no plugin is needed
             capture_output=True,
             text=True,
             timeout=max(1.0, min(bench.left, 600.0)),
@@ -85,7 +86,7 @@ def cuda_tests(bench: Bench, found: dict, folder: Path = ROOT / "tests") -> None
         raise RuntimeError(f"no test was run, {found['skipped']} were skipped")
 
 
-# What each section does and how many seconds it may take, in the order in which a short time is best spent.
+# What each section does and how many seconds it may take. The most important come first, in case time is short.
 SECTIONS: dict[str, tuple[Callable[[Bench, dict], None], int]] = {
     "tests": (cuda_tests, 40),
     "quantizer": (quantizer, 20),
@@ -119,7 +120,7 @@ def run_sections(bench: Bench, record: dict, names: list[str], seconds: float) -
             entry |= _failure(problem)
         try:
             release(bench.device)
-        except Exception as problem:  # a card that has failed once fails at everything: that is to be recorded, too
+        except Exception as problem:  # a card that has failed once fails at everything: record that, too
             entry |= _failure(problem) if entry["status"] != "failed" else {}
         entry["seconds"] = round(time.monotonic() - began, 1)
         bench.save()
@@ -134,7 +135,7 @@ def _failure(problem: Exception) -> dict:
 
 
 def _line(entry: dict) -> str:
-    """Return the most important of a section's results in one line."""
+    """Return a section's most important results in one line."""
     results = entry["results"]
     if text := entry.get("why") or entry.get("error"):
         return text[:150]
@@ -150,7 +151,7 @@ def _line(entry: dict) -> str:
 
 
 def table(record: dict) -> str:
-    """Return the rows that are worth a look at once: speed, and memory by method."""
+    """Return the rows worth seeing at once: speed, and memory by method."""
     lines = []
     for row in record["sections"].get("memory", {}).get("results", {}).get("rows", ()):
         errors = "".join(
@@ -172,7 +173,7 @@ def _version(package: str) -> str | None:
 
 
 def _output(*command: str) -> str:
-    """Return what a program prints, or nothing where it cannot be run."""
+    """Return what a program prints, or an empty text if it can't run."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -181,7 +182,7 @@ def _output(*command: str) -> str:
 
 
 def nvidia_smi() -> tuple[str | None, int | None]:
-    """Return the driver's version and the bytes of the first visible card that are in use; None where not known."""
+    """Return the driver's version and the bytes in use on the first visible card; None if unknown."""
     card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     fields = "--query-gpu=driver_version,memory.used"
     driver, _, used = _output("nvidia-smi", "-i", card, fields, "--format=csv,noheader,nounits").partition(", ")
@@ -189,7 +190,7 @@ def nvidia_smi() -> tuple[str | None, int | None]:
 
 
 def circumstances(device: torch.device, driver: str | None) -> dict:
-    """Return where and with what the results were made."""
+    """Return when, on which computer and with which versions the results were made."""
     made = {
         "date": time.strftime("%Y-%m-%d"),
         "commit": _output("git", "rev-parse", "HEAD") or None,
@@ -234,10 +235,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dry", action="store_true", help="on the CPU, with tiny shapes")
     parser.add_argument("--seconds", type=float, default=350.0, help="for all sections together")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections")
-    parser.add_argument("--out", type=Path, help="the file; without it data/results/gpu-CARD.json, in a dry run none")
+    parser.add_argument("--out", type=Path, help="file to write (default: data/results/gpu-CARD.json, or none if dry)")
     options = parser.parse_args(arguments)
     if not options.dry:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the rivals would share the work among all cards
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the rivals would spread the work over all cards
         if not torch.cuda.is_available():
             print("There is no CUDA card here that torch can use. --dry runs on the CPU.", file=sys.stderr)
             return 2
@@ -250,12 +251,12 @@ def main(arguments: list[str] | None = None) -> int:
     pool = Inline()
     if not options.dry:
         workers = max(1, min(6, (os.cpu_count() or 1) // 2))
-        # Forked processes could not go on with a card that is in use.
+        # Forked processes can't use a card that is already in use.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), hide_cards)
     bench = Bench(device, options.dry, pool, save=writer(record, path), others=others)
     try:
         if "huge" in options.only and not options.dry:
-            bench.predictions_65b = submit_65b(bench)  # which take a minute: meanwhile the card has other work
+            bench.predictions_65b = submit_65b(bench)  # these take a minute, while the card does other work
         run_sections(bench, record, [name for name in SECTIONS if name in options.only], options.seconds)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""labkit's quantizer, 4-bit layers and optimizer beside those of bitsandbytes and torch, on one device.
+"""Compare labkit's quantizer, 4-bit layers and optimizer with those of bitsandbytes and torch, on one device.
 
 On a CPU codes and scales equal those of bitsandbytes bit for bit. Its CUDA kernels are compiled with fast arithmetic,
-so that numbers on the border between two levels may go either way there: how many do is measured.
+so numbers on the border between two levels may go either way there. This counts how many do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from labkit.training.optimizers import make_optimizer
 BLOCK = 64
 MOST_CODES = 1e-4  # share of codes that may differ on a card, each by one level
 MOST_SCALES = 2e-2  # one level of the 8 bits that scales have under double quantization
-MOST_GAP = {"float32": 5e-3, "bfloat16": 2e-2, "float16": 5e-3}  # of products, where a few codes or scales differ
+MOST_GAP = {"float32": 5e-3, "bfloat16": 2e-2, "float16": 5e-3}  # in products, because of a few codes or scales
 
 
 def bitsandbytes():
@@ -58,7 +58,7 @@ def quantizer(bench: Bench, found: dict) -> None:
 
 
 def _stored(bnb, weight: torch.Tensor, format: str, double: bool) -> dict:
-    """Return in how far the two store and restore the same."""
+    """Return how much the two differ in what they store and restore."""
     ours = quantize(weight, format, BLOCK, double)
     codes, state = bnb.functional.quantize_4bit(weight, blocksize=BLOCK, quant_type=format, compress_statistics=double)
     theirs = bnb.functional.dequantize_4bit(codes, state)
@@ -71,7 +71,7 @@ def _stored(bnb, weight: torch.Tensor, format: str, double: bool) -> dict:
         "widest": _gap(ours.dequantize(torch.float32), single.dequantize(torch.float32)),
         "scales_gap": _gap(ours.block_scales(), scales),
         "restored_differ": (ours.dequantize() != theirs).float().mean().item(),
-        # The same codes and scales, restored by both: rounding alone.
+        # Both restore the same codes and scales: only rounding can differ.
         "restoring_gap": _gap(single.dequantize(torch.float32), theirs.float()),
     }
 
@@ -81,7 +81,7 @@ def _nibbles(codes: torch.Tensor) -> torch.Tensor:
 
 
 def _block_scales(bnb, state) -> torch.Tensor:
-    """Return the scales that bitsandbytes restores by, in float32."""
+    """Return the scales that bitsandbytes restores with, in float32."""
     if not state.nested:
         return state.absmax
     return bnb.functional.dequantize_blockwise(state.absmax, state.state2).float() + state.offset
@@ -93,7 +93,7 @@ def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def _products(weight: torch.Tensor, format: str, double: bool, dtype: torch.dtype) -> dict:
-    """Return how far the outputs and the input's gradients of the two layers are apart."""
+    """Return how far apart the outputs of the two layers and their gradients of the input are."""
     layer = nn.Linear(*reversed(weight.shape), bias=False, device="meta")
     layer.weight = nn.Parameter(weight, requires_grad=False)
     results = []
@@ -132,7 +132,7 @@ def qlora(bench: Bench, found: dict) -> None:
         found["skipped"].append({"model": "smollm2-135m", "why": "a dry run has tiny models only"})
     else:
         try:
-            # Nothing is to be downloaded while a card is held.
+            # Download nothing while a card is held.
             with mock.patch.dict(os.environ, {"LABKIT_OFFLINE": "1"}):
                 found["rows"].append(_backends(lk.load_model("smollm2-135m", device=str(bench.device))))
         except lk.LabkitError as problem:
@@ -143,7 +143,7 @@ def qlora(bench: Bench, found: dict) -> None:
 
 
 def _backends(model: lk.Model) -> dict:
-    """Return the loss by backend, and how alike the gradients are of the factors of every layer."""
+    """Return the loss of each backend, and how similar the gradients of every layer's factors are."""
     batch = collate(examples_of(4, 64, 3), 0, model.device)
     losses, gradients = {}, []
     for backend in ("labkit", "bitsandbytes"):
@@ -168,7 +168,7 @@ def _backends(model: lk.Model) -> dict:
 
 
 def paged_adamw(bench: Bench, found: dict) -> None:
-    """Compare paged AdamW with torch's over some steps, and see that its states are not in torch's memory."""
+    """Compare paged AdamW with torch's over some steps, and check that its states aren't in torch's memory."""
     if not bench.cuda:
         parameter = nn.Parameter(torch.zeros(4, device=bench.device))
         try:

@@ -1,4 +1,4 @@
-"""Predicted beside measured memory on a card: every method on models of 1 to 3 billion, and QLoRA on 65 billion."""
+"""Compare predicted and measured memory on a card: every method on 1 to 3 billion parameters, QLoRA on 65 billion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAVING = ("full", "lora", "qlora")  # methods that are measured with gradient ch
 def methods() -> dict[str, Method]:
     """Return every method with its defaults, the two backends of QLoRA, and DoRA."""
     found = {name: get_method(name) for name in METHODS}
-    # Random weights come without a tokenizer, so that there are no words for virtual tokens to start from.
+    # Random weights come without a tokenizer, so virtual tokens have no words to start from.
     found = {name: replace(m, init="random") if hasattr(m, "virtual_tokens") else m for name, m in found.items()}
     return found | {"qlora, labkit's layers": lk.QLoRA(backend="labkit"), "dora": lk.LoRA(variant="dora")}
 
@@ -57,7 +57,7 @@ def step_of_case(case: tuple) -> Step:
 
 
 def memory_error(bench: Bench, found: dict) -> None:
-    """Measure and predict every case; one that fails does not keep the others from being measured."""
+    """Measure and predict every case. If one fails, the others are still measured."""
     found |= {"rows": [], "skipped": [], "failed": []}
     planned = cases(bench)
     steps = [step_of_case(case) for case in planned]
@@ -157,7 +157,7 @@ def step_65b(bench: Bench, rank: int) -> Step:
 
 
 def submit_65b(bench: Bench) -> dict[int, Future]:
-    """Have the predictions made, each of which takes a processor a minute: every chunk of every layer is simulated."""
+    """Start the predictions. Each takes a processor a minute, because every chunk of every layer is simulated."""
     return {rank: bench.pool.submit(predict, step_65b(bench, rank)) for rank in ((8,) if bench.dry else (8, 64))}
 
 
@@ -186,7 +186,7 @@ def qlora_65b(bench: Bench, found: dict) -> None:
 
 def _step_65b(bench: Bench, step: Step, prediction: Future) -> dict:
     expected = _ready(bench, prediction)
-    _require_room(bench, expected["reserved"])  # the context is there already
+    _require_room(bench, expected["reserved"])  # the context exists already
     model = random_model(step.config, step.precision, bench.device, step.method.quantization)
     stored = model.nbytes
     row = compared(bench, measure(model, step.method, step.training, step.examples), expected)
@@ -200,6 +200,6 @@ def _step_65b(bench: Bench, step: Step, prediction: Future) -> dict:
 
 
 def _parameters(model: lk.Model) -> int:
-    """Return how many numbers the model's weights are, the adapters' left out."""
+    """Return the number of the model's weights, without those of adapters."""
     coded = sum(m.in_features * m.out_features for m in model.module.modules() if is_4bit(m))
     return coded + sum(p.numel() for p in model.parameters() if not p.requires_grad)

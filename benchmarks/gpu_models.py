@@ -1,4 +1,4 @@
-"""Models of published shape with random weights, made where they are used, and the memory of their training steps."""
+"""Models of published shape with random weights, made on the device, and the memory of their training steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LLAMA32 = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-# The Llama 3.2 sizes are those of the models' cards; "tiny" is for the dry run.
+# The Llama 3.2 sizes come from the models' cards; "tiny" is for the dry run.
 SHAPES = {
     "llama-3.2-1b": _LLAMA32 | {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32},
     "llama-3.2-3b": _LLAMA32 | {"hidden_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 24},
@@ -57,7 +57,7 @@ class Skipped(Exception):  # noqa: N818  not an error: the reason why something 
 
 
 class Inline(Executor):
-    """Does what is submitted at once, in this process."""
+    """An executor that runs what is submitted at once, in this process."""
 
     def submit(self, fn: Callable, /, *args, **kwargs) -> Future:
         future = Future()
@@ -74,12 +74,12 @@ class Bench:
 
     Attributes:
         device: a CUDA card, or the CPU for the dry run.
-        dry: tiny shapes, to see that everything runs.
-        pool: where predictions are made, which take a processor and no card.
+        dry: use tiny shapes, to check that everything runs.
+        pool: runs predictions, which need a processor and no card.
         deadline: when the section in progress has to be done, on the clock of ``time.monotonic``.
         save: writes what has been found so far.
-        others: bytes of the card that were in use before this program came.
-        predictions_65b: of the steps with 65 billion parameters, by rank, where they were asked for early.
+        others: bytes of the card in use before this program started.
+        predictions_65b: of the steps with 65 billion parameters, by rank, if they were started early.
     """
 
     device: torch.device
@@ -108,7 +108,7 @@ class Bench:
 
 
 def config_of(name: str) -> PretrainedConfig:
-    """Return the configuration of a shape or of a blueprint of labkit's."""
+    """Return the configuration of a shape or of a blueprint of labkit."""
     if name in BLUEPRINTS:
         return blueprint_config(name)
     settings = dict(SHAPES[name])
@@ -140,7 +140,7 @@ def random_model(
 def materialize(module: nn.Module, device: torch.device) -> None:
     """Replace a module's tensors on ``meta`` by random numbers on the device; tied weights stay tied."""
     torch.manual_seed(0)
-    made: dict[int, tuple] = {}  # with the tensors that were there before, whose ids are then not given away again
+    made: dict[int, tuple] = {}  # by id, with the old tensor, so that no new object gets its id
     for inner in module.modules():
         for store in (inner._parameters, inner._buffers):
             for name, tensor in store.items():
@@ -158,7 +158,7 @@ def materialize(module: nn.Module, device: torch.device) -> None:
                         new = nn.Parameter(new, requires_grad=tensor.requires_grad)
                     made[id(tensor)] = tensor, new
                 store[name] = made[id(tensor)][1]
-    # Rotary frequencies are calculated, not stored, and there was nothing to calculate on ``meta``.
+    # Rotary frequencies are calculated, not stored, and ``meta`` calculates nothing.
     for path, inner in list(module.named_modules()):
         if "inv_freq" in inner._buffers:
             replace_layer(module, path, type(inner)(config=module.config).to(device))
@@ -179,7 +179,7 @@ def _fill_4bit(layer: Linear4bit, name: str, buffer: torch.Tensor) -> None:
 
 
 def hide_cards() -> None:
-    """Keep a process that predicts from taking memory of the card for a context."""
+    """Hide the cards from a process that predicts, so that it takes no memory for a context."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
@@ -202,7 +202,7 @@ def measure(model: lk.Model, method: Method, config: lk.TrainingConfig, examples
     torch.manual_seed(0)
     tuned = method.apply(model, inplace=True)
     device = tuned.device
-    release(device)  # what loading left over is not the step's
+    release(device)  # what loading left behind isn't the step's
     trainer = Trainer(tuned, examples, config)
     first = _timed(trainer, 0, device)
     if device.type != "cuda":
@@ -231,7 +231,7 @@ def _timed(trainer: Trainer, step: int, device: torch.device) -> dict:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until a card has done what it was told."""
+    """Wait until the card has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,7 +1,7 @@
-"""Training speed beside transformers' Trainer and TRL's SFTTrainer, on random weights and random tokens.
+"""Compare training speed with transformers' Trainer and TRL's SFTTrainer, on random weights and random tokens.
 
 ``train_speed.py`` compares the same programs on the real SmolLM2 and the triage task. A machine with a card may have
-neither, and no network: here the shape is SmolLM2's, the lengths are a task's, and nothing is read from disk.
+neither, and no network: here the shape is SmolLM2's, the lengths are those of a task, and nothing is read from disk.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def trainer_steps(
     seen, ends = [], []
 
     def batch_of(rows: list[dict]) -> dict:
-        """Pad as labkit does, so that the loops alone differ; and count."""
+        """Pad as labkit does, so that only the loops differ; and count tokens."""
         seen.append(sum(len(row["input_ids"]) for row in rows))
         batch = collate([Example(row["input_ids"], row["learned"]) for row in rows], 0, torch.device("cpu"))
         return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.targets}
@@ -107,7 +107,7 @@ def _labels(example: Example) -> list[int]:
 
 
 def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer whose words are numbers: SFTTrainer asks for one also where the data is tokenized."""
+    """Return a tokenizer whose words are numbers: SFTTrainer needs one even if the data is tokenized."""
     words = Tokenizer(WordLevel({str(i): i for i in range(vocabulary)}, unk_token="0"))
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0", eos_token="2", unk_token="0")
 
@@ -163,7 +163,7 @@ def _speed(ends: list[tuple[int, float]]) -> float:
 
 @contextlib.contextmanager
 def _quiet():
-    """Keep the rivals' progress and advice off the screen, and their settings to themselves."""
+    """Keep the rivals' progress and advice off the screen, and their settings out of the environment."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

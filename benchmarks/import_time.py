@@ -1,6 +1,6 @@
-"""Time until ``import labkit`` and ``labkit --help`` are done, each in a new process, beside Python alone and torch.
+"""Time ``import labkit`` and ``labkit --help``, each in a new process, compared with Python alone and torch.
 
-The best of several processes counts: whatever else the computer does only adds to the time.
+The best of several processes counts: other work of the computer only adds to the time.
 
     python benchmarks/import_time.py [--rounds 5]
 """

@@ -1,6 +1,6 @@
-"""Time and memory of loading a million short rows of one's own, beside pandas and datasets, on the CPU.
+"""Compare time and memory of loading a million short rows of own data with pandas and datasets, on the CPU.
 
-Each contender runs in a process of its own, one after the other, and reads the same CSV or JSONL file of made-up
+Each contender runs in its own process, one after the other, and reads the same CSV or JSONL file of made-up
 texts with eight labels. pandas and datasets read it, and datasets splits it; labkit checks each row as well, keeps
 copies of test texts out of training, and looks for near copies.
 

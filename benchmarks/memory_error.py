@@ -1,7 +1,7 @@
-"""Predicted beside measured peak memory of a training step, for every method.
+"""Compare predicted and measured peak memory of a training step, for every method.
 
 The prediction is labkit's simulation over weights without numbers. The measurement is the allocator's own record of
-a real step after the first. On the same cases: the textbook's formula (``labkit.planning.estimate``) and what
+a real step after the first. Beside them stand the textbook's formula (``labkit.planning.estimate``) and what
 ``accelerate estimate-memory`` calculates, which knows neither methods nor batches.
 
     python benchmarks/memory_error.py [--models minilm smollm2-135m] [--out FILE.json] [--overhead]
@@ -55,7 +55,7 @@ SHAPES = {"2 × 24": (2, 24, 0), "4 × 48, padded": (4, 48, 5), "8 × 96, padded
 
 
 def batch_of(size: int, length: int, shorter: int) -> list[Example]:
-    """Return examples each of which is a little shorter than the one before; the last quarter is learned."""
+    """Return examples, each a little shorter than the one before; the last quarter is learned."""
     lengths = [length - shorter * row for row in range(size)]
     return [Example(list(range(100, 100 + n)), max(1, n // 4), 0) for n in lengths]
 
@@ -71,7 +71,7 @@ def measure(model: lk.Model, task: lk.Task, method: Method, config: lk.TrainingC
 
 
 def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape: str) -> dict:
-    """Return one case, measured and predicted in three ways."""
+    """Return one case: measured, and predicted in three ways."""
     batch, method = batch_of(*SHAPES[shape]), METHODS[name]
     config = lk.TrainingConfig(steps=2, batch_size=len(batch), gradient_checkpointing=checkpointing)
     measured = measure(model, task, method, config, batch)
@@ -97,7 +97,7 @@ def row_of(model: lk.Model, task: lk.Task, name: str, checkpointing: bool, shape
 
 
 def load(name: str, device: str, precision: str) -> lk.Model:
-    """Return a pretrained model where there is one of that name, and else one of published size with random weights."""
+    """Return the pretrained model of that name, or else a model of published size with random weights."""
     if name in ("minilm", "smollm2-135m"):
         return lk.load_model(name, device=device, precision=precision)
     dtype = PRECISIONS[precision]
@@ -119,7 +119,7 @@ def show(row: dict) -> None:
 
 
 def overhead(model: lk.Model, task: lk.Task, rounds: int = 5) -> None:
-    """Print how much longer a step takes while the ledger is on, and what it costs to read the record."""
+    """Print how much longer a step takes while the ledger is on, and how long reading the record takes."""
     batch = batch_of(16, 64, 1)
     tuned = prepare(model, task, lk.LoRA(), 0)
     trainer = Trainer(tuned, batch, lk.TrainingConfig(steps=2, batch_size=len(batch)))
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["minilm", "smollm2-135m"])
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    parser.add_argument("--overhead", action="store_true", help="measure only what the ledger costs")
+    parser.add_argument("--overhead", action="store_true", help="measure only the time that the ledger takes")
     options = parser.parse_args()
     task = lk.load_task("triage")
     rows = []

@@ -1,7 +1,7 @@
-"""Speed of 4-bit quantization beside bitsandbytes, in one run on one machine, on the CPU.
+"""Compare the speed of 4-bit quantization with bitsandbytes, in one run on one machine, on the CPU.
 
 Both quantize the same random weights to NF4 in blocks of 64 and dequantize them again. The contenders take
-turns, and the best time of each counts, which other work on the machine disturbs least.
+turns, and the best time of each counts, because other work on the machine disturbs it least.
 
     python benchmarks/quant_speed.py [--seconds 4] [--threads 2]
 """
@@ -28,10 +28,10 @@ FORMAT, BLOCK = "nf4", 64
 
 
 def best_of(contenders: dict[str, Callable], budget: float) -> dict[str, float]:
-    """Return the best milliseconds of each, of at least five calls, and of as many as fit into the budget."""
+    """Return the best milliseconds of each, over at least five calls and as many as the time allows."""
     seconds = {name: [] for name in contenders}
     for call in contenders.values():
-        call()  # the first fills caches and does not count
+        call()  # the first call fills caches and doesn't count
     end = time.perf_counter() + budget
     while time.perf_counter() < end or any(len(values) < 5 for values in seconds.values()):
         for name, call in contenders.items():
@@ -42,7 +42,7 @@ def best_of(contenders: dict[str, Callable], budget: float) -> dict[str, float]:
 
 
 def measure(bnb, shape: tuple[int, int], dtype: torch.dtype, budget: float) -> dict[str, dict[str, float]]:
-    """Return milliseconds by task and contender, having seen that both store and restore the same."""
+    """Return milliseconds by task and contender, after checking that both store and restore the same."""
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     settings = {"blocksize": BLOCK, "quant_type": FORMAT, "compress_statistics": False}
     ours = quantize(weight, FORMAT, BLOCK)

@@ -1,8 +1,8 @@
-"""Training speed beside transformers' Trainer and TRL's SFTTrainer, in one run on one machine.
+"""Compare training speed with transformers' Trainer and TRL's SFTTrainer, in one run on one machine.
 
 All train the same LoRA (rank 8 on all linear layers) on the same triage examples. Useful tokens are those
 of prompts and completions, without padding. The contenders take turns, and the medians of their steps
-count, so that a machine whose speed drifts treats them alike.
+count, so that a machine whose speed drifts treats them equally.
 
     python benchmarks/train_speed.py [--steps 10] [--rounds 2]
 """
@@ -61,7 +61,7 @@ class Clock(TrainerCallback):
 
 
 class OrderedTrainer(transformers.Trainer):
-    """The Trainer, reading its dataset in the order it comes in."""
+    """A Trainer that reads its dataset in order."""
 
     def _get_train_sampler(self, *args, **kwargs):
         return torch.utils.data.SequentialSampler(self.train_dataset)
@@ -92,7 +92,7 @@ def ours(task, steps, precision="auto"):
 
 
 def tuned_module(task):
-    """What a user of the rivals has: PEFT's LoRA, which begins here with the factors of ours."""
+    """Return what a user of the rivals has: PEFT's LoRA, which starts with our factors here."""
     lm = lk.load_model("smollm2-135m", precision="float32")  # the Trainer casts to bfloat16 itself
     start = adapters_of(prepare(lm, task, METHOD, SEED))
     config = peft.LoraConfig(r=METHOD.rank, lora_alpha=METHOD.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -139,7 +139,7 @@ def hf_trainer(task, steps, *, same_order, bf16=True):
 
 
 def trl_trainer(task, steps, **settings):
-    from trl import SFTConfig, SFTTrainer  # here, as gpu.py uses the rest of this file where there is no TRL
+    from trl import SFTConfig, SFTTrainer  # here, because gpu.py uses the rest of this file without TRL
 
     lm, module = tuned_module(task)
     clock = Clock()
@@ -161,7 +161,7 @@ CONTENDERS = {
     "Trainer, its own order": lambda task, steps: hf_trainer(task, steps, same_order=False),
     "Trainer, our order": lambda task, steps: hf_trainer(task, steps, same_order=True),
     "SFTTrainer, defaults": trl_trainer,
-    # One row of about as many tokens as our 16 examples have.
+    # One row has about as many tokens as our 16 examples.
     "SFTTrainer, tuned": lambda task, steps: trl_trainer(
         task, steps, gradient_checkpointing=False, packing=True, max_length=512, batch=1
     ),
@@ -199,8 +199,8 @@ def main() -> int:
     print(f"transformers {transformers.__version__}, trl {version('trl')}\n")
     for name, speed in medians.items():
         print(f"{name:<24} {speed:6.0f} useful tokens/s   labkit is {medians['labkit'] / speed:.2f} times as fast")
-    # AdamW's first updates follow the sign of a gradient, also where it is all rounding: from the third step
-    # on, runs in 16 bits part. In float32 both programs can be seen to do the same.
+    # AdamW's first updates follow the sign of a gradient, even if that is only rounding: runs in 16 bits part from
+    # the third step on. In float32, both programs visibly do the same.
     print("\ngap to Trainer's loss in the first three steps, in nats a token")
     for name, values in gaps.items():
         print(f"  {name}: {', '.join(f'{gap:.6f}' for gap in values)}")
