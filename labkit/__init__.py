@@ -109,11 +109,10 @@ __all__ = [
 _HOMES = {
     "labkit.classroom": "check",
     "labkit.comparisons.results": "repeat results",
+    "labkit.comparisons.spread": "is_tie spread",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
-    "labkit.comparisons.spread": "is_tie spread",
     "labkit.display.explorer": "QuantizationExplorer",
-    "labkit.quant.error": "relative_error",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "evaluate forgetting knowledge perplexity text_loss",
@@ -123,12 +122,13 @@ _HOMES = {
     "PromptTuning QLoRA disable_adapter merge quantize_model",
     "labkit.models.config": "BLUEPRINTS",
     "labkit.models.context": "TruncationWarning",
-    "labkit.models.meta": "blueprint",
     "labkit.models.load": "load_model",
+    "labkit.models.meta": "blueprint",
     "labkit.models.model": "Model",
     "labkit.planning.plan": "plan",
     "labkit.quant.absmax": "quantize_absmax",
     "labkit.quant.blockwise": "quantize",
+    "labkit.quant.error": "relative_error",
     "labkit.quant.layers": "Quantization",
     "labkit.runs": "Run load_run",
     "labkit.tasks.english": "general_english",
@@ -139,8 +139,8 @@ _HOMES = {
     "labkit.training.config": "TrainingConfig",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
-# Where one thread imports a package and another a module of it, each may wait for the other, and Python then gives one
-# of them half a module. So one thread imports at a time.
+# If one thread imports a package while another imports a module of it, each may wait for the other, and Python then
+# gives one of them half a module. So only one thread imports at a time.
 _LOCK = RLock()
 
 
@@ -155,7 +155,7 @@ def __getattr__(name: str) -> object:
             if not name.startswith("_"):
                 return import_module(module)
         except ModuleNotFoundError as problem:
-            if problem.name != module:  # the module is there, and lacks one that it needs
+            if problem.name != module:  # the module exists, but a library that it needs does not
                 raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
