@@ -86,14 +86,14 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, p
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(lk.LabkitError, match=f"^{package} cannot be used here: .*{package}") as caught:
         importlib.import_module(f"labkit.{needs}")
-    assert f'pip install ".[{EXTRAS[package]}]"' in caught.value.remedy
+    assert f'`pip install ".[{EXTRAS[package]}]"`' in caught.value.remedy
 
 
 def test_without_bitsandbytes_the_other_backend_trains(monkeypatch, tiny, colours):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(lk.LabkitError, match=r"^bitsandbytes cannot be used here") as caught:
         load_bitsandbytes()
-    assert 'pip install ".[quant]"' in caught.value.remedy
+    assert '`pip install ".[quant]"`' in caught.value.remedy
     settings = {"steps": 2, "batch_size": 4, "progress": False}
     with pytest.raises(lk.LabkitError, match='backend="labkit"'):
         lk.finetune(tiny, colours, lk.QLoRA(block_size=32), force=True, **settings)
