@@ -169,6 +169,11 @@ def test_the_dev_container_is_set_up_by_make():
     assert target in make_targets()
 
 
+def test_every_package_is_installed():
+    found = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("labkit/**/__init__.py")}
+    assert {*PROJECT["tool"]["setuptools"]["packages"]} - {"labkit.data"} == {name.replace("/", ".") for name in found}
+
+
 def dry_run(*arguments):
     command = ["make", "--dry-run", "--always-make", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

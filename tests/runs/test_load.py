@@ -1,4 +1,4 @@
-"""Saved runs that are old, interrupted or damaged. ``test_experiment`` has what comes back."""
+"""Saved runs that are old, interrupted or damaged. ``test_round_trip`` has what comes back."""
 
 import json
 import shutil

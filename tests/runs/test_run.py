@@ -1,4 +1,4 @@
-"""Saved runs: what is refused and what is replaced. ``test_experiment`` has what comes back."""
+"""Saved runs: what is refused and what is replaced. ``test_round_trip`` has what comes back."""
 
 import json
 import os
