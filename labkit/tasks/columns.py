@@ -86,7 +86,7 @@ def _named(given: list[str], columns: Mapping[str, str], name: str) -> Layout:
                 "Write the names as they stand in the data; in a template each stands in braces.",
             )
     has_labels = str(columns.get("completion")).strip().casefold() in LABELS
-    return Layout(**templates, has_labels=has_labels, columns=renamed)
+    return Layout(templates["prompt"], templates["completion"], has_labels=has_labels, columns=renamed)
 
 
 def _columns(given: list[str]) -> str:

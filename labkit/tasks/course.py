@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache as memoize
 
 from labkit.assets.fetch import ensure
@@ -63,7 +64,13 @@ def course_split(rows: list[dict], train: int, test: int, seed: int) -> tuple[li
     return [rows[i] for i in _take_turns(rows, rest, train, is_clean)], test_rows
 
 
-def _take_turns(rows, order, count, accept=lambda index: True, share=1.0) -> list[int]:
+def _take_turns(
+    rows: list[dict],
+    order: list[int],
+    count: int,
+    accept: Callable[[int], bool] = lambda index: True,
+    share: float = 1.0,
+) -> list[int]:
     queues = defaultdict(list)
     for index in reversed(order):  # reversed, so that pop() takes them in order
         queues[rows[index]["label"]].append(index)

@@ -59,7 +59,7 @@ def _utf16_without_mark(data: bytes, name: str, is_utf8: bool) -> tuple[str, str
     zeros = {"utf-16-le": begin[1::2].count(0), "utf-16-be": begin[::2].count(0)}  # half of an ASCII character is zero
     is_likely = sum(zeros.values()) > len(begin) / 4
     if is_likely or (not is_utf8 and sum(zeros.values()) > 1):
-        encoding = max(zeros, key=zeros.get)
+        encoding = max(zeros, key=zeros.__getitem__)
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
@@ -78,12 +78,12 @@ def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
     """Decode what isn't UTF-8 as a whole: cp1252 or, as a rule, UTF-8 with a few lines that aren't."""
     bad, good = [], []  # lines that aren't UTF-8, and those that are and hold more than ASCII
     number = 0
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, content in enumerate(data.splitlines(), 1):
         try:
-            if not line.isascii() and line.decode("utf-8"):
-                good.append((number, next(i for i, byte in enumerate(line) if byte > 127), line))
+            if not content.isascii() and content.decode("utf-8"):
+                good.append((number, next(i for i, byte in enumerate(content) if byte > 127), content))
         except UnicodeDecodeError as problem:
-            bad.append((number, problem.start, line))
+            bad.append((number, problem.start, content))
     # A few lines in UTF-8 among ten times as many in cp1252 were broken before, where a program took one for the other.
     if len(good) <= len(bad) / 10 and (text := is_western(data)):
         where = f"line {bad[0][0]} reads {sample(bad[0][2], bad[0][1])!r}"

@@ -8,8 +8,8 @@ from itertools import islice
 
 from labkit.errors import LabkitError
 from labkit.tasks.faults import Faults
-from labkit.tasks.json_lines import EXAMPLE, Decoder, object_in_line, read_jsonl, reason_of
-from labkit.tasks.json_parts import elements, is_dense, lists_in_object, skip
+from labkit.tasks.json_lines import EXAMPLE, Decoder, object_in_line, read_jsonl, reason_of, skip
+from labkit.tasks.json_parts import elements, is_dense, lists_in_object
 from labkit.tasks.lines import Lines
 
 FIX = f"Write an array of objects, such as [{EXAMPLE}, …]; of a DataFrame, df.to_json(path, orient='records')."

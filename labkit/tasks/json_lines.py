@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
-from json.decoder import WHITESPACE
+from typing import Any
 
 from labkit.errors import LabkitError
 from labkit.tasks.faults import Faults
@@ -13,13 +14,14 @@ from labkit.tasks.lines import Lines
 
 EXAMPLE = '{"prompt": "…", "completion": "…"}'
 LINE_FIX = f"Write one object a line, such as {EXAMPLE}."
+SPACE = re.compile(r"[ \t\n\r]+")  # what JSON takes for white space
 KINDS = {list: "array", str: "string", int: "number", float: "number", type(None): "null", bool: "truth value"}
 
 
 class Decoder(json.JSONDecoder):
     """Decodes JSON, keeps each key in memory once, and tells if a key came twice in an object."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(object_pairs_hook=self._object)
         self.has_doubles = False
 
@@ -29,7 +31,7 @@ class Decoder(json.JSONDecoder):
             self.has_doubles = True
         return row
 
-    def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
         """Return the value that begins at ``idx``, and where it ends; raise only a JSONDecodeError."""
         self.has_doubles = False
         try:
@@ -83,6 +85,12 @@ def object_in_line(decoder: Decoder, line: str) -> tuple[dict | None, str]:
     return None, f"not a JSON object: {line[:60]!r} ({reason})"
 
 
+def skip(text: str, position: int) -> int:
+    """Return where the white space ends that begins at a position, or the position where there is none."""
+    space = SPACE.match(text, position)
+    return space.end() if space else position
+
+
 def reason_of(problem: json.JSONDecodeError) -> str:
     """Return why a text is no JSON."""
     if problem.doc[problem.pos : problem.pos + 1] == "\0":
@@ -91,7 +99,7 @@ def reason_of(problem: json.JSONDecodeError) -> str:
 
 
 def _refuse_one_value(text: str, name: str) -> None:
-    begin = WHITESPACE.match(text).end()
+    begin = skip(text, 0)
     try:
         value, end = json.JSONDecoder().raw_decode(text, begin)
     except (ValueError, RecursionError):

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import islice
 
-from labkit.tasks.json_lines import Decoder
-
-SPACE = re.compile(r"[ \t\n\r]*")  # what JSON takes for white space
-
-
-def skip(text: str, position: int) -> int:
-    """Return where the white space ends that begins at a position."""
-    return SPACE.match(text, position).end()
+from labkit.tasks.json_lines import Decoder, skip
 
 
 def is_dense(text: str, begin: int) -> bool:
@@ -46,7 +38,8 @@ def elements(text: str, begin: int, decoder: Decoder) -> Iterator[tuple[int, int
 
 def lists_in_object(text: str, begin: int) -> tuple[dict[str, int], json.JSONDecodeError | None]:
     """Return where each list of objects in an object begins, and what is wrong after the last of them."""
-    decoder, lists, position = Decoder(), {}, skip(text, begin + 1)
+    lists: dict[str, int] = {}
+    decoder, position = Decoder(), skip(text, begin + 1)
     try:
         while not text.startswith("}", position):
             if not text.startswith('"', position):

@@ -47,7 +47,8 @@ def merging(labels: Counter) -> tuple[dict[str, str], list[str]]:
     Returns:
         How to write each label that has such a rival, and a note for each spelling that was chosen.
     """
-    spelling, notes = {}, []
+    spelling: dict[str, str] = {}
+    notes = []
     for variants in _variants(labels, lambda label: plain_label(label).casefold()):
         (most, _), *others = variants.most_common()
         best = f"{most[: len(most) - len(most.lstrip())]}{plain_label(most)}"
@@ -97,7 +98,7 @@ def differ_by_case(parts: list[tuple[list[Row], Callable[[int], str]]]) -> list[
 
 def _variants(labels: Counter, key: Callable[[str], str]) -> list[Counter]:
     """Return the counts of the labels that are one by ``key``, where there are several."""
-    groups = defaultdict(Counter)
+    groups: dict[str, Counter] = defaultdict(Counter)
     for label, count in labels.items():
         groups[key(label)][label] = count
     return [counts for _, counts in sorted(groups.items()) if len(counts) > 1]

@@ -36,7 +36,7 @@ class Layout:
     optional: frozenset[str] = field(init=False)
     pieces: Mapping[str, list[str]] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         pieces = {template: FIELD.split(template) for template in (self.prompt, self.completion, self.brief)}
         for found in pieces.values():
             found[1::2] = [self.columns.get(name, name) for name in found[1::2]]

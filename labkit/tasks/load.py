@@ -117,5 +117,5 @@ def _course_task(name: str, train: int, test: int, seed: int) -> Task:
     rows = course_rows(name)
     parts = course_split(rows, train, min(test, len(rows) // 2), seed)
     keep = ("id", *COLUMNS)
-    sets = [Dataset.from_list([{key: row[key] for key in keep} for row in part]) for part in parts]
-    return Task(name, *sets, tuple(sorted({row["completion"] for row in rows})), source_of(name))
+    train_set, test_set = (Dataset.from_list([{key: row[key] for key in keep} for row in part]) for part in parts)
+    return Task(name, train_set, test_set, tuple(sorted({row["completion"] for row in rows})), source_of(name))

@@ -69,7 +69,8 @@ def _on_labels(split: Split, rows: list[Row], where: Callable[[int], str]) -> li
     for known, what in ((trained, "to train on"), (tested | lone.keys(), "to test")):
         if missing := sorted(counts.keys() - known):
             notes.append(f"no example {what} of {len(missing)} of {len(counts)} labels: {listed(missing)}")
-    first, answers = {}, defaultdict(set)
+    first: dict[str, str] = {}
+    answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         label = first.setdefault(prompt := plain(row.prompt), row.completion)
         if label != row.completion:

@@ -68,7 +68,8 @@ def read_own(
     has_labels = are_labels(rows, named=first.named_labels)
     if has_labels:
         notes += _settle_labels(chunks, merge=merge_labels)
-    train, test = [], []
+    train: list[Row] = []
+    test: list[Row] = []
     for chunk in chunks:
         (test if chunk.role in ("test", "validation") else train).extend(chunk.rows)
     _settle_faults(all_faults, notes, left_out, rows, skip=skip_bad and bool(rows))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from labkit.errors import LabkitError
+
+Part = TypeVar("Part")
 
 # The third is for choosing settings, and stands in for a test set.
 ROLES = {
@@ -20,7 +23,7 @@ def role_of(name: object) -> str | None:
     return ROLE.get(str(name).strip().casefold())
 
 
-def roles_of(parts: Iterable, word: Callable = str) -> dict[str, object]:
+def roles_of(parts: Iterable[Part], word: Callable[[Part], str] = str) -> dict[str, Part]:
     """Return which part is the training set, which the test set and which is there for validation.
 
     Args:
@@ -30,7 +33,7 @@ def roles_of(parts: Iterable, word: Callable = str) -> dict[str, object]:
     Raises:
         LabkitError: two parts are one and the same.
     """
-    found: dict[str, list] = {role: [] for role in ROLES}
+    found: dict[str, list[Part]] = {role: [] for role in ROLES}
     for part in parts:
         if role := role_of(word(part)):
             found[role].append(part)

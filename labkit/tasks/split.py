@@ -138,7 +138,7 @@ def _in_proportion(
     members = defaultdict(list)
     for i in indices:
         members[label(i)].append(i)
-    place = {}
+    place: dict[int, float] = {}
     for name in sorted(members):
         start = dice.random()
         place |= {i: (k + start) / (1 if balanced else counts[name]) for k, i in enumerate(members[name])}

@@ -88,8 +88,9 @@ def as_text(summary: Summary) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    kept = {"drop_whitespace": False, "replace_whitespace": False, "expand_tabs": False, "break_on_hyphens": False}
-    return textwrap.wrap(line, WIDTH, **kept) or [""]
+    return textwrap.wrap(
+        line, WIDTH, drop_whitespace=False, replace_whitespace=False, expand_tabs=False, break_on_hyphens=False
+    ) or [""]
 
 
 def as_html(summary: Summary) -> str:

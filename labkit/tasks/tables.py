@@ -31,7 +31,9 @@ def _read(text: str, separator: str, faults: Faults, notes: list[str]) -> Iterat
     """
     lines, unreadable = Lines(text), frozenset(faults.rows)
     separator, header = _header(lines, separator, faults.name, notes)
-    width, empty, literal = len(header), [], []
+    width = len(header)
+    empty: list[int] = []
+    literal: list[int] = []
     for first, cells, problem in _records(lines, separator, width, literal):
         if problem:
             faults.add(first, problem, FIX)

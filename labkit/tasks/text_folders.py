@@ -100,7 +100,8 @@ def passages(text: str) -> Iterator[str]:
 
 
 def _text(path: Path, number: int, faults: Faults, notes: list[str]) -> str | None:
-    own, said = Faults(path.name), []
+    own = Faults(path.name)
+    said: list[str] = []
     try:
         text = decode(path.read_bytes(), own, said)
     except OSError as problem:
