@@ -13,10 +13,11 @@ from labkit.models.context import warn
 from labkit.models.model import Model
 from labkit.process import own_random_numbers, seed_all
 from labkit.tasks.task import Task
-from labkit.training.batching import Example, encode, encode_text
+from labkit.training.batching import Example, encode
 from labkit.training.config import TrainingConfig
 from labkit.training.processes import Processes, count_processes
 from labkit.training.schedule import Schedule
+from labkit.training.windows import encode_text
 
 
 def configure(model: Model, method: Method, settings: dict[str, Any]) -> TrainingConfig:

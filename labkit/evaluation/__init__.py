@@ -1,6 +1,7 @@
-"""How good a model is at a task, and what it has forgotten."""
+"""How good a model is at a task, and how much it has forgotten."""
 
-from labkit.evaluation.labels import evaluate, head_for, label_probabilities, zero_shot_head
+from labkit.evaluation.heads import head_for, zero_shot_head
+from labkit.evaluation.labels import evaluate, label_probabilities
 from labkit.evaluation.latency import latency_ratio
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
 from labkit.evaluation.significance import Difference, bootstrap_interval, paired_bootstrap

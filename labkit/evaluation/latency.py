@@ -1,4 +1,4 @@
-"""How long a model takes for one text."""
+"""How long a model takes to read one text, compared with another model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from labkit.training.objectives import logits_at, sentence_vectors
 
 
 def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) -> float:
-    """Return how many times as long ``tuned`` takes to read one text as ``base``, at batch size 1.
+    """Return the time that ``tuned`` takes to read one text, as a multiple of ``base``'s, at batch size 1.
 
-    The two take turns, so that whatever else the computer does slows both; medians leave out what disturbs one. A text
-    that is longer than both can read is cut to what they can, with a ``TruncationWarning``.
+    The two take turns, so other load on the computer slows both; medians ignore what disturbs only a few turns. A text
+    that is too long for one of them is cut, for both, to what both can read, with a ``TruncationWarning``.
 
     Raises:
-        LabkitError: ``repeats`` is no count, or ``text`` no text.
+        LabkitError: ``repeats`` is not a whole number from 1 up, or ``text`` is not a text.
     """
     repeats = require_count("repeats", repeats)
     room = min(base.max_length, tuned.max_length)
     (mine,) = read(base, [text], room)
     (theirs,) = [mine] if tuned.tokenizer is base.tokenizer else read(tuned, [text], room)
     turns = [(_seconds(base, mine), _seconds(tuned, theirs)) for _ in range(repeats + 3)]
-    before, after = zip(*turns[3:], strict=True)  # the first ones fill caches
+    before, after = zip(*turns[3:], strict=True)  # without the first three, which fill caches
     return median(after) / median(before)
 
 
@@ -41,5 +41,5 @@ def _seconds(model: Model, text: Example) -> float:
             result = sentence_vectors(model, batch)
         else:
             result = logits_at(model, batch, torch.tensor([len(text.tokens) - 1], device=model.device))
-        result.sum().item()  # a GPU works in the background: wait for the result
+        result.sum().item()  # a GPU works asynchronously: wait for the result
         return time.perf_counter() - began

@@ -1,8 +1,9 @@
-"""What an evaluation found, and how sure one can be of it."""
+"""The result of an evaluation, and its statistical uncertainty."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from labkit.printing import printable
@@ -27,7 +28,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers, 0 to 1."""
+        """The share of correct answers, from 0 to 1."""
         return self.correct / self.total
 
     def __str__(self) -> str:
@@ -42,10 +43,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """What fine-tuning cost in general English.
+    """How much worse fine-tuning made a model at general English.
 
     Attributes:
-        before, after: mean loss on general English in nats a token.
+        before, after: mean loss on general English, in nats per token.
         rise: after − before; e^rise is the factor by which perplexity grew.
     """
 
@@ -54,12 +55,28 @@ class Forgetting:
 
     @property
     def rise(self) -> float:
-        """How much the loss rose, in nats a token."""
+        """How much the loss rose, in nats per token."""
         return self.after - self.before
 
 
+def score(
+    hits: Sequence[bool], classes: Sequence[str | None], order: Sequence[str], predictions: list[str]
+) -> Evaluation:
+    """Count the correct predictions, in all and in each class.
+
+    Args:
+        hits: for each example, whether its prediction is correct.
+        classes: the class of each example.
+        order: the classes to count, in the order of ``per_class``; those without an example are left out.
+        predictions: the predicted label of each example.
+    """
+    groups = {name: [hit for hit, own in zip(hits, classes, strict=True) if own == name] for name in order}
+    per_class = {name: (sum(group), len(group)) for name, group in groups.items() if group}
+    return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, predictions)
+
+
 def wilson(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a share, as fractions (Wilson, 1927, JASA 22, 209–212)."""
+    """Return the Wilson score interval of a proportion, as fractions (Wilson, 1927, JASA 22, 209–212)."""
     share, spread = correct / total, z * z / total
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))

@@ -1,4 +1,4 @@
-"""Whether one method is better than another, or only looks so."""
+"""Whether one method is better than another, or the difference may be chance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from labkit.errors import LabkitError, require_count, require_seed
 
-MOST_DRAWS = 10**6  # more take the memory of a computer, and change no digit that is shown
+MOST_DRAWS = 10**6  # more would fill the memory, and change no digit that is shown
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Difference:
 
     @property
     def tie(self) -> bool:
-        """Whether the interval holds 0: then the order may be chance."""
+        """Whether the interval contains 0: then the order may be chance."""
         return self.interval[0] <= 0 <= self.interval[1]
 
     def __str__(self) -> str:
@@ -38,18 +38,18 @@ class Difference:
 def paired_bootstrap(first: Sequence[str], second: Sequence[str], *, draws: int = 2000, seed: int = 0) -> Difference:
     """Compare two methods on the same test examples (Efron and Tibshirani, 1993, An Introduction to the Bootstrap).
 
-    Some examples are hard for everyone. So the methods are compared example by example: each draw takes examples
-    and, of each method, runs with replacement, and looks at the difference of the accuracies. The interval holds the
+    Some examples are hard for every method, so the methods are compared example by example: each draw takes examples
+    and, for each method, runs with replacement, and computes the difference of the accuracies. The interval is the
     middle 95% of these differences.
 
     Args:
-        first, second: for each run (seed) of a method, a text of "1" for each example that it got right and "0" for
-            each other, as the column ``hits`` of ``lk.results("methods")`` has it.
-        draws: how many.
-        seed: of the draws.
+        first, second: for each run (seed) of a method, a text with "1" for each example that it got right and "0" for
+            every other, as in the column ``hits`` of ``lk.results("methods")``.
+        draws: the number of draws.
+        seed: the seed of the draws.
 
     Raises:
-        LabkitError: the runs are not of the same examples.
+        LabkitError: the runs do not have the same number of examples.
     """
     _require_runs(first, second)
     sampled, means = zip(
@@ -65,7 +65,7 @@ def bootstrap_interval(runs: Sequence[str], *, draws: int = 2000, seed: int = 0)
 
 
 def _resampled(runs: Sequence[str], draws: int, seed: int, own: int) -> tuple[np.ndarray, float]:
-    """Return the accuracy in each draw, and in truth. Methods that are compared share the draws of examples."""
+    """Return the accuracy in each draw, and the observed one. Methods that are compared share the draws of examples."""
     draws, seed = require_count("draws", draws, high=MOST_DRAWS), require_seed(seed)
     hits = np.array([[int(hit) for hit in run] for run in runs])
     count, total = hits.shape
@@ -85,6 +85,6 @@ def _require_runs(*methods: Sequence[str]) -> None:
     if len(lengths) != 1 or 0 in lengths or texts or not all(len(runs) for runs in methods):
         found = "a single text" if texts else f"{', '.join(map(str, sorted(lengths))) or 'no'} examples"
         raise LabkitError(
-            f"The runs have {found}: they are no pairs.",
+            f"The runs have {found}, so they cannot be compared in pairs.",
             'Compare lists of runs of the same model and task, such as ["0110", "1110"].',
         )

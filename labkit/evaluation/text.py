@@ -1,4 +1,4 @@
-"""How well a model predicts text, and what it has forgotten."""
+"""How well a causal model predicts text, and how much it has forgotten."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import torch
 from torch.nn import functional as F
 
 from labkit.errors import LabkitError, require_count
-from labkit.evaluation.results import Evaluation, Forgetting, wilson
+from labkit.evaluation.results import Evaluation, Forgetting, score
 from labkit.models.context import MAX_LENGTH
 from labkit.models.encoding import completion_ids, fit, prompt_ids
 from labkit.models.model import Model
 from labkit.process import inference
 from labkit.tasks.english import general_english, general_knowledge
 from labkit.tasks.task import Task
-from labkit.training.batching import Example, encode_text, windows
+from labkit.training.batching import Example
 from labkit.training.inference import Part, batches_of, infer
 from labkit.training.objectives import completion_loss
+from labkit.training.windows import encode_text, windows
 
 
 def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH) -> float:
-    """Return the mean loss in nats a token, over texts or over the completions of a task's test set.
+    """Return the mean loss in nats per token, over texts or over the completions of a task's test set.
 
-    The whole text counts, however long it is: each token but a text's first is predicted once, from at most
-    ``max_length`` tokens before it; see ``labkit.training.batching.windows``. Where that leaves out the beginning of a
-    task's prompts, a ``TruncationWarning`` says of how many.
+    The whole text counts, however long it is: each token except a text's first is predicted once, from at most
+    ``max_length`` tokens before it; see ``labkit.training.windows``. If that cuts off the beginning of some of a
+    task's prompts, a ``TruncationWarning`` says how many.
 
     Args:
         model: a causal model.
         data: texts, or a task.
         batch_size: texts in a forward pass.
-        max_length: tokens that are read at once, at most as many as the model can.
+        max_length: tokens that are read at once, at most as many as the model can read.
 
     Raises:
-        LabkitError: the model is an encoder, or there is no token to predict.
+        LabkitError: the model is an encoder, or there are no tokens to predict.
     """
     _require_causal(model)
     batch_size = require_count("batch_size", batch_size)
@@ -60,15 +61,15 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
 def perplexity(
     model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH
 ) -> float:
-    """Return e to the mean loss a token: among how many equally likely tokens the model hesitates.
+    """Return e to the power of the mean loss per token: the number of equally likely tokens that would be as uncertain.
 
-    The arguments are those of ``text_loss``, and so are the errors.
+    Takes the arguments of ``text_loss``, and raises the same errors.
     """
     return math.exp(text_loss(model, data, batch_size=batch_size, max_length=max_length))
 
 
 def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) -> Forgetting:
-    """Measure how much a model's loss on general English rose; see ``labkit.tasks.english`` for the text."""
+    """Measure how much a model's loss on general English rose; for the text, see ``labkit.tasks.english``."""
     texts = general_english() if texts is None else texts
     return Forgetting(text_loss(before, texts), text_loss(after, texts))
 
@@ -76,8 +77,8 @@ def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) 
 def knowledge(model: Model) -> Evaluation:
     """Ask the 60 general-knowledge questions; the likeliest of the four choices is the model's answer.
 
-    The end-of-text token is no part of a choice: whether a model stops after a short answer is a
-    matter of form, which fine-tuning changes at once, and would drown what is asked here.
+    The end-of-text token is not part of a choice: whether a model stops after a short answer is a
+    matter of form, which fine-tuning changes at once; it would hide what the model knows.
     """
     _require_causal(model)
     questions = general_knowledge()
@@ -90,10 +91,8 @@ def knowledge(model: Model) -> Evaluation:
     best = losses.view(len(questions), -1).argmin(dim=1).tolist()
     predicted = [q["choices"][i] for q, i in zip(questions, best, strict=True)]
     hits = [p == q["answer"] for p, q in zip(predicted, questions, strict=True)]
-    topics = dict.fromkeys(q["topic"] for q in questions)
-    of_topic = {t: [h for h, q in zip(hits, questions, strict=True) if q["topic"] == t] for t in topics}
-    per_class = {topic: (sum(group), len(group)) for topic, group in of_topic.items()}
-    return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, predicted)
+    topics = [q["topic"] for q in questions]
+    return score(hits, topics, list(dict.fromkeys(topics)), predicted)
 
 
 def _require_causal(model: Model) -> None:

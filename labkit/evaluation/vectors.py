@@ -1,4 +1,4 @@
-"""How an encoder sees text, and how far fine-tuning moved that."""
+"""How similar an encoder finds texts, and how much fine-tuning changed that."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
 
 
 def drift(before: Model, after: Model, texts: Sequence[str] | None = None) -> float:
-    """Return how far fine-tuning moved what an encoder makes of general English: what forgetting is to it.
+    """Return how much fine-tuning changed an encoder's view of general English: an encoder's kind of forgetting.
 
-    An encoder predicts no words, but finds some texts more alike than others. Drift is 1 minus the rank correlation
-    (Spearman, 1904) between the similarities of all pairs of texts before and after: 0 where the order of the pairs
-    is as it was, about 1 where nothing is left of it, up to 2 where it is reversed. NaN where the model gives none.
+    An encoder predicts no words, but finds some texts more similar than others. Drift is 1 minus the rank correlation
+    (Spearman, 1904) between the similarities of all pairs of texts before and after: 0 if the order of the pairs
+    is unchanged, about 1 if nothing is left of it, up to 2 if it is reversed. NaN if a similarity is not finite.
 
     Raises:
-        LabkitError: the model is no encoder, or there are fewer than 3 texts.
+        LabkitError: a model is not an encoder, or there are fewer than 3 texts.
     """
     if causal := [model.name for model in (before, after) if model.kind != "encoder"]:
         raise LabkitError(f"{causal[0]} gives no sentence vectors to compare.", "Use lk.forgetting.")
     texts = general_english() if texts is None else texts
     if len(texts) < 3:
-        raise LabkitError(f"{len(texts)} texts have no order of pairs.", "Pass at least 3 different ones.")
+        raise LabkitError(
+            f"Drift compares pairs of at least 3 texts, not of {len(texts)}.", "Pass at least 3 different texts."
+        )
     alike = [similarities(model, texts) for model in (before, after)]
     if not all(each.isfinite().all() for each in alike):
         return float("nan")

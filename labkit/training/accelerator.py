@@ -1,4 +1,4 @@
-"""Accelerate, set up for one run: the run's settings count, not those that the environment happens to hold."""
+"""Accelerate, set up for one run by the run's own settings, whatever the environment says."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ OFF = {"", "0", "n", "no", "f", "false", "off"}
 
 
 def accelerate(model: Model, optimizer: Optimizer) -> tuple[Accelerator, AcceleratedOptimizer]:
-    """Return an Accelerator for the model's device and precision, and the optimizer as it steps with it.
+    """Return an Accelerator for the model's device and precision, and the optimizer wrapped for it.
 
-    Accelerate reads settings from variables that begin with ``ACCELERATE_``: gradient accumulation, compilation,
-    a device, a framework. They would change the gradient without a word, so that none counts here. What several
-    processes do together is in ``processes.py``.
+    Accelerate reads settings from environment variables that begin with ``ACCELERATE_``: gradient accumulation,
+    compilation, a device, a framework. They would silently change the gradient, so they are ignored here. For what
+    several processes do together, see ``processes.py``.
 
     Raises:
         LabkitError: the environment asks for what labkit doesn't support, such as DeepSpeed or FSDP.
@@ -47,7 +47,7 @@ def accelerate(model: Model, optimizer: Optimizer) -> tuple[Accelerator, Acceler
             'Unset it, or load the model with device="cpu".',
         )
     short = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[model.precision]
-    # Accelerate allows one precision and one device a process, we one a run.
+    # Accelerate allows one precision and one device per process, labkit one per run.
     known = AcceleratorState._shared_state
     if known and known["device"].type != model.device.type:
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -66,7 +66,7 @@ def accelerate(model: Model, optimizer: Optimizer) -> tuple[Accelerator, Acceler
 
 @contextmanager
 def own_accelerate() -> Iterator[None]:
-    """Let Accelerate start anew inside the block; afterwards, its state in this process is what it was."""
+    """Let Accelerate start afresh inside the block; afterwards, restore its state in this process."""
     states = [each._shared_state for each in (AcceleratorState, PartialState, GradientState)]
     kept = [dict(state) for state in states]
     for state in states:

@@ -1,4 +1,4 @@
-"""What may look on while a model trains."""
+"""Callbacks: functions that are called after each training step, to measure or to show progress."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from labkit.models.model import Model
 class Callback(Protocol):
     """Called after each step.
 
-    ``record`` is the step's line in the history and may be added to. Returning True ends the run, and the
-    callbacks that come after it are told so.
+    ``record`` is the step's line in the history; a callback may add to it. Returning True ends the run, and the
+    callbacks after it get ``last=True``.
     """
 
     def __call__(self, model: Model, record: dict, last: bool) -> bool | None:
-        """Look at ``model`` after ``record["step"]`` steps; ``last`` says whether the run is over."""
+        """Inspect ``model`` after ``record["step"]`` steps; ``last`` says whether the run is over."""
 
 
 class Every:
@@ -28,8 +28,8 @@ class Every:
     >>> lk.Every(20, lambda model: {"accuracy": lk.evaluate(model, task).accuracy})
 
     Args:
-        steps: how many steps lie between two measurements.
-        measure: gets the model, returns what to add to the history.
+        steps: steps from one measurement to the next.
+        measure: takes the model and returns what to add to the history.
     """
 
     def __init__(self, steps: int, measure: Callable[[Model], dict]):
@@ -50,11 +50,11 @@ class Progress:
 
     def __call__(self, model: Model, record: dict, last: bool) -> None:
         """Move the bar and show the loss."""
-        self.bar.update(record["step"] - self.bar.n)  # a resumed run starts further on
+        self.bar.update(record["step"] - self.bar.n)  # a resumed run doesn't start at 0
         self.bar.set_postfix(loss=f"{record['loss']:.3f}")
         if last:
             self.close()
 
     def close(self) -> None:
-        """Leave the bar where it stands."""
+        """End the bar at its current step."""
         self.bar.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from labkit.errors import require_count, require_number, require_seed, set_checked, unknown
 from labkit.models.context import MAX_LENGTH
@@ -26,11 +27,11 @@ class TrainingConfig:
         weight_decay: AdamW's decay (Loshchilov and Hutter, 2019, arXiv:1711.05101).
         max_grad_norm: gradients with a larger Euclidean norm are scaled down to it.
         max_length: tokens of prompt and completion; a longer prompt loses its beginning.
-        replay_every: each k-th update is made on replay text, where some is given.
+        replay_every: each k-th update uses replay text, if there is any.
         gradient_checkpointing: keep only the input of each block for the backward pass and compute the rest
             again there (Chen et al., 2016, arXiv:1604.06174): less memory, more time.
         optimizer: ``"adamw"``, or ``"paged_adamw"`` on CUDA, whose states move to main memory when the GPU is full.
-        checkpoint_every: updates between checkpoints, where a folder for them is given.
+        checkpoint_every: updates from one checkpoint to the next, if there is a folder for them.
         seed: fixes the order of examples, new parameters and dropout.
     """
 
@@ -49,14 +50,16 @@ class TrainingConfig:
     checkpoint_every: int = 20
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "max_length", "checkpoint_every"):
             set_checked(self, **{name: require_count(name, getattr(self, name))})
         set_checked(
             self,
             learning_rate=require_number("learning_rate", self.learning_rate, above=0),
             max_grad_norm=require_number("max_grad_norm", self.max_grad_norm, above=0),
-            replay_every=require_count("replay_every", self.replay_every, low=2, remedy="1 leaves the task none."),
+            replay_every=require_count(
+                "replay_every", self.replay_every, low=2, remedy="With 1, no update would use the task."
+            ),
             warmup=require_number("warmup", self.warmup, low=0, below=1, remedy="Try 0.1."),
             weight_decay=require_number("weight_decay", self.weight_decay, low=0, remedy="Try 0 or 0.01."),
             seed=require_seed(self.seed),
@@ -67,14 +70,14 @@ class TrainingConfig:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
 
     @classmethod
-    def of(cls, **settings) -> TrainingConfig:
-        """Return a configuration from settings by name; an unknown one is a ``LabkitError`` that lists all."""
+    def of(cls, **settings: Any) -> TrainingConfig:
+        """Return a configuration from settings by name; raise a ``LabkitError`` that lists all names for another."""
         if odd := settings.keys() - cls.__dataclass_fields__.keys():
             raise unknown("setting", sorted(odd)[0], cls.__dataclass_fields__)
         return cls(**settings)
 
     def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0: a linear climb, then the schedule's fall."""
+        """Return the learning rate of a step, counted from 0: a linear warm-up, then the schedule's decay."""
         warm = round(self.warmup * self.steps)
         if step < warm:
             return self.learning_rate * (step + 1) / warm

@@ -1,4 +1,4 @@
-"""One pass over many examples: those of like length together, and their results back in order."""
+"""One pass over many examples: batches of similar length, results in the order of the examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part(Batch):
     """A batch of some of the examples.
 
     Attributes:
-        rows: which of the examples they are, counted from 0.
+        rows: the indices of these examples, from 0.
     """
 
     rows: list[int]
@@ -29,13 +29,15 @@ def batches_of(model: Model, examples: Sequence[Example], size: int) -> Iterator
     """Return batches of up to ``size`` examples, from the shortest to the longest, on the model's device.
 
     Loop over them inside ``with inference(model):``. This function doesn't switch gradients off itself: a generator
-    that did would leave them off for whoever stops halfway.
+    that did would leave them off for callers who stop halfway.
 
     Raises:
-        LabkitError: ``size`` is no count.
+        LabkitError: ``size`` is not a whole number from 1 up.
     """
     size = require_count("batch_size", size)
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].tokens))  # like lengths together: little padding
+    order = sorted(
+        range(len(examples)), key=lambda i: len(examples[i].tokens)
+    )  # similar lengths together: little padding
     parts = (order[i : i + size] for i in range(0, len(order), size))
     return (_part(model, examples, rows) for rows in parts)
 
@@ -43,7 +45,7 @@ def batches_of(model: Model, examples: Sequence[Example], size: int) -> Iterator
 def infer(
     model: Model, examples: Sequence[Example], size: int, function: Callable[[Part], torch.Tensor]
 ) -> torch.Tensor:
-    """Return what ``function`` makes of the batches: a row on the CPU for each example, in the examples' order."""
+    """Return the results of ``function`` on the batches: one row per example, in the examples' order, on the CPU."""
     with inference(model):
         parts = [(part.rows, function(part).cpu()) for part in batches_of(model, examples, size)]
     values = torch.cat([rows for _, rows in parts])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 
@@ -41,8 +42,8 @@ class Trainer:
         model: as a method's ``apply`` returned it; its weights are changed in place.
         examples: what to learn.
         config: how.
-        replay: plain text to be trained on at every ``config.replay_every``-th step.
-        processes: who shares the work; the processes that a launcher has started where none is given.
+        replay: plain text to train on at every ``config.replay_every``-th step.
+        processes: the processes that share the work; by default, those that a launcher has started.
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class Trainer:
         self.recomputation = Recomputation(model) if config.gradient_checkpointing else None
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
-        """Train to the end, from the newest checkpoint where there is one.
+        """Train to the end, from the newest checkpoint if there is one.
 
-        However the run ends, the model is ready for use afterwards, and the caller's random numbers go on.
+        However the run ends, the model is ready for use afterwards, and the caller's random numbers are unaffected.
 
         Raises:
             TrainingDivergedError: a loss or gradient was not finite; the weights are the last good ones.
@@ -81,12 +82,12 @@ class Trainer:
 
     def _run(self, callbacks: Sequence[Callback], checkpoints: Checkpoints | None) -> None:
         start = 0
-        self.optimizer.zero_grad(set_to_none=True)  # gradients that the caller left would count as ours
+        self.optimizer.zero_grad(set_to_none=True)  # gradients that the caller left would be added to ours
         if checkpoints:
             start, self.history, scaler = checkpoints.load(self.named, self.adamw)
             if self.accelerator.scaler and scaler:
                 self.accelerator.scaler.load_state_dict(scaler)
-        # The second step as well, in case a callback ends the run before the largest.
+        # The second step too, in case a callback ends the run before the largest one.
         measured = {min(start + 1, self.config.steps - 1), *self.schedule.largest(start)} if can_record() else ()
         for step in range(start, self.config.steps):
             began = time.perf_counter()
@@ -104,7 +105,7 @@ class Trainer:
                 break
 
     def close(self) -> None:
-        """Leave the model as one uses it: without gradients and checkpointing, in evaluation mode."""
+        """Make the model ready for use: without gradients and gradient checkpointing, in evaluation mode."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.recomputation:
             self.recomputation.end()
@@ -113,12 +114,13 @@ class Trainer:
     def _measured(self, step: int, checkpoints: Checkpoints | None) -> dict:
         with Ledger(self.model.module, self.adamw, self.model.head) as ledger:
             record = self.step(step, checkpoints)
-        if self.memory is None or ledger.report.peak > self.memory.peak:
-            self.memory = ledger.report
+        report = ledger.report
+        if report and (self.memory is None or report.peak > self.memory.peak):
+            self.memory = report
         return record
 
     def step(self, step: int, checkpoints: Checkpoints | None = None) -> dict:
-        """Make the given step of the run, counted from 0, and return its record."""
+        """Take one step of the run, counted from 0, and return its record."""
         self.model.module.train()
         seed_all(self.config.seed * 1_000_003 + step, self.model.device)  # dropout, the same after a resume
         rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
@@ -127,7 +129,7 @@ class Trainer:
         for batch in batches:
             with self.model.autocast():
                 loss, _ = self.objective(self.model, batch)
-                loss = loss * share  # a mean over the step's tokens, whichever batch they are in
+                loss = loss * share  # a mean over the tokens of the whole step, not of one batch
             found = self.processes.total(loss)
             if not torch.isfinite(found):
                 self._diverged(step, f"the loss is {found.item()}", checkpoints)
@@ -143,16 +145,16 @@ class Trainer:
         return {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
 
     def _batches(self, step: int) -> tuple[list[Batch], float]:
-        """Return this process's batches of a step, and the weight of one learned token."""
+        """Return this process's batches of a step, and the weight of one learned token in the loss."""
         batches = self.schedule.batches(step)
         learned = sum(max(example.learned, 1) for batch in batches for example in batch)
         pad = padding_id(self.model)
         return [collate(self.processes.share_of(batch), pad, self.model.device) for batch in batches], 1 / learned
 
-    def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> None:
+    def _diverged(self, step: int, what: str, checkpoints: Checkpoints | None) -> NoReturn:
         kept = step
         if checkpoints:
-            # The weights themselves may have overflowed in the step before: a checkpoint is sure to be good.
+            # The weights themselves may have overflowed in the step before; a checkpoint's are sure to be good.
             kept = checkpoints.load(self.named, self.adamw)[0] or step
             del self.history[kept:]
         raise TrainingDivergedError(

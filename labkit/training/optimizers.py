@@ -13,14 +13,14 @@ from labkit.training.config import TrainingConfig
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return AdamW over ``parameters``, paged where the configuration says so.
+    """Return AdamW over ``parameters``, paged if the configuration says so.
 
     A paged optimizer keeps its states in memory that CUDA moves between the GPU and main memory page by
     page, as an operating system swaps: a long batch then slows a run down instead of ending it (Dettmers
     et al., 2023, QLoRA, arXiv:2305.14314, section 3).
 
     Raises:
-        LabkitError: a paged optimizer was asked for without a CUDA GPU.
+        LabkitError: the configuration asks for a paged optimizer, and there is no CUDA GPU.
     """
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, weight_decay=config.weight_decay, fused=True)

@@ -1,4 +1,4 @@
-"""Several processes, one run: each computes its share of a batch, and all of them make the same step."""
+"""Several processes, one run: each computes its share of a batch, and all take the same step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import distributed
 from labkit.errors import LabkitError
 from labkit.training.batching import IGNORED, Example
 
-WAIT = 60  # seconds that a process waits for the others to come
-# The variables that launchers set: torch's and Accelerate's first, then those of MPI.
+WAIT = 60  # seconds that a process waits for the others
+# The environment variables that launchers set: torch's and Accelerate's first, then those of MPI.
 SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 LOCAL = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
@@ -25,8 +25,8 @@ LAUNCHER = (*SIZE, *RANK, *LOCAL)
 class Processes:
     """How many processes train one model, and which of them this is.
 
-    Each holds the whole model, computes the gradient on its share of every batch, and adds up what all have
-    found. Every process then makes the same step, so that the weights stay equal.
+    Each holds the whole model, computes the gradient on its share of every batch, and sums the gradients of all
+    processes. Every process then takes the same step, so the weights stay equal (data parallelism).
     """
 
     count: int = 1
@@ -36,13 +36,13 @@ class Processes:
     def share_of(self, batch: Sequence[Example]) -> Sequence[Example]:
         """Return this process's part of a batch.
 
-        Where nothing is left for it, that is an example of which nothing is learned: the gradient is then 0, and
-        the weights that have one are the same in every process.
+        If nothing is left for this process, its part is an example of which nothing is learned: the gradient is then
+        0, and the same weights have a gradient in every process.
         """
         return batch[self.rank :: self.count] or [replace(batch[0], learned=0, label=IGNORED)]
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the sum of a tensor over all processes, without its history; of one process, the tensor itself."""
+        """Return the sum of a tensor over all processes, detached; with one process, the tensor itself."""
         if self.count == 1:
             return tensor
         whole = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -53,19 +53,19 @@ class Processes:
         """Replace the gradients by their sums over all processes."""
         if self.count > 1:
             for parameter in parameters:
-                if parameter.grad is not None:  # nothing uses it, in any process
+                if parameter.grad is not None:  # None: no process uses the parameter
                     parameter.grad.copy_(self.total(parameter.grad))
 
     def any(self, answer: bool) -> bool:
-        """Say whether the answer is yes in one of the processes."""
+        """Return whether ``answer`` is true in at least one process."""
         return self.total(torch.tensor(float(answer), device=self.device)).item() > 0
 
 
 def count_processes() -> int:
-    """Return how many processes a launcher's variables tell of.
+    """Return the number of processes according to a launcher's environment variables.
 
     Raises:
-        LabkitError: a variable is no whole number, or those are missing by which processes find each other.
+        LabkitError: a variable is not a whole number, or the variables by which processes find each other are missing.
     """
     if distributed.is_initialized():
         return distributed.get_world_size()
@@ -75,15 +75,15 @@ def count_processes() -> int:
         needed = {"RANK": RANK, "LOCAL_RANK": LOCAL, "MASTER_ADDR": ("MASTER_ADDR",), "MASTER_PORT": ("MASTER_PORT",)}
         missing = [first for first, names in needed.items() if not any(os.environ.get(name) for name in names)]
         if missing:
-            raise _nobody(count, f"but {', '.join(missing)}, which a launcher sets as well, is missing")
+            raise _others_missing(count, f"but {', '.join(missing)}, which a launcher sets as well, is missing")
     return max(count, 1)
 
 
 def meet_the_others(device: torch.device) -> Processes:
-    """Connect with the other processes of this run, where a launcher has started some.
+    """Connect to the other processes of this run, if a launcher has started some.
 
     Raises:
-        LabkitError: they don't come within ``WAIT`` seconds, or ``count_processes`` raises it.
+        LabkitError: they don't connect within ``WAIT`` seconds, or ``count_processes`` raises it.
     """
     count = count_processes()
     if count > 1 and not distributed.is_initialized():
@@ -92,7 +92,7 @@ def meet_the_others(device: torch.device) -> Processes:
             wait = timedelta(seconds=WAIT)
             store, rank, count = next(distributed.rendezvous("env://", rank, count, timeout=wait))
         except (RuntimeError, ValueError) as problem:
-            raise _nobody(count, f"but they didn't meet within {WAIT} seconds") from problem
+            raise _others_missing(count, f"but they didn't meet within {WAIT} seconds") from problem
         store.set_timeout(distributed.constants.default_pg_timeout)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
@@ -107,7 +107,7 @@ def _number(name: str) -> int:
         raise LabkitError(f"{name} must be a whole number, not {text!r}.", f"Unset {name}.") from None
 
 
-def _nobody(count: int, what: str) -> LabkitError:
+def _others_missing(count: int, what: str) -> LabkitError:
     known = [f"{name}={os.environ[name]}" for name in LAUNCHER if os.environ.get(name)]
     return LabkitError(
         f"This is one of {count} processes, as {', '.join(known)} says, {what}.",

@@ -7,7 +7,7 @@ from labkit.models.model import Model
 
 
 class Recomputation:
-    """Has a model keep only the input of each block for the backward pass and compute the rest again there.
+    """Makes a model keep only the input of each block for the backward pass, which then computes the rest again.
 
     Raises:
         LabkitError: the model's architecture doesn't offer it.
@@ -22,10 +22,10 @@ class Recomputation:
         self._use_cache = getattr(self._module.config, "use_cache", None)
         getattr(self._module, f"{self._kind}_checkpointing_enable")({"use_reentrant": False})
         if self._use_cache is not None:
-            self._module.config.use_cache = False  # of no use in training; transformers would say so in a warning
+            self._module.config.use_cache = False  # useless in training; transformers would warn of it
 
     def end(self) -> None:
-        """Have the model keep everything again."""
+        """Make the model keep all activations again."""
         getattr(self._module, f"{self._kind}_checkpointing_disable")()
         if self._use_cache is not None:
             self._module.config.use_cache = self._use_cache

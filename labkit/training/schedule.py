@@ -1,9 +1,9 @@
-"""The order of a run's batches: random, and yet little is wasted on padding."""
+"""The order of a run's batches: random, yet with little padding."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from labkit.errors import LabkitError
 from labkit.training.batching import Example
@@ -11,14 +11,14 @@ from labkit.training.config import TrainingConfig
 
 
 def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
-    """Return the indices of each batch of a run: shuffled, yet with examples of like length together.
+    """Return the indices of each batch of a run: shuffled, yet with examples of similar length together.
 
-    A batch is as wide as its longest example. Sorting everything would remove the padding and the
-    randomness with it; sorting within random groups of 20 batches removes most of the first only. No
-    group reaches into the next epoch; examples that fill no batch are left for it.
+    A batch is as wide as its longest example. Sorting everything would remove the padding, but also the
+    randomness; sorting within random groups of 20 batches removes most of the padding and keeps the order random.
+    No group reaches into the next epoch; examples that do not fill a batch are carried over to it.
 
     Raises:
-        LabkitError: there is no example to fill a batch with, or a batch holds none.
+        LabkitError: there are no examples, or the batch size is below 1.
     """
     if not lengths or batch_size < 1:
         raise LabkitError(
@@ -45,9 +45,9 @@ class Schedule:
     """The batches of a whole run, fixed in advance by the seed alone: resuming needs only the step.
 
     Args:
-        examples: what is learned.
-        replay: what every ``config.replay_every``-th step is made on, where there is any.
-        config: how many steps of what size.
+        examples: what to learn.
+        replay: the examples of every ``config.replay_every``-th step, if there are any.
+        config: the number of steps, the size of their batches and the seed.
     """
 
     def __init__(self, examples: Sequence[Example], replay: Sequence[Example], config: TrainingConfig):
@@ -67,29 +67,29 @@ class Schedule:
         return [[source[i] for i in row] for row in plan[start : start + self._config.accumulation]]
 
     def largest(self, start: int = 0) -> list[int]:
-        """Return the steps that may take most memory: most padded tokens, and most tokens to be learned.
+        """Return the steps that may need the most memory: with most padded tokens, and with most tokens to learn.
 
-        They are looked for from the second step on: the first after ``start`` makes the optimizer's states and
-        does not yet hold them throughout. −1 counts the first as well.
+        The first step after ``start`` does not count: it creates the optimizer's states, and does not yet hold them
+        all the time. With ``start=-1``, all steps count.
         """
         steps = range(min(start + 1, self._config.steps - 1), self._config.steps)
         return sorted({max(steps, key=lambda step: max(map(size, self.batches(step)))) for size in SIZES})
 
     def largest_batches(self, start: int = 0) -> list[list[Example]]:
-        """Return the largest batches of those steps; one where they are the same."""
+        """Return the largest batches of those steps, or one batch if they are the same."""
         batches = [batch for step in self.largest(start) for batch in self.batches(step)]
         tokens, learned = (max(batches, key=size) for size in SIZES)
         return [tokens] if tokens == learned else [tokens, learned]
 
 
 def padded_tokens(batch: Sequence[Example]) -> int:
-    """Return how many tokens a batch takes, padding included."""
+    """Return the number of tokens in a batch, padding included."""
     return len(batch) * max(len(example.tokens) for example in batch)
 
 
 def padded_learned(batch: Sequence[Example]) -> tuple[int, int]:
-    """Return for how many positions a batch needs logits, and its tokens, which count where that is equal."""
+    """Return the number of positions that a batch needs logits for, then its tokens, which decide between equals."""
     return len(batch) * max(example.learned for example in batch), padded_tokens(batch)
 
 
-SIZES = (padded_tokens, padded_learned)
+SIZES: tuple[Callable[[Sequence[Example]], int | tuple[int, int]], ...] = (padded_tokens, padded_learned)

@@ -162,7 +162,7 @@ def test_runs_of_other_examples_are_no_pairs():
 
 def test_an_accuracy_needs_runs_of_the_same_examples():
     for unequal in [["01", "010"], [""], []]:
-        with pytest.raises(lk.LabkitError, match="no pairs"):
+        with pytest.raises(lk.LabkitError, match="cannot be compared in pairs"):
             bootstrap_interval(unequal)
 
 

@@ -8,7 +8,8 @@ from families import families, llama_of
 import labkit as lk
 from labkit.evaluation import label_probabilities
 from labkit.models.encoding import completion_ids, fit, frame, padding_id, prompt_ids
-from labkit.training.batching import Example, collate, encode, encode_text, read, windows
+from labkit.training.batching import Example, collate, encode, read
+from labkit.training.windows import encode_text, windows
 
 PROMPTS = [
     "The sky is",

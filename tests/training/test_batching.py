@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import labkit as lk
-from labkit.training.batching import IGNORED, Example, collate, encode, encode_text
+from labkit.training.batching import IGNORED, Example, collate, encode
 
 
 @pytest.fixture
@@ -70,25 +70,10 @@ def test_an_encoder_learns_the_number_of_the_class(tiny_encoder):
     labels = (" black", " white")
     with pytest.warns(lk.TruncationWarning, match="1 of 2 prompts was longer than 16 tokens and lost its end"):
         examples = encode(tiny_encoder, ["snow " * 50, "coal"], [" white", " black"], 16, labels)
-    with pytest.raises(lk.LabkitError, match="' red' is none of the labels"):
+    with pytest.raises(lk.LabkitError, match="' red' is not one of the labels"):
         encode(tiny_encoder, ["coal"], [" red"], 16, labels)
     assert [example.label for example in examples] == [1, 0]
     assert [len(example.tokens) for example in examples] == [16, 3]  # [CLS] coal [SEP]
-
-
-def test_plain_text_is_learned_but_for_its_first_token(tiny):
-    (example,) = encode_text(tiny, ["The cat sat on the mat.", "a"], 512)  # one token has nothing before it
-    assert tiny.tokenizer.decode(example.tokens) == "The cat sat on the mat."
-    assert example.learned == len(example.tokens) - 1
-    assert encode_text(tiny, ["a", "b"], 512) == []
-
-
-def test_long_text_is_learned_in_parts(tiny):
-    text = "The cat sat on the mat and it sat there."
-    parts = encode_text(tiny, [text], 5)
-    learned = [token for part in parts for token in part.tokens[-part.learned :]]
-    assert learned == tiny.tokenizer(text)["input_ids"][1:]
-    assert {len(part.tokens) for part in parts} == {5}
 
 
 def test_nothing_is_longer_than_the_model_can_read(llama, smollm, rows):
@@ -97,4 +82,3 @@ def test_nothing_is_longer_than_the_model_can_read(llama, smollm, rows):
     )
     with pytest.warns(lk.TruncationWarning, match=r"of 12 examples were longer than 24 tokens"):
         assert max(len(example.tokens) for example in encode(small, *rows, 512)) == 24
-    assert max(len(example.tokens) for example in encode_text(small, rows[0], 512)) == 24
