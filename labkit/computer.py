@@ -1,4 +1,4 @@
-"""What computes, and with which versions: a result depends on both."""
+"""The computer and the versions that a result was computed with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "transformers", "finetune-labkit")
 
 
 def circumstances(device: torch.device, precision: torch.dtype) -> dict:
-    """Return the date, the computer and the versions, as they are kept beside a result."""
+    """Return the date, the computer and the versions, as they are stored with a result."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": processor(device),
@@ -25,7 +25,7 @@ def circumstances(device: torch.device, precision: torch.dtype) -> dict:
 
 
 def processor(device: torch.device) -> str:
-    """Return the name of what computes on a device."""
+    """Return the name of the GPU or CPU that a device stands for."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

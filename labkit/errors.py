@@ -1,4 +1,4 @@
-"""The one exception that labkit raises for problems a learner can fix, and the checks of names and numbers."""
+"""The exception that labkit raises for problems a learner can fix, and the checks of names and numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MOST = 2**31 - 1  # no count or seed needs to be larger
 
 
 class LabkitError(Exception):
-    """Something went wrong that the reader of the message can put right.
+    """Something went wrong that the reader of the message can fix.
 
     Args:
         cause: what was wrong, and what was expected instead.
-        remedy: what to do about it, in one sentence.
+        remedy: how to fix it, in one sentence.
     """
 
     def __init__(self, cause: str, remedy: str):
@@ -40,10 +40,10 @@ def unknown(kind: str, name: str, valid: Iterable[str], extra: str = "") -> Labk
 def require_count(name: str, value: int, low: int = 1, high: int = MOST, remedy: str = "") -> int:
     """Return ``value`` as an int.
 
-    numpy's whole numbers are taken. True, 3.0 and "3" aren't: where a count is asked for, each is likely a slip.
+    numpy's integers are accepted. True, 3.0 and "3" are not: as a count, each is probably a mistake.
 
     Raises:
-        LabkitError: it is no whole number from ``low`` to ``high``.
+        LabkitError: it is not a whole number from ``low`` to ``high``.
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if whole and low <= value <= high:
@@ -71,15 +71,15 @@ def require_number(
     """Return ``value`` as an int or a float.
 
     Args:
-        name: what it is called.
-        value: an int, a float, or one of numpy's.
-        low: the smallest number that is possible.
-        above: what it must be larger than.
-        below: what it must be smaller than, together with ``low``.
+        name: the name of the value in the message.
+        value: an int, a float, or a number of numpy's.
+        low: the smallest allowed number.
+        above: the number must be larger than this.
+        below: the number must be smaller than this; only together with ``low``.
         remedy: what to do instead.
 
     Raises:
-        LabkitError: it is no number, infinite, or out of bounds.
+        LabkitError: it is not a number, infinite, or out of bounds.
     """
     if isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value):
         plain = int(value) if isinstance(value, Integral) else float(value)
@@ -91,7 +91,7 @@ def require_number(
 
 
 def set_checked(frozen: object, **values: float) -> None:
-    """Put checked values into a frozen dataclass that is being made; numpy's numbers are Python's from then on."""
+    """Set checked values on a frozen dataclass in its ``__post_init__``; numpy's numbers become Python's this way."""
     for name, value in values.items():
         object.__setattr__(frozen, name, value)
 
@@ -99,14 +99,14 @@ def set_checked(frozen: object, **values: float) -> None:
 def _is_finite(value: Real) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def shown(value: object) -> str:
-    """Return what an error shows of a value: on one line, and both ends of a long one."""
+    """Return a value as an error message shows it: on one line, with only both ends of a long one."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # Python writes no whole number of thousands of digits, and a repr may be anybody's
+    except Exception:  # an integer of thousands of digits has no repr, and other code's repr may raise anything
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"

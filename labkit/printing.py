@@ -1,11 +1,11 @@
-"""Text that any terminal can show, also one whose character set is an old code page such as cp1252."""
+"""Text that any terminal can show, even with an old character encoding such as cp1252."""
 
 from __future__ import annotations
 
 import codecs
 import sys
 
-# What labkit prints beyond ASCII, and what stands for it where a character set has no such character.
+# The characters beyond ASCII that labkit prints, and their replacements in encodings that lack them.
 ASCII = {
     "→": "->",
     "✗": "x",
@@ -24,7 +24,7 @@ HANDLER = "labkit"
 
 
 def _in_ascii(problem: UnicodeError) -> tuple[str, int]:
-    """Stand in for what cannot be encoded: ASCII for labkit's own signs, escapes for all else, such as a path's."""
+    """Replace what cannot be encoded: labkit's own symbols by ASCII, all else, such as in a path, by escapes."""
     if not isinstance(problem, UnicodeEncodeError):
         raise problem
     lost = problem.object[problem.start : problem.end]
@@ -36,7 +36,7 @@ codecs.register_error(HANDLER, _in_ascii)
 
 
 def make_printable() -> None:
-    """Have ``print`` write something legible in place of a character that a stream lacks, and raise no error."""
+    """Let ``print`` write a legible replacement for a character that a stream cannot encode, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", None) in ("strict", "backslashreplace") and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=HANDLER)
@@ -47,5 +47,5 @@ def printable(text: str) -> str:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         return text.encode(encoding, HANDLER).decode(encoding)
-    except (LookupError, UnicodeError):  # a stream of one's own, with an encoding that Python doesn't know
+    except (LookupError, UnicodeError):  # a custom stream, with an encoding that Python doesn't know
         return text

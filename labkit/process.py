@@ -1,4 +1,4 @@
-"""What a run shares with the whole process: it takes turns with other runs, and leaves the state as it found it."""
+"""State that a run shares with the whole process: runs take turns, and restore the state that they change."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
-NUMBERLESS = ("cpu", "meta")  # devices that have no random numbers beside those of the CPU
-PATIENCE = 10  # seconds that a thread waits for another one before it says so
-_TURN = threading.RLock()  # the thread that has it may take it again: a callback may evaluate or train
+NUMBERLESS = ("cpu", "meta")  # devices without random numbers other than the CPU's
+PATIENCE = 10  # seconds that a thread waits for another one before it warns
+_TURN = threading.RLock()  # the thread that holds it may take it again: a callback may evaluate or train
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let one thread at a time into such blocks; the others wait.
+    """Let only one thread at a time run such a block; the others wait.
 
     torch's random numbers and its profiler, and Accelerate's state, belong to the whole process. Two runs at
-    the same time would draw each other's numbers, and two profilers end the process.
+    the same time would draw each other's numbers, and a second profiler would crash the process.
     """
     if not _TURN.acquire(timeout=PATIENCE):
-        warnings.warn("Another thread is at work in labkit; this one waits until that is done.", stacklevel=3)
+        warnings.warn("Another thread is using labkit; this one waits until it is done.", stacklevel=3)
         _TURN.acquire()
     try:
         yield
@@ -35,7 +35,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Don't search for cycles of objects inside the block: each search would visit all of a million rows again."""
+    """Switch garbage collection off inside the block: each collection would visit all of a million rows again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -61,9 +61,9 @@ def as_by_default() -> Iterator[None]:
 
 @contextmanager
 def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Draw and seed freely inside the block: afterwards, the caller's random numbers go on as if nobody had drawn.
+    """Restore the caller's random numbers after the block, which may draw and seed freely.
 
-    The caller's are those of Python, numpy and torch, on the CPU and on ``device``.
+    These are the random numbers of Python, numpy and torch, on the CPU and on ``device``.
     """
     devices = [] if device.type in NUMBERLESS else [device]
     python, numpy = random.getstate(), np.random.get_state()
@@ -76,28 +76,10 @@ def own_random_numbers(device: torch.device) -> Iterator[None]:
 
 
 def seed_all(seed: int, device: torch.device) -> None:
-    """Seed Python, numpy, torch's CPU and ``device``; other devices keep their numbers, unlike in ``manual_seed``."""
+    """Seed Python, numpy, torch's CPU and ``device``; unlike ``torch.manual_seed``, leave other devices alone."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
     if device.type not in NUMBERLESS:
         with device:
             torch.get_device_module(device.type).manual_seed(seed)
-
-
-@contextmanager
-def inference(model) -> Iterator[None]:
-    """Compute inside the block as one does after training; one thread at a time is let in.
-
-    The network of the ``labkit`` model is in evaluation mode, no gradients are recorded, and matrix products run in
-    the model's precision. Afterwards all of this is as it was, each module in its own mode.
-    """
-    with alone():
-        modes = [(part, part.training) for part in model.module.modules()]
-        try:
-            model.module.eval()
-            with torch.no_grad(), model.autocast():
-                yield
-        finally:
-            for part, mode in modes:
-                part.training = mode

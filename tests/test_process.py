@@ -160,7 +160,7 @@ def test_a_thread_that_waits_long_says_so(monkeypatch):
         thread.join(0.2)
         assert thread.is_alive()
     thread.join()
-    assert said == ["Another thread is at work in labkit; this one waits until that is done."]
+    assert said == ["Another thread is using labkit; this one waits until it is done."]
 
 
 def test_random_numbers_go_on_as_if_nobody_had_drawn():

@@ -1,4 +1,4 @@
-"""Download an archive with pip, so that a school's proxy and mirror settings count here too."""
+"""Download an archive with pip, so that a school's proxy and mirror settings apply."""
 
 from __future__ import annotations
 
@@ -16,29 +16,21 @@ from labkit.storage import cache
 
 
 def download(asset: Asset, folder: Path, progress: bool) -> Path:
-    """Download the archive of an asset into ``folder``, compare it with its checksum, and return its path.
+    """Download the archive of an asset into ``folder``, verify its checksum, and return its path.
 
     Raises:
         LabkitError: offline mode, no network, a wrong checksum, or a full disk.
     """
     if cache.offline():
         raise LabkitError(
-            f"{asset.name} is not in the cache ({cache.home()}), and offline mode forbids fetching it.",
+            f"{asset.name} is not in the cache ({cache.home()}), and offline mode forbids downloads.",
             f"Run `labkit fetch {asset.name}` once with a network, or unset LABKIT_OFFLINE and HF_HUB_OFFLINE.",
         )
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     wanted = folder / "requirement.txt"
     wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-    ]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--quiet"]
     command += ["--dest", str(folder), "--requirement", str(wanted)]
     log = folder / "pip.log"
@@ -88,8 +80,8 @@ def _bytes_in(folder: Path) -> int:
 def _mismatch(asset: Asset, actual: str) -> LabkitError:
     return LabkitError(
         f"The archive of {asset.name} has the wrong checksum: {actual}, where {asset.sha256} was expected. "
-        "It was thrown away.",
-        "Try again; if it happens twice, a mirror or proxy alters files: ask who runs it.",
+        "It was deleted.",
+        "Try again; if it happens twice, a mirror or proxy alters files: ask its administrator.",
     )
 
 
@@ -99,7 +91,7 @@ def _explain(asset: Asset, log: str) -> LabkitError:
         found = next((line.split()[-1] for line in log.splitlines() if line.strip().startswith("Got")), "unknown")
         return _mismatch(asset, found)
     if "No module named pip" in log:
-        return LabkitError("This Python has no pip, which fetches the assets.", "Run `python -m ensurepip`.")
+        return LabkitError("This Python has no pip, which downloads the assets.", "Run `python -m ensurepip`.")
     if "No space left" in log:
         return LabkitError("The disk is full.", "Free some space, or set LABKIT_HOME to a larger disk.")
     return LabkitError(

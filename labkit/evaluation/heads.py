@@ -10,8 +10,8 @@ from torch.nn.utils import skip_init
 
 from labkit.errors import LabkitError
 from labkit.models.encoding import padding_id
+from labkit.models.inference import inference
 from labkit.models.model import Model
-from labkit.process import inference
 from labkit.training.batching import collate, read
 from labkit.training.objectives import sentence_vectors
 

@@ -8,7 +8,7 @@ import torch
 
 from labkit.errors import LabkitError
 from labkit.models.encoding import fit, prompt_ids
-from labkit.process import inference
+from labkit.models.inference import inference
 
 if TYPE_CHECKING:
     from labkit.models.model import Model

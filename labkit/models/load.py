@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from labkit.assets.fetch import ensure
-from labkit.assets.gguf import quiet_transformers
 from labkit.assets.manifest import load_manifest
+from labkit.assets.quiet import quiet_transformers
 from labkit.errors import LabkitError, unknown
 from labkit.models.model import Model
 from labkit.models.precision import pick_device, pick_precision, store_linear_weights

@@ -11,7 +11,7 @@ from labkit.methods import Method
 from labkit.methods.trained import Trained
 from labkit.models.model import Model
 from labkit.runs.places import new_place
-from labkit.storage import folders, records
+from labkit.storage import folders, ownership, records
 from labkit.training.config import TrainingConfig
 from labkit.training.head import save_head
 
@@ -102,4 +102,4 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def _require_run(folder: Path) -> None:
-    records.require_ours(folder, "run", KEYS, FILES)
+    ownership.require_ours(folder, "run", KEYS, FILES)

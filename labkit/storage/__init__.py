@@ -1,1 +1,1 @@
-"""Files and folders: where they are kept, how they are replaced, and who may."""
+"""Files and folders: where they are kept, how they are replaced, and which ones may be."""

@@ -1,4 +1,4 @@
-"""Where files live on this computer, and how they are written so that none is ever half there."""
+"""Where files are kept on this computer, and how they are written so that none is ever incomplete."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 
 from labkit.errors import LabkitError
 
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
 
 def home() -> Path:
     """Return the folder for models, data and saved runs: ``LABKIT_HOME``, or the platform's cache folder."""
@@ -25,13 +27,13 @@ def home() -> Path:
 
 
 def course_data() -> Path:
-    """Return the folder of files written for this course: beside the package in a clone, inside it in a wheel."""
+    """Return the folder of the course's own data: beside the package in a clone, inside it in a wheel."""
     package = Path(__file__).resolve().parents[1]
     return next(path for path in (package / "data", package.parent / "data") if path.is_dir())
 
 
 def offline() -> bool:
-    """Say whether ``LABKIT_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
+    """Return whether ``LABKIT_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network."""
     return any(
         os.environ.get(variable, "").lower() in {"1", "true", "yes", "on"}
         for variable in ("LABKIT_OFFLINE", "HF_HUB_OFFLINE")
@@ -40,26 +42,26 @@ def offline() -> bool:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[Path]:
-    """Make ``folder`` and turn the operating system's refusals inside the block into ``LabkitError``.
+    """Create ``folder`` and turn the operating system's refusals inside the block into ``LabkitError``.
 
     Raises:
-        LabkitError: the folder cannot be written, or the disk is full.
+        LabkitError: the folder cannot be written to, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except (OSError, SafetensorError) as problem:
-        code = getattr(problem, "errno", None)  # safetensors says in words only that the disk is full
+        code = getattr(problem, "errno", None)  # safetensors reports a full disk only in its message
         if code in {errno.ENOSPC, errno.EDQUOT} or "No space left" in str(problem):
             free = shutil.disk_usage(nearest_existing(folder)).free / 1e6
             raise LabkitError(
                 f"The disk is full: {folder} has {free:.0f} MB left. Nothing was half-written.",
                 "Free some space, or set LABKIT_HOME to a folder on a larger disk.",
             ) from problem
-        if code in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+        if isinstance(problem, OSError) and code in REFUSALS:
             raise LabkitError(
                 f"No files can be written in {folder} ({problem.strerror}).",
-                "Set LABKIT_HOME to a folder of your own that you may write to.",
+                "Set LABKIT_HOME to a folder that you may write to.",
             ) from problem
         raise
 
@@ -70,8 +72,8 @@ def nearest_existing(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and move it into place, so that it is never half there."""
-    path = path.resolve()  # a link stays, and the file that it leads to is written
+    """Write a file under a temporary name and move it into place, so that it is never incomplete."""
+    path = path.resolve()  # a link stays, and its target is written
     with writing_to(path.parent):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
@@ -88,7 +90,7 @@ def write_text(path: Path, text: str) -> None:
 
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows writes names down by itself
+    if path.is_dir() and os.name == "nt":  # Windows allows no sync of a folder, and needs none
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
@@ -105,7 +107,7 @@ def locked(name: str) -> Iterator[None]:
     """Hold a lock file, so that two processes do not fill the same part of the cache at once."""
     with writing_to(home() / "locks") as folder:
         lock = FileLock(folder / f"{name}.lock").acquire()
-    with lock:  # outside writing_to, which would take what happens inside for a fault of the lock's folder
+    with lock:  # outside writing_to, which would blame the lock's folder for errors inside the block
         yield
 
 

@@ -1,4 +1,4 @@
-"""Folders that appear, are replaced and go in one step, whenever the process is killed."""
+"""Create, replace and remove folders in one step, even if the process is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 from labkit.errors import LabkitError
 from labkit.storage.cache import home, locked, sync, writing_to
 
-OLD, NEW = ".labkit-old", ".labkit-new"  # endings of folders that are on their way out and in
+OLD, NEW = ".labkit-old", ".labkit-new"  # suffixes of folders on their way out and in
 DAY = 86400  # seconds
 
 
@@ -25,19 +25,19 @@ DAY = 86400  # seconds
 def new_folder(
     final: Path, *, replace: bool = False, check: Callable[[Path], None] = lambda folder: None
 ) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``final`` when the block ends well.
+    """Yield a temporary folder that becomes ``final`` when the block ends without an exception.
 
-    Whoever looks after ``recover`` sees the old folder or the complete new one, also if the process was killed or
-    the power went: the new one is on the disk before it takes the name, and the old one goes last. A folder cannot be
-    renamed onto another one, so between two renames nothing has the name; ``recover`` then brings the old one back.
+    After ``recover``, readers see the old folder or the complete new one, even if the process was killed or the power
+    failed: the new one is on the disk before it takes the name, and the old one is removed last. A folder cannot be
+    renamed onto another one, so between two renames no folder has the name; ``recover`` then restores the old one.
 
     Args:
-        final: the folder to make; its parents are made, too.
-        replace: take the place of a folder of that name; without it, that is an error.
-        check: raises a ``LabkitError`` where the folder in the place must stay.
+        final: the folder to create, together with its parents.
+        replace: replace an existing folder of that name; without it, that is an error.
+        check: raises a ``LabkitError`` if the existing folder must stay.
 
     Raises:
-        LabkitError: there is something in the place that must stay, or nothing can be written.
+        LabkitError: something there must stay, or nothing can be written.
     """
     final = final.parent.resolve() / final.name
     with writing_to(final.parent):
@@ -45,7 +45,7 @@ def new_folder(
         _require_free(final, replace, check)
         for leftover in leftovers(final.parent, ".+"):
             with suppress(FileNotFoundError):  # another process may have finished it
-                if time.time() - leftover.stat().st_mtime > DAY:  # nobody writes one folder for so long
+                if time.time() - leftover.stat().st_mtime > DAY:  # writing one folder never takes that long
                     shutil.rmtree(leftover, ignore_errors=True)
         temporary = _temporary(final)
         try:
@@ -60,9 +60,9 @@ def new_folder(
 
 
 def recover(parent: Path) -> None:
-    """Give folders in ``parent`` their names back that a killed process had put aside.
+    """Restore the names of folders in ``parent`` that a killed process had put aside.
 
-    Readers call it where a folder is missing. If another process is just about to replace it, this waits.
+    Readers call this if a folder is missing. If another process is just replacing the folder, this waits for it.
     """
     for aside in parent.glob(f".*{OLD}"):
         final = parent.resolve() / aside.name[1 : -len(OLD)]
@@ -73,7 +73,7 @@ def recover(parent: Path) -> None:
 
 
 def discard(folder: Path, name: str = "") -> None:
-    """Remove a folder so that, if this is cut short, what is left does not look like one."""
+    """Remove a folder in such a way that, if this is interrupted, the rest is not mistaken for a whole one."""
     trash = _temporary(folder.with_name(name or folder.name))
     try:
         os.replace(folder, trash / "old")
@@ -82,7 +82,7 @@ def discard(folder: Path, name: str = "") -> None:
 
 
 def leftovers(parent: Path, name: str) -> list[Path]:
-    """Return the temporary folders that killed processes left for folders whose name fits the pattern ``name``."""
+    """Return the temporary folders that killed processes left behind, if the final name matches ``name``, a regex."""
     pattern = re.compile(rf"\.({name})\.[a-z0-9_]{{8}}{re.escape(NEW)}")
     return [path for path in parent.glob(f".*{NEW}") if pattern.fullmatch(path.name) and not path.is_symlink()]
 
@@ -93,19 +93,19 @@ def _temporary(final: Path) -> Path:
 
 def _require_free(final: Path, replace: bool, check: Callable[[Path], None]) -> None:
     if final.is_symlink():
-        raise LabkitError(f"{final} is a link.", "Name the folder that it leads to, or remove the link.")
+        raise LabkitError(f"{final} is a link.", "Name the folder that it points to, or remove the link.")
     if not final.exists():
         return
     if not replace:
         raise LabkitError(f"{final} exists already.", "Choose another name, or pass overwrite=True to replace it.")
     if not final.is_dir():
-        raise LabkitError(f"{final} is a file, where a folder is to be.", "Choose another name, or move the file.")
+        raise LabkitError(f"{final} is a file, and a folder is needed.", "Choose another name, or move the file.")
     check(final)
 
 
 def _swap(temporary: Path, final: Path) -> None:
     aside = final.with_name(f".{final.name}{OLD}")
-    if os.path.lexists(aside):  # a process was killed when the new folder had its name already
+    if os.path.lexists(aside):  # a process was killed after the new folder had got its name
         discard(aside, final.name)
     try:
         if final.exists():
@@ -116,13 +116,13 @@ def _swap(temporary: Path, final: Path) -> None:
             os.replace(aside, final)
     sync(final.parent)
     if aside.exists():
-        with suppress(OSError):  # Windows keeps files that a program has open; the next swap tries again
+        with suppress(OSError):  # Windows does not remove open files; the next swap tries again
             discard(aside, final.name)
 
 
 @contextmanager
 def _swapping(final: Path) -> Iterator[None]:
-    """Keep other processes out while ``final`` has no name. 256 locks for all folders, so that they stay few."""
+    """Lock out other processes while no folder has the name. All folders share 256 locks, to keep their files few."""
     name = f"folder-{hashlib.sha256(os.fsencode(final)).hexdigest()[:2]}"
     locks = home() / "locks"
     with suppress(OSError):
@@ -130,6 +130,6 @@ def _swapping(final: Path) -> Iterator[None]:
     if os.access(locks, os.W_OK):
         with locked(name):
             yield
-    else:  # a cache that is only read, and a folder outside it
+    else:  # a read-only cache, and a folder outside it
         with FileLock(final.parent / ".labkit-lock"):
             yield

@@ -1,1 +1,1 @@
-"""Tasks: from what a learner brings, or the course has, to examples to train on and to be tested on."""
+"""Tasks: from the data of a learner, or of the course, to examples for training and for testing."""

@@ -1,4 +1,4 @@
-"""Examples that were read together and have one role: to train on, to be tested on, or still to be split."""
+"""Examples that were read together and have one role: for training, for testing, or still to be split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labkit.tasks.row import Row
 from labkit.tasks.sources import Part
 from labkit.tasks.values import example_of
 
-PEEK = 1000  # rows that are looked at to find out what columns there are
+PEEK = 1000  # rows that are read first, to find out which columns there are
 
 
 @dataclass

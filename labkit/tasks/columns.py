@@ -8,15 +8,17 @@ from dataclasses import replace
 
 from labkit.errors import LabkitError, shown
 from labkit.tasks.layout import FIELD, Conversation, Layout
+from labkit.tasks.row import listed
 
 PARTS = ("prompt", "completion")
 TEXTS = ("text", "sentence")
 LABELS = ("label", "category", "class")
+SHOWN = 12  # columns that a message lists
 EXAMPLE = 'Write columns={"prompt": "question", "completion": "answer"}, with the names of your columns.'
 
 INSTRUCTION = "### Instruction:\n{instruction}\n\n"  # after Stanford Alpaca (Taori et al., 2023)
 RESPONSE = "### Response:\n"
-# What is known by its name, first come first served. In a text and its label, a line says where the text is over.
+# Columns that are known by name; the first match counts. Before a label, a line of its own marks the end of the text.
 KNOWN = (
     Layout("{prompt}", "{completion}"),
     *(Layout(f"{{{text}}}\nLabel:", f"{{{label}}}", has_labels=True) for text in TEXTS for label in LABELS),
@@ -39,12 +41,12 @@ def layout_of(given: list[str], rows: list[dict], columns: Mapping[str, str] | N
 
     Args:
         given: the names of its columns.
-        rows: a few rows, to suggest columns from where none is known.
-        columns: for prompt and completion the name of a column, or a template; None where it isn't said.
+        rows: a few rows, to suggest columns if none are known.
+        columns: for prompt and completion the name of a column, or a template; None to recognize them by name.
         name: what the data set is called in messages.
 
     Raises:
-        LabkitError: a column that was named isn't there, or none was named and none is known.
+        LabkitError: there is no column of a given name, or none was given and none is known.
     """
     if columns is not None:
         return _named(given, columns, name)
@@ -75,14 +77,14 @@ def _named(given: list[str], columns: Mapping[str, str], name: str) -> Layout:
         raise LabkitError(f"columns takes prompt and completion, not {shown(odd[0])}.", EXAMPLE)
     templates, renamed = {}, {}
     for part in PARTS:
-        value = str(columns.get(part, part))  # a DataFrame may have numbers for names; here all names are texts
+        value = str(columns.get(part, part))  # a DataFrame may have numbers as names; here all names are texts
         if value not in given and (wanted := FIELD.findall(value)):
             templates[part] = value
         else:
             wanted, templates[part], renamed[f"the {part}"] = [value], f"{{the {part}}}", value
         if missing := [column for column in wanted if column not in given]:
             raise LabkitError(
-                f"{name} has no column {_quoted(missing)}; it has {_columns(given)}.",
+                f"{name} has no column {listed(missing, SHOWN)}; it has {_columns(given)}.",
                 "Write the names as they stand in the data; in a template each stands in braces.",
             )
     has_labels = str(columns.get("completion")).strip().casefold() in LABELS
@@ -90,12 +92,7 @@ def _named(given: list[str], columns: Mapping[str, str], name: str) -> Layout:
 
 
 def _columns(given: list[str]) -> str:
-    return f"the column{'s' * (len(given) > 1)} {_quoted(given)}" if given else "no columns"
-
-
-def _quoted(names: list[str], most: int = 12) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    return f"the column{'s' * (len(given) > 1)} {listed(given, SHOWN)}" if given else "no columns"
 
 
 def _suggestion(given: list[str], rows: list[dict]) -> str:

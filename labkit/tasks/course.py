@@ -14,7 +14,7 @@ from labkit.tasks.likeness import shingles, similarity
 from labkit.tasks.triage import triage_rows
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
-LIMIT = 0.5  # of two texts' word pairs: what shares as many is a near copy
+LIMIT = 0.5  # texts whose word pairs are this similar, or more, are near copies
 _ASSET = {"triage": "hpo", "licenses": "licenses"}
 
 

@@ -1,4 +1,4 @@
-"""Tell how a text file is encoded, and name the lines that are not."""
+"""Find out the encoding of a text file, and name the lines that do not fit it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NO_TEXT_REMEDY = "Save its table as CSV in UTF-8; a parquet file needs a name th
 def decode(data: bytes, faults: Faults, notes: list[str]) -> str:
     """Return the text of a file in UTF-8, UTF-16, UTF-32 or, if it reads like a Western language, cp1252.
 
-    Lines that are not UTF-8 go to ``faults``; their text comes back with replacement characters. ``notes`` says so
-    if the encoding is another than UTF-8.
+    Lines that are not UTF-8 go to ``faults``; their text is returned with replacement characters. If the encoding is
+    not UTF-8, a note says so.
 
     Raises:
-        LabkitError: the file as a whole is no text in these encodings.
+        LabkitError: the file as a whole is not a text in these encodings.
     """
     for begin, kind in NO_TEXT.items():
         if data.startswith(begin):
@@ -64,7 +64,7 @@ def _utf16_without_mark(data: bytes, name: str, is_utf8: bool) -> tuple[str, str
             text = data.decode(encoding)
         except UnicodeDecodeError:
             text = ""
-        # Controls, and what is no character at all, aren't text; and files of text have line ends or quotes.
+        # Control and unassigned characters are not text; and text files have line ends or quotes.
         strange = {"Cc", "Cn", "Co"} & {unicodedata.category(sign) for sign in text[:2000] if sign not in "\t\r\n"}
         if not strange and any(sign in text for sign in '\n\r"'):
             return encoding, text
@@ -84,7 +84,7 @@ def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
                 good.append((number, next(i for i, byte in enumerate(content) if byte > 127), content))
         except UnicodeDecodeError as problem:
             bad.append((number, problem.start, content))
-    # A few lines in UTF-8 among ten times as many in cp1252 were broken before, where a program took one for the other.
+    # A few lines in UTF-8 among ten times as many in cp1252 were already broken: a program confused the encodings.
     if len(good) <= len(bad) / 10 and (text := is_western(data)):
         where = f"line {bad[0][0]} reads {sample(bad[0][2], bad[0][1])!r}"
         notes.append(f"the file isn't UTF-8 and was read as cp1252, the encoding of Windows: {where}; is that right?")
@@ -108,4 +108,4 @@ def _decode_other(data: bytes, faults: Faults, notes: list[str]) -> str:
             f"; in cp1252, the encoding of Windows, it would read {text!r}" if (text := sample(content, start)) else ""
         )
         faults.add(line, f"not UTF-8 (the byte 0x{content[start]:02x}){windows}", fix)
-    return data.decode("utf-8-sig", errors="replace")  # to look for what else is wrong
+    return data.decode("utf-8-sig", errors="replace")  # to find what else is wrong

@@ -1,4 +1,4 @@
-"""General English that no task of the course shows: the yardstick for forgetting.
+"""General English, which no task of the course contains: the yardstick for forgetting.
 
 The text is the country histories of the CIA World Factbook. It is edited modern prose on a subject far
 from medicine and law, in the public domain, in 256 separate pieces, and it comes in a pinned archive, so

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from labkit.errors import LabkitError
 
-SHOWN = 20  # more than that is one fault of the whole file, and nobody reads on
+SHOWN = 20  # more are probably one fault of the whole file, and nobody reads them all
 
 
 class Faults:
@@ -15,12 +15,12 @@ class Faults:
 
     Args:
         name: what the data set is called in messages.
-        place: how a row is found by its number, counted from 1: a text with ``{number}``, or with ``{index}``, counted
+        place: how to find a row by its number, counted from 1: a text with ``{number}``, or with ``{index}``, counted
             from 0; or a function of the number.
 
     Attributes:
         rows: the numbers of the rows that have faults.
-        cut: whether what comes after one of them can't be read at all.
+        cut: whether the data after one of them can't be read at all.
     """
 
     def __init__(self, name: str, place: str | Callable[[int], str] = "line {number}"):

@@ -17,7 +17,7 @@ def from_hub(name: str) -> DatasetDict:
     ``datasets`` runs no code that comes with a data set, since its version 4.
 
     Raises:
-        LabkitError: it isn't there, or can't be reached or read, or one must be chosen of several.
+        LabkitError: it does not exist, can't be reached or read, or has several configurations to choose from.
     """
     missing = f"{name} is no file or folder here"
     if offline():
@@ -31,7 +31,7 @@ def from_hub(name: str) -> DatasetDict:
             f"{missing}, and no data set on the hub that is open to you.",
             "Check its name, or for one that asks for consent run `hf auth login`.",
         ) from problem
-    except FileNotFoundError as problem:  # there it is, but without files of data
+    except FileNotFoundError as problem:  # it exists, but without data files
         raise LabkitError(f"{name}, on the hub, holds no data: {_begin(problem)}", "Choose another.") from problem
     except OSError as problem:
         raise LabkitError(

@@ -10,15 +10,15 @@ from datasets import ClassLabel, Dataset
 from labkit.errors import LabkitError, shown
 from labkit.tasks.faults import Faults
 
-PICTURES = ("Audio", "Image", "Pdf", "Video")  # columns that would be decoded for nothing
+PICTURES = ("Audio", "Image", "Pdf", "Video")  # no text: decoding such columns would be wasted time
 EXAMPLE = 'Write each example as {"prompt": "…", "completion": "…"}.'
 
 
 def dataset_rows(data: Dataset) -> Iterator[tuple[int, dict]]:
-    """Yield each row of a Dataset with its number; classes are written by their names.
+    """Yield each row of a Dataset with its number; classes are given by their names.
 
     Raises:
-        LabkitError: it makes its rows by a function when they are asked for.
+        LabkitError: the dataset has a function that computes its rows on access.
     """
     if data.format["type"] == "custom":
         raise LabkitError(
@@ -30,7 +30,7 @@ def dataset_rows(data: Dataset) -> Iterator[tuple[int, dict]]:
     used = data.select_columns([name for name, kind in data.features.items() if type(kind).__name__ not in PICTURES])
     number = 0
     for batch in used.iter(batch_size=1000) if used.column_names else ():
-        for name, labels in names.items():  # numbers of classes whose names the data set holds; -1 is none
+        for name, labels in names.items():  # class numbers to names; -1 stands for no class
             batch[name] = [None if i is None or i < 0 else labels[i] for i in batch[name]]
         for values in zip(*batch.values(), strict=True):
             number += 1
@@ -41,7 +41,7 @@ def frame_rows(data: pd.DataFrame) -> Iterator[tuple[int, dict]]:
     """Yield each row of a table with its number; what is missing is None.
 
     Raises:
-        LabkitError: two columns have one name.
+        LabkitError: two columns have the same name.
     """
     names = [str(name) for name in data.columns]
     if len(set(names)) < len(names):
@@ -52,7 +52,7 @@ def frame_rows(data: pd.DataFrame) -> Iterator[tuple[int, dict]]:
 
 
 def list_rows(data: list | tuple, faults: Faults) -> Iterator[tuple[int, dict]]:
-    """Yield each dict of a list with its number; what is no dict goes to ``faults``."""
+    """Yield each dict of a list with its number; anything else goes to ``faults``."""
     for number, row in enumerate(data, 1):
         if isinstance(row, Mapping):
             yield number, {str(name): value for name, value in row.items()}

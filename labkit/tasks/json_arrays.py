@@ -16,9 +16,9 @@ FIX = f"Write an array of objects, such as [{EXAMPLE}, …]; of a DataFrame, df.
 
 
 def read_json(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
-    """Yield each object of an array with the line that it begins in.
+    """Yield each object of an array with the number of the line where it begins.
 
-    The array may be the only list of objects in an object, or there may be one object a line: ``notes`` says so.
+    The array may be the only list of objects in an object, or there may be one object per line; then a note says so.
 
     Raises:
         LabkitError: there is no array of objects.
@@ -57,7 +57,7 @@ def _read_object(text: str, begin: int, faults: Faults, notes: list[str]) -> Ite
 
 
 def _has_objects_in_lines(text: str, has_lists: bool) -> bool:
-    """Return whether this is one object a line, and not one object whose list has an element a line."""
+    """Return whether this is one object per line, and not one object whose list has one element per line."""
     decoder = Decoder()
     if has_lists and not next(Lines(text.lstrip())).rstrip().endswith("}"):
         return False
@@ -68,9 +68,9 @@ def _has_objects_in_lines(text: str, has_lists: bool) -> bool:
 
 
 def _read_array(text: str, begin: int, faults: Faults) -> Generator[tuple[int, dict], None, int | None]:
-    """Yield the objects of the array at ``begin``; return where it ends, or None if that can't be told.
+    """Yield the objects of the array at ``begin``; return where it ends, or None if that is unknown.
 
-    They are counted by the line they begin in, but where a line holds several, by element.
+    Their numbers are the lines where they begin or, if a line holds several, the elements' numbers.
     """
     unreadable = frozenset(faults.rows)
     by_element = not unreadable and is_dense(text, begin)

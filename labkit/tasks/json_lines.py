@@ -1,4 +1,4 @@
-"""Read JSON lines: one object a line."""
+"""Read JSON lines: one object per line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {list: "array", str: "string", int: "number", float: "number", type(None
 
 
 class Decoder(json.JSONDecoder):
-    """Decodes JSON, keeps each key in memory once, and tells if a key came twice in an object."""
+    """Decodes JSON, keeps each key in memory only once, and notices if an object has a key twice."""
 
     def __init__(self) -> None:
         super().__init__(object_pairs_hook=self._object)
@@ -42,7 +42,7 @@ class Decoder(json.JSONDecoder):
             raise json.JSONDecodeError(str(problem), s, idx) from problem
 
     def object_at(self, text: str, position: int) -> tuple[dict | None, int, str]:
-        """Return the object that begins at a position, where it ends, and what is wrong if it is none."""
+        """Return the object that begins at a position or None, where it ends, and what is wrong with it."""
         value, end = self.raw_decode(text, position)
         if isinstance(value, dict) and not self.has_doubles:
             return value, end, ""
@@ -53,10 +53,10 @@ class Decoder(json.JSONDecoder):
 
 
 def read_jsonl(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
-    """Yield the object of each line with the line's number.
+    """Yield the object in each line with the line's number.
 
     Raises:
-        LabkitError: the file is one JSON value, or its objects go over several lines.
+        LabkitError: the file is one JSON value, or its objects extend over several lines.
     """
     decoder, lines, unreadable = Decoder(), Lines(text), frozenset(faults.rows)
     proven = False  # that this is a file of lines
@@ -86,13 +86,13 @@ def object_in_line(decoder: Decoder, line: str) -> tuple[dict | None, str]:
 
 
 def skip(text: str, position: int) -> int:
-    """Return where the white space ends that begins at a position, or the position where there is none."""
+    """Return where the white space at a position ends; without any, that is the position itself."""
     space = SPACE.match(text, position)
     return space.end() if space else position
 
 
 def reason_of(problem: json.JSONDecodeError) -> str:
-    """Return why a text is no JSON."""
+    """Return why a text is not JSON."""
     if problem.doc[problem.pos : problem.pos + 1] == "\0":
         return "it holds a NUL character"
     return f"{problem.msg.removesuffix(' at')} at column {problem.colno}"

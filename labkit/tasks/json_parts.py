@@ -10,16 +10,16 @@ from labkit.tasks.json_lines import Decoder, skip
 
 
 def is_dense(text: str, begin: int) -> bool:
-    """Return whether the first two elements are in one line: then lines don't tell elements apart."""
+    """Return whether the first two elements share a line, so that a line number does not identify an element."""
     try:
         first, second = islice(elements(text, begin, Decoder()), 2)
-    except ValueError:  # fewer, or no JSON
+    except ValueError:  # fewer than two, or not JSON
         return False
     return "\n" not in text[first[0] : second[0]]
 
 
 def elements(text: str, begin: int, decoder: Decoder) -> Iterator[tuple[int, int, dict | None, str]]:
-    """Yield where each element of an array begins and ends, the object there, and what is wrong if it is none."""
+    """Yield the begin and end of each element of an array, its object or None, and what is wrong with it."""
     position = skip(text, begin + 1)
     if text.startswith("]", position):
         return

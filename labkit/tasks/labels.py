@@ -1,4 +1,4 @@
-"""Labels: whether completions are some, and which of them look alike but aren't the same."""
+"""Labels: whether completions are labels, and which labels look alike but are not the same."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from labkit.tasks.faults import Faults
 from labkit.tasks.row import Row
 
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
-MOST = 50  # of which more are free text, unless the data call them labels
+MOST = 50  # more different completions are free text, unless the data call them labels
 
 
 def are_labels(rows: list[Row], *, named: bool) -> bool:
-    """Say whether completions are labels: few different ones, in a quarter of the rows at most.
+    """Return whether completions are labels: at most 50 different ones, and at least four rows for each on average.
 
     Args:
         rows: all examples.
-        named: the data call them labels; then there may be more than 50.
+        named: whether the data call them labels; then there may be more than 50.
     """
     count = len({plain_label(completion) for completion in {row.completion for row in rows}})
     return count <= max(2, min(len(rows) if named else MOST, len(rows) // 4))
 
 
 def plain_label(label: str) -> str:
-    """Return a label without the white space and the invisible characters that a reader doesn't see."""
+    """Return a label without invisible characters, and with single spaces for all white space inside."""
     return " ".join(unicodedata.normalize("NFC", label).translate(INVISIBLE).split())
 
 
 def space_to_label(row: Row) -> Row:
-    """Let a space at the end of the prompt begin the label instead; the text is the same."""
+    """Move a space from the end of the prompt to the beginning of the label; the whole text is the same."""
     if row.prompt.endswith(" ") and not row.completion[0].isspace() and row.prompt[-2:].strip():
         return Row(row.prompt[:-1], f" {row.completion}", row.number)
     return row
 
 
 def differ_unseen(labels: Counter) -> bool:
-    """Say whether labels differ by white space or invisible characters alone."""
+    """Return whether some labels differ only by white space or invisible characters."""
     return bool(_variants(labels, plain_label))
 
 
 def merging(labels: Counter) -> tuple[dict[str, str], list[str]]:
-    """Choose one spelling, the most frequent, of labels that differ by case, white space or invisible characters.
+    """Choose the most frequent spelling of labels that differ only by case, white space or invisible characters.
 
     Returns:
-        How to write each label that has such a rival, and a note for each spelling that was chosen.
+        The spelling for each label that has variants, and a note for each spelling that was chosen.
     """
     spelling: dict[str, str] = {}
     notes = []
@@ -60,9 +60,9 @@ def merging(labels: Counter) -> tuple[dict[str, str], list[str]]:
 
 
 def find_unseen(rows: list[Row], labels: Counter, faults: Faults) -> list[Row]:
-    """Return the rows without those whose label differs from a more frequent one by what can't be seen.
+    """Return the rows, without those whose label differs invisibly from a more frequent one.
 
-    A model would be scored on which of them it meant, so these go to ``faults``.
+    A model could not know which of the two to give, so these rows go to ``faults``.
     """
     usual = {label: counts.most_common(1)[0] for counts in _variants(labels, plain_label) for label in counts}
     kept = []
@@ -81,7 +81,7 @@ def differ_by_case(parts: list[tuple[list[Row], Callable[[int], str]]]) -> list[
     """Return a note for each group of labels that differ only by upper and lower case, with places of the rarer.
 
     Args:
-        parts: rows that were given together, and how one is found by its number.
+        parts: rows that were given together, and a function that says how to find a row by its number.
     """
     notes = []
     for variants in _variants(Counter(row.completion for rows, _ in parts for row in rows), str.casefold):
@@ -97,7 +97,7 @@ def differ_by_case(parts: list[tuple[list[Row], Callable[[int], str]]]) -> list[
 
 
 def _variants(labels: Counter, key: Callable[[str], str]) -> list[Counter]:
-    """Return the counts of the labels that are one by ``key``, where there are several."""
+    """Group labels with the same ``key``, and return the counts of each group with several labels."""
     groups: dict[str, Counter] = defaultdict(Counter)
     for label, count in labels.items():
         groups[key(label)][label] = count

@@ -1,4 +1,4 @@
-"""What a learner should be told of the task that became of their data."""
+"""What a learner should know about the task that was made from their data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ EXAMPLES = 3
 
 
 def notes_on(split: Split, own: Own, train: int | None, test: int | None) -> list[str]:
-    """Return what should be said of how a learner's data were split.
+    """Return notes on how a learner's data were split.
 
     Args:
-        split: what became of the data.
+        split: the result.
         own: the data.
-        train, test: how many were asked for; None where nothing was.
+        train, test: how many examples were asked for; None by default.
     """
     rows = own.train + (own.test or [])
     notes = _on_counts(split, len(rows), train, test, given=own.test is not None)
@@ -67,8 +67,10 @@ def _on_labels(split: Split, rows: list[Row], where: Callable[[int], str]) -> li
             f"labels with a single example, which goes to training and can't be tested: {', '.join(names[:5])}{more}"
         )
     for known, what in ((trained, "to train on"), (tested | lone.keys(), "to test")):
-        if missing := sorted(counts.keys() - known):
-            notes.append(f"no example {what} of {len(missing)} of {len(counts)} labels: {listed(missing)}")
+        if missing := [label.strip() for label in sorted(counts.keys() - known)]:
+            notes.append(
+                f"no example {what} of {len(missing)} of {len(counts)} labels: {listed(missing)}"
+            )
     first: dict[str, str] = {}
     answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -77,7 +79,7 @@ def _on_labels(split: Split, rows: list[Row], where: Callable[[int], str]) -> li
             answers[prompt] |= {label, row.completion}
     if answers:
         unsure = min(answers)
-        labels = listed(sorted(answers[unsure]))
+        labels = listed([label.strip() for label in sorted(answers[unsure])])
         notes.append(f"prompts that come with several labels: {len(answers):,}, such as {short(unsure)} with {labels}")
     return notes
 

@@ -43,7 +43,12 @@ def read_file(path: Path, faults: Faults, notes: list[str]) -> Iterator[tuple[in
         else:
             yield from READERS[suffix](decode(path.read_bytes(), faults, notes), faults, notes)
     except OSError as problem:
-        raise LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its rights.") from problem
+        raise unreadable(path, problem) from problem
+
+
+def unreadable(path: Path, problem: OSError) -> LabkitError:
+    """Return the error for a file that the operating system does not read."""
+    return LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its rights.")
 
 
 def _read_parquet(path: Path, faults: Faults) -> Iterator[tuple[int, dict]]:

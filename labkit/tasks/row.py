@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """An example of a learner's own; a tuple, since there may be a million of them.
+    """An example from a learner's data; a tuple, since there may be a million of them.
 
     Attributes:
         prompt: what the model reads.
-        completion: what it should answer, with the space that stands between the two.
+        completion: what it should answer, with the space between the two.
         number: its line in a file, or its row in a data set, counted from 1.
     """
 
@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Return a text with single spaces for all white space: what copies of it have in common."""
+    """Return a text with single spaces for all white space, so that its copies are equal."""
     return " ".join(text.split())
 
 
@@ -32,4 +32,4 @@ def short(text: str, width: int = 70) -> str:
 def listed(names: list[str], shown: int = 5) -> str:
     """Return the first few names in quotes, and how many more there are."""
     more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
-    return ", ".join(repr(name.strip()) for name in names[:shown]) + more
+    return ", ".join(map(repr, names[:shown])) + more

@@ -1,28 +1,28 @@
-"""Split a learner's own examples into a training and a test set, at random and without losing any in silence."""
+"""Split a learner's examples into a training and a test set; every example that is in neither is counted."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from labkit.tasks.likeness import copies, near_copies
 from labkit.tasks.row import Row, plain
+from labkit.tasks.stratified import in_proportion
 
-TEST_SHARE = 0.3  # of the examples are held back where no number is asked for, and at most as many as
-TEST_COUNT = 300
+# The size of the test set if none is asked for: a share of the examples, at most a number.
+TEST_SHARE, TEST_COUNT = 0.3, 300
 
 
 @dataclass
 class Split:
-    """Examples to train on and to test, why others are in neither, and which are near copies.
+    """The examples of both sets, why others are in neither, and which are near copies.
 
     Attributes:
         train, test: the examples.
         left_out: how many are in neither, by reason.
         alike: training examples that are near copies of a test example, each with that one.
-        copied: training examples whose prompt is that of a test example; only a given split has them.
+        copied: how many training examples have the prompt of a test example; only a given split has such examples.
     """
 
     train: list[Row]
@@ -50,17 +50,17 @@ def split_own(
     """Draw a test set, then a training set that holds no copy of a test example.
 
     Both are drawn at random by ``seed``; with labels, each label gets its share of both sets, give or take
-    one. At most half of the examples, and half of each label's, are held back to test: a label with a single
-    example is there to be learnt. The test set depends on ``seed`` and ``test`` alone, and a smaller
+    one. At most half of the examples, and half of each label's, go to the test set: a label's only
+    example goes to training. The test set depends on ``seed`` and ``test`` alone, and a smaller
     training set is the beginning of a larger one.
 
     Args:
         rows: the examples.
-        train, test: how many of each, at most; by default three in ten go to the test set, at most 300, and
-            the others are all trained on.
-        seed: which are drawn.
+        train, test: the most examples of each set; by default three in ten go to the test set, at most 300, and
+            all others to training.
+        seed: decides which are drawn.
         has_labels: whether the completions are labels.
-        balanced: give each label as many as any other rather than its share.
+        balanced: give each label the same number of examples rather than its share.
         drop: leave near copies of test examples out of training.
     """
     test = max(1, min(TEST_COUNT, round(TEST_SHARE * len(rows)))) if test is None else test
@@ -79,9 +79,9 @@ def split_own(
         if room[label(first)]:
             room[label(first)] -= 1
             eligible.append(first)
-    # Their shares are those of all examples, so that halving a label of three doesn't make it rarer.
+    # Shares are computed from all examples, so that halving a label of three doesn't make it rarer.
     chosen: list[int] = []
-    for first in _in_proportion(eligible, label, counts, dice, balanced):
+    for first in in_proportion(eligible, label, counts, dice, balanced):
         if len(chosen) >= test:
             break
         answers = {plain(rows[i].completion): i for i in groups[same[first]]}
@@ -89,7 +89,7 @@ def split_own(
     tested = {same[i] for i in chosen}
     del groups
     rest = [i for i in order if same[i] not in tested]
-    taken = _in_proportion(rest, label, Counter(map(label, rest)), dice, balanced)
+    taken = in_proportion(rest, label, Counter(map(label, rest)), dice, balanced)
     found = Split([rows[i] for i in taken], [rows[i] for i in chosen])
     found.left_out = {COPIES: len(rows) - len(rest) - len(chosen)}
     _limit(found, train, drop)
@@ -99,7 +99,7 @@ def split_own(
 def take_given(
     train_rows: list[Row], test_rows: list[Row], train: int | None, test: int | None, seed: int, *, drop: bool = False
 ) -> Split:
-    """Return a split that was given, whole or, where numbers are asked for, a part drawn at random by ``seed``."""
+    """Return a given split: whole or, for the sets with a number, a part drawn at random by ``seed``."""
     parts = [
         list(rows) if count is None else random.Random(seed).sample(rows, len(rows))
         for rows, count in ((train_rows, train), (test_rows, test))
@@ -108,13 +108,13 @@ def take_given(
     _limit(found, train, drop)
     asked = {plain(row.prompt) for row in found.test}
     found.copied = sum(plain(row.prompt) in asked for row in found.train)
-    if not drop:  # copies are said to be copies, and not to be near ones as well
+    if not drop:  # copies are reported as copies, and not as near copies too
         found.alike = [(row, rival) for row, rival in found.alike if plain(row.prompt) not in asked]
     return found
 
 
 def _limit(found: Split, train: int | None, drop: bool) -> None:
-    """Look for near copies of the test set, drop them if asked to, and cut the training set to its number."""
+    """Find near copies of test examples, drop them if asked to, and cut the training set to its number."""
     most = len(found.train) if train is None else train
     candidates = found.train if drop else found.train[:most]
     pairs = near_copies([row.prompt for row in candidates], [row.prompt for row in found.test])
@@ -125,21 +125,3 @@ def _limit(found: Split, train: int | None, drop: bool) -> None:
         found.left_out[ALIKE] = len(dropped)
     found.left_out[NOT_DRAWN] = found.left_out.get(NOT_DRAWN, 0) + max(0, len(found.train) - most)
     found.train = found.train[:most]
-
-
-def _in_proportion(
-    indices: list[int], label: Callable[[int], str], counts: Counter, dice: random.Random, balanced: bool
-) -> list[int]:
-    """Order indices so that any beginning holds each label in proportion to its count, or evenly if ``balanced``.
-
-    A label's examples are laid out at equal distances, 1/count, from a random start: systematic sampling
-    (Madow and Madow, 1944).
-    """
-    members = defaultdict(list)
-    for i in indices:
-        members[label(i)].append(i)
-    place: dict[int, float] = {}
-    for name in sorted(members):
-        start = dice.random()
-        place |= {i: (k + start) / (1 if balanced else counts[name]) for k, i in enumerate(members[name])}
-    return sorted(place, key=place.__getitem__)

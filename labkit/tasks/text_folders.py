@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit.errors import LabkitError
 from labkit.tasks.encodings import decode
 from labkit.tasks.faults import Faults
-from labkit.tasks.reading import SUFFIXES
+from labkit.tasks.reading import SUFFIXES, unreadable
 from labkit.tasks.roles import roles_of
 from labkit.tasks.row import listed
 
@@ -105,7 +105,7 @@ def _text(path: Path, number: int, faults: Faults, notes: list[str]) -> str | No
     try:
         text = decode(path.read_bytes(), own, said)
     except OSError as problem:
-        raise LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its rights.") from problem
+        raise unreadable(path, problem) from problem
     except LabkitError as problem:
         faults.add(number, problem.cause, problem.remedy)
         return None

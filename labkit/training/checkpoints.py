@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch.optim import Optimizer
 
 from labkit.errors import LabkitError
-from labkit.storage import folders, records
+from labkit.storage import folders, ownership, records
 from labkit.training.identity import differences
 from labkit.training.state import Parameters, find_mismatch, restore, tensors_of
 
@@ -137,4 +137,4 @@ def _step(path: Path) -> int | None:
 def _require_checkpoint(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise LabkitError(f"{folder} is not a folder.", "Move it, or name another folder for the checkpoints.")
-    records.require_ours(folder, "checkpoint", KEYS, (records.FILE, WEIGHTS), half=True)
+    ownership.require_ours(folder, "checkpoint", KEYS, (records.FILE, WEIGHTS), half=True)

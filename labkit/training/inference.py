@@ -9,8 +9,8 @@ import torch
 
 from labkit.errors import require_count
 from labkit.models.encoding import padding_id
+from labkit.models.inference import inference
 from labkit.models.model import Model
-from labkit.process import inference
 from labkit.training.batching import Batch, Example, collate
 
 

@@ -11,9 +11,8 @@ from gguf.quants import dequantize, quantize
 from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
-from transformers.utils import logging
 
-from labkit.assets.gguf import gguf_to_safetensors, quiet_transformers
+from labkit.assets.gguf import gguf_to_safetensors
 
 HIDDEN, HEADS, KV_HEADS, WIDE = 64, 4, 2, 96
 Q4_1 = gguf.GGMLQuantizationType.Q4_1
@@ -113,13 +112,3 @@ def test_the_tokenizer_splits_digits_off_the_spaces_before_them(converted):
     assert tokenizer.tokenize("a  1") == ["a", "ĠĠ", "1"]
     assert tokenizer.tokenize("at 1") == ["at", "Ġ", "1"]
     assert tokenizer.model_max_length == 256
-
-
-def test_silence_ends_with_the_block():
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    with quiet_transformers():
-        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
-    with pytest.raises(ValueError, match="loud"), quiet_transformers():
-        raise ValueError("loud")
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before

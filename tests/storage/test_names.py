@@ -26,7 +26,7 @@ def test_a_name_that_not_every_system_takes_is_refused():
         with pytest.raises(LabkitError) as caught:
             names.require_new_name(name)
         assert caught.value.remedy
-    with pytest.raises(LabkitError, match=r"^'con' is what Windows calls a device"):
+    with pytest.raises(LabkitError, match=r"^'con' is the name of a device on Windows"):
         names.require_new_name("con")
     with pytest.raises(LabkitError, match="leads upwards") as caught:
         names.require_new_name("../a")
