@@ -15,14 +15,14 @@ class Layout:
 
     Attributes:
         prompt, completion: the two templates.
-        brief: the prompt where a field that is in ``prompt`` alone has no text; empty where each must have one.
-        has_labels: whether the completion's column is named as labels are.
-        is_spaced: whether a space stands between prompt and completion where neither brings one.
-        note: what a learner should be told, such as which columns were taken.
-        columns: the column of each field that isn't called as its column is.
-        needed: all columns that it takes.
-        optional: those of them that may lack a text.
-        pieces: the texts of each template and, between them, the columns.
+        brief: the prompt for rows that lack a field which only ``prompt`` has; empty if every field is required.
+        has_labels: whether the completion's column has the usual name of a column of labels.
+        is_spaced: whether to put a space between prompt and completion if neither has one.
+        note: what a learner should know, such as which columns were recognized.
+        columns: the column of each field whose name is not that of its column.
+        needed: all columns that the templates use.
+        optional: the columns among them that may have no text.
+        pieces: for each template, its texts with the columns between them.
     """
 
     prompt: str
@@ -58,4 +58,4 @@ class Layout:
 
 
 class Conversation(Layout):
-    """How a list of messages becomes an example: the model reads all but the last reply, and learns that one."""
+    """How a list of messages becomes an example: the model learns the last reply and reads all before it."""

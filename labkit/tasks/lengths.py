@@ -1,4 +1,4 @@
-"""How long examples are to a model that learns from them."""
+"""How long examples are in a model's tokens."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from labkit.assets.manifest import get_asset
 from labkit.models.encoding import completion_ids, prompt_ids
 from labkit.models.model import Model
 
-SAMPLE = 2_000  # rows that are measured at most
-CHARACTERS = 2_000_000  # and their characters: a tokenizer reads these in a few seconds
-READER = "smollm2-135m"  # whose tokens are counted where no model is named
+SAMPLE = 2_000  # the most rows that are measured
+CHARACTERS = 2_000_000  # and the most characters: a tokenizer reads these in a few seconds
+READER = "smollm2-135m"  # the model whose tokens are counted if no model is given
 
 
 def drawn(train: Dataset, test: Dataset) -> tuple[list[str], list[str]]:
-    """Return prompts and completions of both sets: of all rows, or of some at random where they are many or long."""
+    """Return prompts and completions of both sets: of all rows or, if they are many or long, of a random sample."""
     draw, first = random.Random(0).sample, len(train)
     places = sorted(draw(range(first + len(test)), min(first + len(test), SAMPLE)))
     parts = train.select([i for i in places if i < first]), test.select([i - first for i in places if i >= first])
@@ -34,9 +34,9 @@ def drawn(train: Dataset, test: Dataset) -> tuple[list[str], list[str]]:
 
 
 def measure(prompts: Sequence[str], completions: Sequence[str], model: Model | None) -> list[int]:
-    """Return how many tokens training reads of each example, if it may read them all; without a model, characters.
+    """Return the number of tokens of each example as training reads it uncut; without a model, its characters.
 
-    It reads what ``labkit.training.batching.encode`` makes: prompt, completion and the token that ends a text.
+    Training reads what ``labkit.training.batching.encode`` returns: prompt, completion and the end-of-text token.
 
     Raises:
         LabkitError: the model can't read one of the texts.
@@ -50,10 +50,10 @@ def measure(prompts: Sequence[str], completions: Sequence[str], model: Model | N
 
 
 def reader_in_cache() -> Model | None:
-    """Return SmolLM2 without its weights, or None where the cache has no copy: nothing is downloaded."""
+    """Return SmolLM2 without its weights, or None if the cache has no copy: nothing is downloaded."""
     try:
         return _without_weights(asset_folder(get_asset(READER)))
-    except Exception:  # it isn't there, or it is damaged, which load_model repairs: a table can do without it
+    except Exception:  # missing, or damaged, which load_model repairs: a table can do without it
         return None
 
 
@@ -61,5 +61,5 @@ def reader_in_cache() -> Model | None:
 def _without_weights(folder: Path) -> Model:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # shapes only
         return Model(READER, AutoModelForCausalLM.from_config(config), tokenizer, "causal", torch.float32)

@@ -1,4 +1,4 @@
-"""Which texts are copies of others, or nearly."""
+"""Which texts are copies, or near copies, of others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKEN = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s.,;:!?\"'()…“”�
 
 
 def shingles(text: str, size: int = 2) -> frozenset[tuple[str, ...]]:
-    """Return the runs of ``size`` words in a text, without case, numbers and punctuation."""
+    """Return the runs of ``size`` words in a text, regardless of case, numbers and punctuation."""
     words = WORD.findall(text.lower())
     return frozenset(tuple(words[i : i + size]) for i in range(max(1, len(words) - size + 1)))
 
@@ -28,9 +28,9 @@ def similarity(a: frozenset, b: frozenset) -> float:
 
 
 def copies(rows: list[Row], has_labels: bool) -> list[int]:
-    """Return a number for each row that copies of it share: one a prompt, whatever the white space.
+    """Return a number for each row, the same for copies: rows with the same prompt, whatever the white space.
 
-    Where most prompts have several answers, such as poems on a few subjects, the answer counts as well.
+    If most prompts have several answers, such as poems on a few subjects, copies have the same answer as well.
     """
     numbers: dict[str, int] = {}
     by_prompt = [numbers.setdefault(plain(row.prompt), len(numbers)) for row in rows]
@@ -42,13 +42,15 @@ def copies(rows: list[Row], has_labels: bool) -> list[int]:
 
 
 def near_copies(train: list[str], test: list[str], *, limit: float = 0.5) -> list[tuple[int, int]]:
-    """Return the training texts that are nearly copies of a test text, with the first such test text.
+    """Return the training texts that are near copies of a test text, each with the first such test text.
 
-    Texts are alike when they share more than ``limit`` of their runs of two words: "How do I reset my password?" and
-    "How do I reset my address?", in a set of such questions, share just half. Here signs are words too, and texts
-    with other numbers are never alike: "12 + 30" is neither "12 - 30" nor "12 + 31". A run that more than a tenth of
-    the texts hold, such as an instruction before each input, is no likeness. Pairs of indices, in the order of
-    ``train``.
+    Texts are near copies if they share more than ``limit`` of their runs of two words: "How do I reset my password?"
+    and "How do I reset my address?", in a set of such questions, share just half. Here symbols are words too, and texts
+    with different numbers are never near copies: "12 + 30" is neither "12 - 30" nor "12 + 31". Runs that more than a
+    tenth of the texts contain, such as an instruction before each input, do not count.
+
+    Returns:
+        Pairs of indices into ``train`` and ``test``, in the order of ``train``.
     """
     sample = [_runs(text) for text in train[:2000] + test]
     seen = Counter(run for runs in sample for run in runs)

@@ -1,14 +1,14 @@
-"""The lines of a text, one after the other, with their numbers and without a copy of them all."""
+"""The lines of a text, one after the other and with their numbers, without copying the whole text."""
 
 from __future__ import annotations
 
 import re
 
-# Unix, Windows and the old Mac; not U+2028 and its like, which str.splitlines() takes for the end of a line.
+# Unix, Windows and the old Mac; not U+2028 and the like, at which str.splitlines() also ends a line.
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 
-Place = tuple[int, int]  # where to read on in a text: after how many characters, and after how many lines
+Place = tuple[int, int]  # a position in a text: the numbers of characters and of lines before it
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""Load a task: one of the course's, or one that a learner's own data make."""
+"""Load a task: one of the course's, or one made from a learner's data."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def load_task(
 ) -> Task:
     """Build a task, the same for the same arguments on every computer.
 
-    The course's own tasks draw their classes evenly, and no training text is a near copy of a test text.
-    Data of one's own are split at random, each label in proportion; only copies of test examples are left
-    out, and near copies are reported. A split that is there already is used as it is: ``test_data``, a ``DatasetDict``
+    The course's tasks draw their classes evenly, and no training text is a near copy of a test text.
+    Your own data are split at random, each label in proportion; only copies of test examples are left
+    out, and near copies are reported. An existing split is used as it is: ``test_data``, a ``DatasetDict``
     with ``train`` and ``test`` (or ``validation``), a folder with files of these names, or a column ``split``.
 
     Args:
         data: ``"triage"`` or ``"licenses"``; a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a folder
-            of text files, in subfolders named by their labels or to be continued; a ``pandas.DataFrame``, a
+            of text files, in subfolders named by their labels, or texts to continue; a ``pandas.DataFrame``, a
             ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such as ``"owner/name"``.
-        test_data: the test set, as any of these, where it is given apart.
+        test_data: the test set, as any of these, if it is separate.
         columns: which columns are prompt and completion, such as ``{"prompt": "question", "completion": "answer"}``,
-            or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. What is known by name
-            needs none: prompt and completion, text and label, question and answer, instruction (and input) and output,
-            and messages, of which the last reply is learned.
+            or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. Not needed for columns
+            known by name: prompt and completion, text and label, question and answer, instruction (and input) and
+            output, and messages, of which the last reply is learned.
         train, test: how many examples of each, at most. By default 1,000 and 300 of a course task; of your own data
             three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
-        seed: which examples are drawn.
-        balanced: draw each label as often as any other, while there are examples of it.
+        seed: decides which examples are drawn.
+        balanced: draw each label equally often, while there are examples of it.
         near_duplicates: ``"report"`` keeps training examples that are near copies of test examples and says how many,
             ``"drop"`` leaves them out.
         merge_labels: write labels that differ by case, white space or invisible characters as the most frequent one.
@@ -91,7 +91,9 @@ def load_task(
         )
     if notes:
         text = "\n  ".join(["what became of it:", *notes])
-        warnings.warn_explicit(text, DataWarning, filename=own.name, lineno=1)  # said each time, and without a path
+        warnings.warn_explicit(
+            text, DataWarning, filename=own.name, lineno=1
+        )  # each time, and without a path
     labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()
     left_out = {reason: count for reason, count in (own.left_out | split.left_out).items() if count}
     return Task(own.name, _dataset(split.train), _dataset(split.test), labels, own.name, tuple(notes), left_out)

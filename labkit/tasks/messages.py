@@ -1,8 +1,8 @@
-"""Conversations as examples: the last reply is learned, what comes before it is read."""
+"""Conversations as examples: the model learns the last reply and reads all before it."""
 
 from __future__ import annotations
 
-# How data sets write who speaks, and how it stands in a prompt. Templates of chat models are a lesson of their own.
+# How data sets name the speakers, and how a prompt does. Chat templates are a topic of their own.
 SPEAKERS = {
     "system": "System",
     "user": "User",
@@ -19,7 +19,7 @@ def last_reply(messages: object) -> tuple[str, str]:
         messages: a list of ``{"role": …, "content": …}``, or of ``{"from": …, "value": …}`` as ShareGPT writes it.
 
     Raises:
-        ValueError: it is no such list, or doesn't end with a reply; the text says what is wrong.
+        ValueError: it is not such a list, or doesn't end with a reply; the text says what is wrong.
     """
     if hasattr(messages, "tolist"):  # pandas reads lists in parquet files as arrays
         messages = messages.tolist()

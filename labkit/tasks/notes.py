@@ -68,9 +68,7 @@ def _on_labels(split: Split, rows: list[Row], where: Callable[[int], str]) -> li
         )
     for known, what in ((trained, "to train on"), (tested | lone.keys(), "to test")):
         if missing := [label.strip() for label in sorted(counts.keys() - known)]:
-            notes.append(
-                f"no example {what} of {len(missing)} of {len(counts)} labels: {listed(missing)}"
-            )
+            notes.append(f"no example {what} of {len(missing)} of {len(counts)} labels: {listed(missing)}")
     first: dict[str, str] = {}
     answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:

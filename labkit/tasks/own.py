@@ -1,4 +1,4 @@
-"""Examples of one's own: read, checked, and with every fault named before anything is learnt from them."""
+"""A learner's own examples: read, checked, and every fault named before any training."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Own:
 
     Attributes:
         name: what the data are called.
-        train: the examples, those to train on where the data came split.
-        test: those to test on, or None where the data didn't come split.
+        train: the examples; if the data came split, those for training.
+        test: the examples for testing, or None if the data did not come split.
         has_labels: whether the completions are labels.
-        notes: what should be said of them.
+        notes: what the learner should know about the data.
         left_out: how many rows are in neither, by reason.
         where: returns how to find one of ``train`` by its number, such as "line 7".
     """
@@ -94,9 +94,9 @@ def _read_test(data: object, others: list[Chunk], columns: Mapping[str, str] | N
 
 
 def _settle_labels(chunks: list[Chunk], *, merge: bool) -> list[str]:
-    """Write labels that look the same alike, or add those that are rare to the faults."""
+    """Unify the spelling of labels that look the same, or add the rarer ones to the faults."""
     labels = Counter(row.completion for chunk in chunks for row in chunk.rows)
-    if differ_unseen(labels):  # perhaps since some prompts end with a space and some don't
+    if differ_unseen(labels):  # perhaps because only some prompts end with a space
         for chunk in chunks:
             chunk.rows = [space_to_label(row) for row in chunk.rows]
         labels = Counter(row.completion for chunk in chunks for row in chunk.rows)

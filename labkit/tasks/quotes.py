@@ -1,4 +1,4 @@
-"""Quotes in tables: rows of several lines, and those that a stray quote has swallowed."""
+"""Quotes in tables: rows of several lines, and rows that a stray quote has swallowed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from labkit.tasks.lines import Lines, Place
 
 FIX = 'Put quotes around a whole text or not at all; inside it, write each twice: "a ""word""".'
-MOST_LABELS = 1000  # a column with more values than that is free text
+MOST_LABELS = 1000  # a column with more values is free text
 
 
 def records(lines: Lines, separator: str) -> Iterator[tuple[Place, list[str], str]]:
     """Yield each row: where it begins, its cells, and what is wrong with its quotes.
 
-    After a wrong quote it goes on with the next line, for what the quote has swallowed are rows.
+    After a wrong quote, reading goes on with the next line, because the quote has swallowed whole rows.
     """
-    reader = csv.reader(lines, delimiter=separator, strict=True)  # not strict, it changes the text around a stray quote
+    reader = csv.reader(lines, delimiter=separator, strict=True)  # otherwise it changes the text around a stray quote
     while True:
         place = lines.offset, lines.number
         try:
@@ -34,7 +34,7 @@ def records(lines: Lines, separator: str) -> Iterator[tuple[Place, list[str], st
 
 
 def _long_row(reader: Iterator[list[str]], lines: Lines, place: Place) -> tuple[list[str], str]:
-    """Return the cells of a row with a text beyond the reader's limit, and what is wrong with it."""
+    """Return the cells of a row with a text longer than the reader's limit, and what is wrong with it."""
     lines.offset, lines.number = place
     limit = csv.field_size_limit(len(lines.text))  # no text can be longer
     try:
@@ -53,10 +53,10 @@ def _why(problem: str, first: int, last: int) -> str:
 
 
 class Swallowed:
-    """Tells rows that a stray quote has swallowed, up to the next one, from a text of several lines.
+    """Tells a text of several lines from rows that a stray quote has swallowed, up to the next quote.
 
-    A line looks like a row if it has as many cells and its labels are known from other rows. Where no column holds
-    labels, all lines must look like rows; and in a table in which many texts have several lines, none is doubted.
+    A line looks like a row if it has as many cells as the header, and labels that other rows have too. If no column
+    holds labels, all lines must look like rows; and in a table in which many texts have several lines, none is doubted.
     """
 
     def __init__(self, text: str, place: Place, separator: str, width: int):
@@ -81,7 +81,7 @@ class Swallowed:
     def count(self, lines: list[str], cells: list[str]) -> int:
         """Return how many rows a row of several lines seems to have swallowed."""
         last_column = all("\n" not in cell and "\r" not in cell for cell in cells[: self.width - 1])
-        # Where the last cell has several lines, the first line looks like a row anyway; else the last one does.
+        # If the last cell has several lines, the first line always looks like a row; otherwise the last one does.
         inner = [self._cells(line) for line in (lines[1:] if last_column else lines[:-1])]
         if self.labels:
             return sum(map(self._has_labels, inner))
@@ -95,7 +95,7 @@ class Swallowed:
 
     def _has_labels(self, row: list[str]) -> bool:
         others = [cell for column, cell in enumerate(row) if column not in self.labels]
-        if any(cell != cell.lstrip() for cell in others):  # text has a space after a comma, and tables have none
+        if any(cell != cell.lstrip() for cell in others):  # in prose a space follows a comma, in tables none does
             return False
         labels = [row[column] for column in self.labels] if row else []
         return any(labels) and all(

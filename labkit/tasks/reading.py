@@ -22,8 +22,8 @@ SUFFIXES = (*READERS, ".parquet")
 def read_file(path: Path, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
     """Yield the rows of a file, each as the number of the line it begins in and a dict of its columns.
 
-    Rows that can't be read go to ``faults``; what a reader should know, but can live with, to ``notes``. Both are
-    complete once the last row is read. The rows of a ``.parquet`` file are counted from 1, for it has no lines.
+    Rows that can't be read go to ``faults``, harmless peculiarities of the file to ``notes``. Both are complete once
+    the last row is read. The rows of a ``.parquet`` file are counted from 1, because it has no lines.
 
     Args:
         path: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file.

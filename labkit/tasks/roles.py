@@ -9,7 +9,7 @@ from labkit.errors import LabkitError
 
 Part = TypeVar("Part")
 
-# The third is for choosing settings, and stands in for a test set.
+# A validation set is for choosing settings; without a test set, it takes its place.
 ROLES = {
     "train": ("train", "training"),
     "test": ("test", "testing", "eval", "evaluation"),
@@ -24,14 +24,14 @@ def role_of(name: object) -> str | None:
 
 
 def roles_of(parts: Iterable[Part], word: Callable[[Part], str] = str) -> dict[str, Part]:
-    """Return which part is the training set, which the test set and which is there for validation.
+    """Return which part is the training set, which the test set and which the validation set.
 
     Args:
-        parts: their names, or what ``word`` returns the name of.
+        parts: the parts, or their names.
         word: returns the name of a part.
 
     Raises:
-        LabkitError: two parts are one and the same.
+        LabkitError: two parts have the same role.
     """
     found: dict[str, list[Part]] = {role: [] for role in ROLES}
     for part in parts:

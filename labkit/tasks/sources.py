@@ -28,10 +28,10 @@ class Part:
     """Rows that were given together.
 
     Attributes:
-        role: ``"train"``, ``"test"``, ``"validation"``, or ``"whole"`` where they are still to be split.
-        rows: each with its number, read when they are asked for.
+        role: ``"train"``, ``"test"``, ``"validation"``, or ``"whole"`` if they are still to be split.
+        rows: the rows with their numbers, read on demand.
         faults: what is wrong with them.
-        whole: what all the parts together are called; empty where this is the only one.
+        whole: what all parts together are called; empty if this is the only one.
     """
 
     role: str
@@ -46,10 +46,10 @@ class Part:
 
 
 def parts_of(data: object, notes: list[str]) -> list[Part]:
-    """Return the parts of what was passed as data; what a learner should be told goes to ``notes``.
+    """Return the parts of what was passed as data; what a learner should know goes to ``notes``.
 
     Raises:
-        LabkitError: nothing can be made of it, or it isn't there.
+        LabkitError: it is not something that can become a task, or does not exist.
     """
     if isinstance(data, Mapping):
         return _named_parts(data, notes)

@@ -23,22 +23,22 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Summary:
-    """What a task holds. A notebook shows it as a table, and so does ``print``.
+    """The contents of a task. A notebook shows them as a table, and so does ``print``.
 
     Attributes:
         name: of the task.
         train, test: how many examples of each.
         classes: how many examples of each class are in train and in test, the most frequent class first; empty
-            where any text may follow a prompt.
+            if any text may follow a prompt.
         unit: what lengths are counted in: ``"characters"``, or ``"tokens of"`` a model.
-        measured: how many examples were measured; they are drawn at random where there are more.
-        median, percentile_95, longest: half of the measured examples, 95 of 100 and all of them are at most so long.
-            It is what training reads of an example: prompt, completion and end token, or an encoder's prompt.
-        limit: tokens that training reads at most: ``max_length``, or what the model can read where that is less.
-        beyond: how many of the measured examples are longer; None where characters were counted.
+        measured: how many examples were measured; a random sample if there are more.
+        median, percentile_95, longest: half of the measured examples, 95% and all of them are at most this long.
+            The length is that of what training reads: prompt, completion and end token, or an encoder's prompt.
+        limit: the most tokens that training reads: ``max_length``, or what the model can read if that is less.
+        beyond: how many of the measured examples are longer; None if characters were counted.
         examples: prompt and completion of some training examples.
-        left_out: for each reason, how many rows are in neither set because of it.
-        notes: what was said about the data when it was loaded.
+        left_out: how many rows are in neither set, by reason.
+        notes: the notes from when the data were loaded.
     """
 
     name: str
@@ -73,9 +73,9 @@ def describe(task: Task, model: Model | None = None, *, max_length: int = MAX_LE
 
     Args:
         task: what ``load_task`` returns.
-        model: whose tokens to count. Without it they are SmolLM2's, where the course's copy is in the cache, or else
-            characters: nothing is downloaded.
-        max_length: what training is to be told.
+        model: the model whose tokens to count. Without it, SmolLM2's are counted if the course's copy is in the cache,
+            and otherwise characters: nothing is downloaded.
+        max_length: the setting that you would train with.
 
     Raises:
         LabkitError: task, model or ``max_length`` is something else, or the model can't read one of the texts.
@@ -108,7 +108,7 @@ def describe(task: Task, model: Model | None = None, *, max_length: int = MAX_LE
 
 
 def _quantile(lengths: Sequence[int], share: float) -> int:
-    """Return the smallest of the sorted lengths that so large a share of them does not exceed."""
+    """Return the smallest of the sorted lengths that at least this share of them does not exceed."""
     return lengths[ceil(share * len(lengths)) - 1] if lengths else 0
 
 
@@ -121,7 +121,7 @@ def _classes(task: Task) -> dict[str, tuple[int, int]]:
 
 
 def _examples(task: Task) -> tuple[tuple[str, str], ...]:
-    """Return some of the training set, from all over it: its rows may be sorted by class."""
+    """Return some training examples from all parts of the set: its rows may be sorted by class."""
     count = len(task.train)
     rows = task.train.select(random.Random(0).sample(range(count), min(EXAMPLES, count)))
     return tuple(zip(rows["prompt"][:], rows["completion"][:], strict=True))

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 CLASSES = 12  # that are listed
 LONGEST = 300  # characters shown of a text
-SENTENCE = 2_000  # and of a note
+SENTENCE = 2_000  # characters shown of a note
 WIDTH = 80  # of the right column in a terminal
 BLOCK = "█"  # between prompt and completion
-# Control characters, all that turns the direction of writing, what has no width, and halves of characters. The joiners
-# that emoji and some scripts are written with stay.
+# Control characters, marks that change the direction of writing, characters without width, and lone surrogates. The
+# joiners in emoji and some scripts stay.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def visible(text: str, longest: int = LONGEST) -> str:
-    """Return what is shown of a text: both ends of a long one, and escapes for what can't be seen."""
+    """Return a text as it is shown: both ends of a long one, and escapes for invisible characters."""
     if len(text) > longest:
         text = f"{text[: longest // 2]} … {text[-(longest // 2) :]}"
     return UNSEEN.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
@@ -55,7 +55,7 @@ def classes(summary: Summary) -> tuple[str, list[tuple[str, str]], str]:
     """Return how many classes there are, the most frequent with their counts, and how many more there are."""
     if not summary.classes:
         return "free text", [], ""
-    spaces = all(label.startswith(" ") for label in summary.classes)  # as usual: it belongs to the next word
+    spaces = all(label.startswith(" ") for label in summary.classes)  # as usual: the space belongs to the next token
     listed = [
         (visible(label[1:] if spaces else label, 40), f"{train:,} + {test:,}")
         for label, (train, test) in list(summary.classes.items())[:CLASSES]
@@ -96,7 +96,7 @@ def _wrapped(line: str) -> list[str]:
 def as_html(summary: Summary) -> str:
     """Return the table for a notebook.
 
-    It has no colours of its own, so it suits light and dark pages. Its class keeps MathJax from setting what stands
+    It sets no colours, so it suits light and dark pages. Its class keeps MathJax from rendering text
     between two dollar signs as a formula. Each text has the direction of its own script.
     """
     head, listed, more = classes(summary)

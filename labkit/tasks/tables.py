@@ -44,7 +44,7 @@ def _read(text: str, separator: str, faults: Faults, notes: list[str]) -> Iterat
             faults.add(first, *_wrong_width(cells, width, separator))
         elif not unreadable or unreadable.isdisjoint(range(first, lines.number + 1)):
             row = dict(zip(header, cells, strict=False))
-            row.pop("", None)  # what has no name
+            row.pop("", None)  # columns without a name
             yield first, row
     if empty:
         notes.append(f"{_rows(empty)} of empty cells only, skipped")
@@ -64,7 +64,7 @@ def _records(lines: Lines, separator: str, width: int, literal: list[int]) -> It
         if not problem:
             yield first, cells, ""
             continue
-        as_it_stands = lines.line_at(place).rstrip("\r\n").split(separator)  # and go on with the line after it
+        as_it_stands = lines.line_at(place).rstrip("\r\n").split(separator)  # reading goes on with the next line
         if separator == "\t" and len(as_it_stands) >= width and not any(as_it_stands[width:]):
             literal.append(first)  # with tabs, many programs write quotes as they stand
             yield first, as_it_stands, ""
@@ -73,8 +73,8 @@ def _records(lines: Lines, separator: str, width: int, literal: list[int]) -> It
 
 
 def _header(lines: Lines, separator: str, name: str, notes: list[str]) -> tuple[str, list[str]]:
-    """Return the separator and the names of the columns, without those at the end that have none."""
-    if told := re.match(r'"?sep=([,;\t])"?\s*?(\r\n?|\n)', lines.text):  # Excel's own way to name it
+    """Return the separator and the names of the columns, without unnamed columns at the end."""
+    if told := re.match(r'"?sep=([,;\t])"?\s*?(\r\n?|\n)', lines.text):  # Excel's way to name the separator
         separator = told[1]
         next(lines)
     for place, cells, problem in records(lines, separator):
@@ -104,7 +104,7 @@ def _header(lines: Lines, separator: str, name: str, notes: list[str]) -> tuple[
 
 
 def _wrong_width(cells: list[str], width: int, separator: str) -> tuple[str, str]:
-    """Return what is wrong with a row that has other cells than the header, and the fix."""
+    """Return what is wrong with a row whose number of cells differs from the header's, and the fix."""
     while len(cells) > width and not cells[-1]:
         cells.pop()
     what = f"{len(cells)} cell{'s' * (len(cells) != 1)} where the header has {width}"

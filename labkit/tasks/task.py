@@ -11,14 +11,14 @@ from labkit.tasks.summary import describe
 
 @dataclass(frozen=True)
 class Task:
-    """Examples to learn from and examples to be tested on.
+    """Examples for training and examples for testing.
 
     Attributes:
         name: what it was loaded as.
         train, test: columns ``prompt`` and ``completion`` (the two are joined as they stand).
-        labels: the possible completions of a classification task; empty where any text may follow.
+        labels: the possible completions of a classification task; empty if any text may follow.
         source: whom to cite.
-        notes: what was said of the data when they were loaded.
+        notes: the notes from when the data were loaded.
         left_out: how many examples are in neither set, by reason.
     """
 
@@ -38,4 +38,4 @@ class Task:
 
 
 class DataWarning(UserWarning):
-    """Data of one's own became a task, but not all of it as one might think."""
+    """A learner's data became a task, but not all of it as they might expect."""

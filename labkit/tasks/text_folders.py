@@ -15,14 +15,14 @@ from labkit.tasks.row import listed
 
 TEXTS = (".txt", ".md")
 PASSAGE = 800  # characters, some 200 tokens
-OPENING = 8  # words of a passage that are read; the others are learned
+OPENING = 8  # words of a passage that the model reads; it learns the others
 
 
 def split_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
-    """Return the training and test set in a folder: files or subfolders of names such as train, if both are there.
+    """Return the training and test set in a folder, if it has both: files or subfolders with names such as train.
 
     Raises:
-        LabkitError: one of them is there twice.
+        LabkitError: the folder has one of them twice.
     """
     paths = _visible(folder)
     named = [path for path in paths if path.is_dir() or path.suffix.lower() in SUFFIXES]
@@ -38,7 +38,7 @@ def folder_rows(folder: Path, notes: list[str]) -> tuple[Iterator[tuple[int, dic
     """Return the examples in the text files of a folder, and their faults; each is numbered by its file.
 
     Files in subfolders are texts, and the subfolder's name is their label. Files in the folder itself are cut into
-    passages; the model reads the first words of each and learns to go on.
+    passages; the model reads the first words of each and learns to continue.
 
     Raises:
         LabkitError: it holds no text files.

@@ -1,7 +1,7 @@
 """The triage task: from the definition of a medical finding to the hospital department it belongs to.
 
-Built at run time from the Human Phenotype Ontology, whose licence asks to be cited with its version
-and shown unaltered. It is an exercise in fine-tuning, not medical advice.
+Built at run time from the Human Phenotype Ontology, whose licence asks users to cite its version
+and to show it unaltered. It is an exercise in fine-tuning, not medical advice.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ DEPARTMENTS = {
     "HP:0000598": "otology",
     "HP:0002086": "pulmonology",
 }
-# A finding under any other organ system as well has no single right answer.
+# A finding that is also under another organ system has no single right answer.
 OTHER_SYSTEMS = ("HP:0001939", "HP:0000152", "HP:0040064", "HP:0001507", "HP:0001197", "HP:0002664")
-# Kept out of a classroom: the genital system, the breast, and findings that name such matters.
+# Unsuitable for a classroom: the genital system, the breast, behaviour, and findings that mention such matters.
 PRIVATE_BRANCHES = ("HP:0000078", "HP:0000769", "HP:0000708")
 PRIVATE_WORDS = re.compile(
     r"sex|genital|penis|penile|vagin|vulv|testic|testis|scrot|erecti|ejacul|breast|nipple|menstr|suicid"
@@ -35,7 +35,7 @@ PRIVATE_WORDS = re.compile(
     re.IGNORECASE,
 )
 OBO_ESCAPES = {"n": "\n", "t": "\t", "W": " "}  # any other escaped character stands for itself
-MAX_CHARACTERS = 400  # 95% of the definitions; the few longer ones would slow every step they are in
+MAX_CHARACTERS = 400  # 95% of the definitions; the few longer ones would slow down every step that has one
 
 
 def read_terms(path: Path) -> dict[str, dict]:
@@ -62,7 +62,7 @@ def _unescape(value: str) -> str:
 
 
 def ancestors(terms: dict[str, dict]) -> dict[str, set[str]]:
-    """Return, for each term, the ids of all terms above it and its own."""
+    """Return, for each term, its own id and those of all terms above it."""
     known: dict[str, set[str]] = {}
 
     def climb(term: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What no prompt and no completion can be: found row by row, and named."""
+"""Check the values of each row, and name those that cannot be a prompt or a completion."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from labkit.tasks.layout import Conversation, Layout
 from labkit.tasks.messages import last_reply
 from labkit.tasks.row import Row
 
-MAX_CHARACTERS = 131_072  # 40 pages: more is not an example but a file, or rows that a stray quote has swallowed
+MAX_CHARACTERS = 131_072  # 40 pages; more is probably a whole file, or rows that a stray quote has swallowed
 NO_SPACE_BEFORE = re.compile(r"[\s\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")  # or a Chinese or Japanese sign
 FILL_IN = "Fill it in or remove the example."
 WRITE_TEXT = "Write it as text: in quotes, or in pandas with .astype(str)."
 
 
 def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row | None:
-    """Return the example that a row makes, or None where it can't be used and ``faults`` says why."""
+    """Return the example that a row becomes, or None if it can't be used; then ``faults`` says why."""
     before = len(faults)
     for column in layout.needed:
         if column not in row and column not in layout.optional:
@@ -35,7 +35,7 @@ def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row
         return None
     prompt, completion = (row["prompt"], row["completion"]) if isinstance(layout, Conversation) else layout.fill(row)
     if layout.is_spaced and not prompt[-1].isspace() and not NO_SPACE_BEFORE.match(completion):
-        completion = f" {completion}"  # "Answer:yes" would be tokens that no pretraining text has
+        completion = f" {completion}"  # "Answer:yes" would be tokens that hardly occur in pretraining
     return Row(prompt, completion, number)
 
 

@@ -8,15 +8,16 @@ from itertools import islice
 
 BETWEEN_LETTERS = frozenset("’–—…·°´×«»\u00a0\u00ad")
 SIGNS = BETWEEN_LETTERS | frozenset("‘“”„‹›•§€£¢¥©®™±²³¼½¾¿¡ªº†‰¨÷µ")
-RARE = frozenset("ƒªºµ")  # letters for Python; most often half a character of Chinese or Japanese
+RARE = frozenset("ƒªºµ")  # letters to Python, but usually half a character of Chinese or Japanese
 LETTERS = string.ascii_letters.encode()
 
 
 def is_western(data: bytes) -> str | None:
-    """Return the text that bytes hold if they are cp1252, and None if they hardly can be.
+    """Return the text of bytes in cp1252, or None if they are probably in another encoding.
 
-    In French, German, Spanish and the like, few letters of all have accents, and most of these stand alone. Cyrillic,
-    Chinese or Japanese bytes would come out as runs of them, as signs amid words and capitals after small letters.
+    In French, German, Spanish and the like, few letters have accents, and most of these have none beside them.
+    Cyrillic, Chinese or Japanese bytes would become runs of accented letters, symbols inside words, and capitals after
+    small letters.
     """
     try:
         text = data.decode("cp1252")
@@ -28,7 +29,7 @@ def is_western(data: bytes) -> str | None:
     accented = sum(text[at].isalpha() for at in found)
     runs = sum(text[max(0, at - 1) : at].isascii() for at in found)
     odd = sum(_is_odd(text[max(0, at - 1) : at], text[at], text[at + 1 : at + 2]) for at in found)
-    # A quarter: French, rich in accents, has one in twenty-five.
+    # A quarter is generous: French, rich in accents, has one in twenty-five.
     is_likely = accented < (accented + plain) / 4 and len(found) < 1.5 * runs and odd <= len(found) / 10
     return text if is_likely else None
 
@@ -40,7 +41,7 @@ def _is_odd(before: str, sign: str, after: str) -> bool:
 
 
 def sample(line: bytes, position: int) -> str:
-    """Return what a line reads around a byte in cp1252, or nothing where that has no such character."""
+    """Return the text around a byte of a line in cp1252, or nothing if that has no such character."""
     begin, end = max(0, position - 20), position + 20
     try:
         text = line[begin:end].decode("cp1252").strip()
