@@ -91,9 +91,7 @@ def load_task(
         )
     if notes:
         text = "\n  ".join(["what became of it:", *notes])
-        warnings.warn_explicit(
-            text, DataWarning, filename=own.name, lineno=1
-        )  # each time, and without a path
+        warnings.warn_explicit(text, DataWarning, filename=own.name, lineno=1)  # each time, and without a path
     labels = tuple(sorted({row.completion for row in rows})) if own.has_labels else ()
     left_out = {reason: count for reason, count in (own.left_out | split.left_out).items() if count}
     return Task(own.name, _dataset(split.train), _dataset(split.test), labels, own.name, tuple(notes), left_out)
