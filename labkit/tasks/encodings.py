@@ -37,7 +37,7 @@ def decode(data: bytes, faults: Faults, notes: list[str]) -> str:
     """
     for begin, kind in NO_TEXT.items():
         if data.startswith(begin):
-            raise LabkitError(f"{faults.name} is no text but {kind}.", NO_TEXT_REMEDY)
+            raise LabkitError(f"{faults.name} is not text but {kind}.", NO_TEXT_REMEDY)
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), "")
     try:
         text = data.decode(encoding or "utf-8-sig")

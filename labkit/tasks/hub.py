@@ -19,7 +19,7 @@ def from_hub(name: str) -> DatasetDict:
     Raises:
         LabkitError: it does not exist, can't be reached or read, or has several configurations to choose from.
     """
-    missing = f"{name} is no file or folder here"
+    missing = f"{name} is not a file or folder here"
     if offline():
         raise LabkitError(
             f"{missing}; the hub is forbidden by LABKIT_OFFLINE or HF_HUB_OFFLINE.", f"{CHECK}, or unset the variable."

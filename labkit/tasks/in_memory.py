@@ -22,7 +22,7 @@ def dataset_rows(data: Dataset) -> Iterator[tuple[int, dict]]:
     """
     if data.format["type"] == "custom":
         raise LabkitError(
-            "Your dataset has a transform, which makes its rows anew whenever they are read.",
+            "Your dataset has a transform, which computes its rows anew whenever they are read.",
             "Pass dataset.map(…) instead of dataset.with_transform(…).",
         )
     data = data.with_format(None)  # plain Python values, of all columns
@@ -57,4 +57,4 @@ def list_rows(data: list | tuple, faults: Faults) -> Iterator[tuple[int, dict]]:
         if isinstance(row, Mapping):
             yield number, {str(name): value for name, value in row.items()}
         else:
-            faults.add(number, f"no dict but {shown(row)}", EXAMPLE)
+            faults.add(number, f"not a dict but {shown(row)}", EXAMPLE)

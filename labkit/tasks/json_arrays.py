@@ -35,22 +35,22 @@ def read_json(text: str, faults: Faults, notes: list[str]) -> Iterator[tuple[int
         yield from _read_object(text, begin, faults, notes)
     elif begin < len(text):
         line = text.count("\n", 0, begin) + 1
-        raise LabkitError(f"{faults.name} is no JSON; line {line} begins {text[begin : begin + 60]!r}.", FIX)
+        raise LabkitError(f"{faults.name} is not JSON; line {line} begins {text[begin : begin + 60]!r}.", FIX)
 
 
 def _read_object(text: str, begin: int, faults: Faults, notes: list[str]) -> Iterator[tuple[int, dict]]:
     lists, problem = lists_in_object(text, begin)
     if problem and _has_objects_in_lines(text, bool(lists)):
-        notes.append("the file is no JSON array: it has one object a line and was read as that")
+        notes.append("the file is not a JSON array: it has one object per line and was read as JSON lines")
         yield from read_jsonl(text, faults, notes)
     elif len(lists) == 1:
         [(key, start)] = lists.items()
         notes.append(f"the file is one JSON object, and its list {key!r} was read")
         end = yield from _read_array(text, start, faults)
         if end and problem:
-            faults.add(problem.lineno, f"no JSON: {reason_of(problem)}", FIX)
+            faults.add(problem.lineno, f"not JSON: {reason_of(problem)}", FIX)
     elif problem:
-        raise LabkitError(f"{faults.name} is no JSON: line {problem.lineno}, {reason_of(problem)}.", FIX)
+        raise LabkitError(f"{faults.name} is not JSON: line {problem.lineno}, {reason_of(problem)}.", FIX)
     else:
         found = f"several lists of objects: {', '.join(lists)}" if lists else "no list of objects"
         raise LabkitError(f"{faults.name} is one JSON object with {found}, and not an array of objects.", FIX)
@@ -88,7 +88,7 @@ def _read_array(text: str, begin: int, faults: Faults) -> Generator[tuple[int, d
                 yield number, row
     except json.JSONDecodeError as problem:
         number = number + 1 if by_element else problem.lineno
-        faults.add(number, f"no JSON from here on ({reason_of(problem)})", FIX)
+        faults.add(number, f"not JSON from here on ({reason_of(problem)})", FIX)
         faults.cut = True
         return None
     return skip(text, end) + 1

@@ -13,7 +13,7 @@ from labkit.tasks.faults import Faults
 from labkit.tasks.lines import Lines
 
 EXAMPLE = '{"prompt": "…", "completion": "…"}'
-LINE_FIX = f"Write one object a line, such as {EXAMPLE}."
+LINE_FIX = f"Write one object per line, such as {EXAMPLE}."
 SPACE = re.compile(r"[ \t\n\r]+")  # what JSON takes for white space
 KINDS = {list: "array", str: "string", int: "number", float: "number", type(None): "null", bool: "truth value"}
 
@@ -106,8 +106,8 @@ def _refuse_one_value(text: str, name: str) -> None:
         return
     rest = text[end:].strip()
     if isinstance(value, list) and not rest:
-        cause = f"{name} is one JSON array of {len(value):,} values, and not one object a line."
-        raise LabkitError(cause, "Rename it so that it ends with .json, or write one object a line.")
+        cause = f"{name} is one JSON array of {len(value):,} values, and not one object per line."
+        raise LabkitError(cause, "Rename it so that it ends with .json, or write one object per line.")
     if isinstance(value, dict) and len(text[begin:end].splitlines()) > 1:
-        what = "has JSON objects that go over several lines each" if rest else "is one JSON object over several lines"
-        raise LabkitError(f"{name} {what}.", "Write one object a line, one an example.")
+        what = "has JSON objects over several lines each" if rest else "is one JSON object over several lines"
+        raise LabkitError(f"{name} {what}.", "Write one object per line, for one example each.")

@@ -24,7 +24,7 @@ def last_reply(messages: object) -> tuple[str, str]:
     if hasattr(messages, "tolist"):  # pandas reads lists in parquet files as arrays
         messages = messages.tolist()
     if not isinstance(messages, (list, tuple)) or not messages:
-        raise ValueError("is no list of messages")
+        raise ValueError("is not a list of messages")
     turns = []
     for place, message in enumerate(messages, 1):
         if not isinstance(message, dict):

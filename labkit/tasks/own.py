@@ -74,7 +74,7 @@ def read_own(
         (test if chunk.role in ("test", "validation") else train).extend(chunk.rows)
     _settle_faults(all_faults, notes, left_out, rows, skip=skip_bad and bool(rows))
     if not test and any(chunk.role in ("test", "validation") for chunk in chunks):
-        raise LabkitError("No example of the test set can be used.", "Leave it out, and one is drawn.")
+        raise LabkitError("No example of the test set can be used.", "Leave it out, and labkit draws one.")
     if merge_labels and not has_labels:
         raise LabkitError(
             f"merge_labels=True is for labels, and the completions of {first.name} are free text.", "Leave it out."

@@ -35,7 +35,7 @@ def read_file(path: Path, faults: Faults, notes: list[str]) -> Iterator[tuple[in
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise LabkitError(f"{path.name} is of a kind that can't be read.", f"Choose one of {', '.join(SUFFIXES)}.")
+        raise LabkitError(f"{path.name} is not a supported kind of file.", f"Choose one of {', '.join(SUFFIXES)}.")
     try:
         if suffix == ".parquet":
             path.open("rb").close()
@@ -48,7 +48,7 @@ def read_file(path: Path, faults: Faults, notes: list[str]) -> Iterator[tuple[in
 
 def unreadable(path: Path, problem: OSError) -> LabkitError:
     """Return the error for a file that the operating system does not read."""
-    return LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its rights.")
+    return LabkitError(f"{path} can't be read: {problem.strerror}.", "Check the file and its permissions.")
 
 
 def _read_parquet(path: Path, faults: Faults) -> Iterator[tuple[int, dict]]:

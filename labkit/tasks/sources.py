@@ -89,7 +89,7 @@ def _parts_at(data: str | Path, notes: list[str]) -> list[Part]:
         return [Part("whole", *_rows_at(path, notes))]
     if path.exists() and str(data):
         raise LabkitError(
-            f"{path.name} is of no kind that can be read.",
+            f"{path.name} is not a supported kind of file.",
             f"Save it as one of {', '.join(SUFFIXES)}, or pass a folder.",
         )
     if isinstance(data, str) and HUB_NAME.fullmatch(data) and not path.parent.is_dir():
@@ -120,7 +120,7 @@ def _named_parts(data: Mapping, notes: list[str], whole: str = "") -> list[Part]
         roles = {"whole": next(iter(data))}
     elif not {"train"} < set(roles):
         raise LabkitError(
-            f"These parts are no training and test set: {shown(list(data))}.",
+            f"These parts are not a training and a test set: {shown(list(data))}.",
             'Pass one of them, or name them: {"train": …, "test": …}. Of columns make a table: pandas.DataFrame(…).',
         )
     if unused := [str(name) for name in data if name not in roles.values()]:

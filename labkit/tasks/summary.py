@@ -81,9 +81,9 @@ def describe(task: Task, model: Model | None = None, *, max_length: int = MAX_LE
         LabkitError: task, model or ``max_length`` is something else, or the model can't read one of the texts.
     """
     if not all(hasattr(task, part) for part in ("train", "test", "labels")):
-        raise LabkitError(f"A {type(task).__name__} is no task.", "Pass what load_task returns.")
+        raise LabkitError(f"A {type(task).__name__} is not a task.", "Pass what load_task returns.")
     if not isinstance(model, Model | None):
-        raise LabkitError(f"{shown(model)} is no model.", "Pass what load_model returns, or nothing.")
+        raise LabkitError(f"{shown(model)} is not a model.", "Pass what load_model returns, or nothing.")
     limit = require_count("max_length", max_length)
     reader = model or reader_in_cache()
     if reader:

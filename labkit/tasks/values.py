@@ -59,7 +59,7 @@ def problem_of(value: object, *, optional: bool = False) -> tuple[str, str] | No
     elif value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and isnan(value)):
         return None if optional else ("is null", FILL_IN)
     else:
-        return f"is no text but of type {type(value).__name__}: {shown(value)}", WRITE_TEXT
+        return f"is not text but of type {type(value).__name__}: {shown(value)}", WRITE_TEXT
     if "\0" in value:
         return "holds a NUL character", "Remove NUL characters: text.replace('\\0', '')."
     if len(value) > MAX_CHARACTERS:

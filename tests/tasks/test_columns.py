@@ -63,7 +63,7 @@ def test_an_instruction_may_have_an_input():
     expected = [((brief if i < 3 else whole).format(text), label) for i, (text, label) in enumerate(PAIRS)]
     assert examples(data) == sorted(expected)
     assert (
-        "row 4 (list[3]): the input is no text but of type int"
+        "row 4 (list[3]): the input is not text but of type int"
         in refused([*data[:3], {**data[3], "input": 7}, *data[4:]]).cause
     )
 
@@ -117,7 +117,7 @@ def test_the_suggested_columns_work():
     for names in (("review", "rating"), ('my "own" text', "ärger"), ("a{b}", "Team"), ("0", "1")):
         for data in (rows(*names), [{**a, **b} for a, b in zip(ids, rows(*names), strict=True)]):
             problem = refused(data)
-            assert problem.cause.endswith("which is the prompt and which the completion can't be told.")
+            assert problem.cause.endswith("which of them are prompt and completion is unknown.")
             columns = eval(re.search(r"columns=(\{.*?\})\)\. Known", problem.remedy)[1])
             assert columns == {"prompt": names[0], "completion": names[1]}
             assert examples(data, columns=columns) == [(text, f" {label}") for text, label in PAIRS]
@@ -156,7 +156,7 @@ def test_conversations_load_from_all_that_holds_lists(tmp_path):
 
 def test_what_is_no_conversation_is_named_by_row():
     bad = {
-        "is no list of messages": ("Hi", None, [], {"role": "user"}),
+        "is not a list of messages": ("Hi", None, [], {"role": "user"}),
         "has as message 2 a str": ([conversation("Hi")[0], "Hello"],),
         "has as role of message 1": (
             conversation("Hi", "Hello", roles=("tool", "assistant")),

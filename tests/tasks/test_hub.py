@@ -92,7 +92,7 @@ def test_what_the_hub_refuses_is_explained(repository, monkeypatch):
 def test_offline_no_hub_is_asked(monkeypatch):
     monkeypatch.setattr(hub, "load_dataset", None)
     monkeypatch.setenv("LABKIT_OFFLINE", "1")
-    assert "a/b is no file or folder here; the hub is forbidden by LABKIT_OFFLINE" in refused("a/b")
+    assert "a/b is not a file or folder here; the hub is forbidden by LABKIT_OFFLINE" in refused("a/b")
 
 
 def test_a_path_that_leads_nowhere_is_no_name_on_the_hub(tmp_path, monkeypatch):

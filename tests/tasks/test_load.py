@@ -221,7 +221,7 @@ PROBLEMS = {
     "empty dataset": (lambda f: Dataset.from_dict({"prompt": [], "completion": []}), "your dataset is empty"),
     "missing file": (lambda f: f / "none.jsonl", "There is no file .*none.jsonl"),
     "folder": (lambda f: (f / "a.csv").mkdir() or f / "a.csv", "The folder .*a.csv holds no text files"),
-    "unknown suffix": (written("a.txt", GOOD_LINE), "a.txt is of no kind that can be read"),
+    "unknown suffix": (written("a.txt", GOOD_LINE), "a.txt is not a supported kind of file"),
     "unknown task": (lambda f: "triaje", "no task called 'triaje'"),
     "row of a dataset": (
         lambda f: Dataset.from_list([*ROWS, {"prompt": "a", "completion": None}]),
@@ -234,7 +234,7 @@ PROBLEMS = {
     "one column twice": (written("a.csv", "prompt,completion,prompt\na,b,c\n"), "has a column twice"),
     "quote in the header": (written("a.csv", '"prompt,completion\na,b\n'), "line 1: the header has a stray quote"),
     "number": (lambda f: 7, "Data of type int cannot become a task"),
-    "list of texts": (lambda f: ["a"], r"your list, row 1 \(list\[0\]\): no dict but 'a'"),
+    "list of texts": (lambda f: ["a"], r"your list, row 1 \(list\[0\]\): not a dict but 'a'"),
     "one example": (lambda f: as_jsonl(f, ROWS[:1]), r"usable examples of mine.jsonl \(1\) are too few"),
     "all alike": (lambda f: as_jsonl(f, ROWS[:1] * 20), r"\(20\) are .* too much alike"),
 }

@@ -91,7 +91,7 @@ FILES = {
         {8: "not UTF-8"},
         says=("UTF-8",),
     ),
-    "a workbook": Messy("a.csv", b"PK\x03\x04" + bytes(99), refused="no text but an Excel workbook"),
+    "a workbook": Messy("a.csv", b"PK\x03\x04" + bytes(99), refused="not text but an Excel workbook"),
     "a quote that isn't closed": Messy("a.csv", table({8: '"Where?,roads'}), {8: "a quote opens"}, says=("quotes",)),
     "a quote that the next but one closes": Messy(
         "a.csv", table({8: '"Where?,roads', 9: "When?,parks", 10: 'Who?",waste'}), {8: "swallow 2 rows"}
@@ -122,7 +122,7 @@ FILES = {
         "a.jsonl",
         objects({8: ["a", "roads"], 9: "{'text': 'a', 'label': 'roads'}", 30: '{"text": "a", "la'}),
         {8: "array", 9: "not a JSON object", 30: "not a JSON object"},
-        says=("one object a line",),
+        says=("one object per line",),
     ),
     "an array in lines": Messy("a.jsonl", array(), refused="one JSON array of 30", says=(".json",)),
     "an array": Messy("a.json", array(indent=2)),

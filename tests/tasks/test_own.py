@@ -28,8 +28,8 @@ BAD_JSON = {
     '{"prompt": "a", "completion": ""}': "the completion has no text: ''",
     '{"prompt": " \\n", "completion": "b"}': "the prompt has no text: ' \\n'",
     '{"prompt": null, "completion": "b"}': "the prompt is null",
-    '{"prompt": "a", "completion": 7}': "the completion is no text but of type int: 7",
-    '{"prompt": ["a"], "completion": "b"}': "the prompt is no text but of type list: ['a']",
+    '{"prompt": "a", "completion": 7}': "the completion is not text but of type int: 7",
+    '{"prompt": ["a"], "completion": "b"}': "the prompt is not text but of type list: ['a']",
     '{"prompt": "a", "answer": "b"}': "the column completion is missing; there are prompt, answer",
     '{"prompt": "a \\u0000", "completion": "b"}': "the prompt holds a NUL character",
     '{"prompt": "a \\ud83d b", "completion": "b"}': "the prompt holds half a character, \\ud83d",
@@ -98,6 +98,6 @@ def test_the_rest_of_a_broken_array_is_not_left_out_with_its_fault(tmp_path):
     path = tmp_path / "cut.json"
     whole = json.dumps([{"prompt": f"p{i} is it", "completion": "yes"} for i in range(40)], indent=0)
     path.write_text(whole[: len(whole) // 2], encoding="utf-8")
-    with pytest.raises(lk.LabkitError, match="no JSON from here on") as caught:
+    with pytest.raises(lk.LabkitError, match="not JSON from here on") as caught:
         lk.load_task(path, skip_bad=True)
     assert "skip_bad" not in caught.value.remedy

@@ -121,10 +121,10 @@ def test_lines_that_are_no_json_objects_are_named(read):
     assert half[7] == {"prompt": "a \ud83d b"}  # the value is for others to judge
     for text in (json.dumps(ROWS), json.dumps(ROWS, indent=1)):
         error = refusal(read, "a.jsonl", text)
-        assert error.startswith("a.jsonl is one JSON array of 36 values, and not one object a line.\n→ Rename it")
+        assert error.startswith("a.jsonl is one JSON array of 36 values, and not one object per line.\n→ Rename it")
     assert "is one JSON object over several lines" in refusal(read, "a.jsonl", json.dumps(ROWS[0], indent=1))
     pretty = "\n".join(json.dumps(row, indent=1) for row in ROWS)
-    assert "objects that go over several lines each" in refusal(read, "a.jsonl", pretty)
+    assert "objects over several lines each" in refusal(read, "a.jsonl", pretty)
     assert "line 5, more follows the object" in refusal(read, "a.json", pretty)
     assert read("a.jsonl", "{broken\n[1,\n")[1][1].startswith("line 2: not a JSON object")
 
@@ -139,13 +139,13 @@ def test_faults_in_a_json_array_are_named(read):
     ]
     assert {**dict(enumerate(ROWS[4:], 8)), 2: ROWS[0], 5: {"prompt": "x"}} == rows
     for changed, what in (
-        ({7: '{"prompt": "x" "y"},'}, "line 7: no JSON from here on (Expecting ',' delimiter at column 16)"),
-        ({7: '{"prompt": "\0"},'}, "line 7: no JSON from here on (it holds a NUL character)"),
-        ({7: '{"n": %s},' % ("9" * 5000)}, "line 7: no JSON from here on (Exceeds the limit"),
-        ({7: "[" * 100_000}, "line 7: no JSON from here on (maximum recursion"),
-        ({6: JSONL[4]}, "line 7: no JSON from here on (a comma or ] is missing at column 1)"),
-        ({37: f"{JSONL[-1]},"}, "line 38: no JSON from here on (a comma stands before the ] at column 1"),
-        ({38: ""}, "line 38: no JSON from here on (a comma or ] is missing"),
+        ({7: '{"prompt": "x" "y"},'}, "line 7: not JSON from here on (Expecting ',' delimiter at column 16)"),
+        ({7: '{"prompt": "\0"},'}, "line 7: not JSON from here on (it holds a NUL character)"),
+        ({7: '{"n": %s},' % ("9" * 5000)}, "line 7: not JSON from here on (Exceeds the limit"),
+        ({7: "[" * 100_000}, "line 7: not JSON from here on (maximum recursion"),
+        ({6: JSONL[4]}, "line 7: not JSON from here on (a comma or ] is missing at column 1)"),
+        ({37: f"{JSONL[-1]},"}, "line 38: not JSON from here on (a comma stands before the ] at column 1"),
+        ({38: ""}, "line 38: not JSON from here on (a comma or ] is missing"),
         ({38: "]\n[]"}, "line 39: more follows the array in line 39: '[]'"),
     ):
         for begin, end in (("", ""), ('{"data": ', "}")):
@@ -156,12 +156,12 @@ def test_faults_in_a_json_array_are_named(read):
             assert fault.startswith(what), fault
             assert [*rows.values()] == ROWS[: len(rows)]
             assert len(rows) >= 5
-    assert "line 38: no JSON: a comma or } is missing" in read("a.json", '{"data": ' + "\n".join(lines))[1][0]
+    assert "line 38: not JSON: a comma or } is missing" in read("a.json", '{"data": ' + "\n".join(lines))[1][0]
     for text, what in (
         ('{"train": [{}], "test": [{}]}', "several lists of objects: train, test"),
         (pd.DataFrame(ROWS).to_json(), "with no list of objects, and not an array"),
-        ("hello", "is no JSON; line 1 begins 'hello'"),
-        ('{"a": 1\n"b"', "is no JSON: line 2, a comma or } is missing at column 1"),
+        ("hello", "is not JSON; line 1 begins 'hello'"),
+        ('{"a": 1\n"b"', "is not JSON: line 2, a comma or } is missing at column 1"),
         ('{"a" 1}', "a colon is missing"),
         ("{1: 2}", "a key in quotes is missing"),
     ):
@@ -311,7 +311,7 @@ def test_files_that_cannot_be_read_at_all(read, tmp_path):
     for name in ("gone.csv", "gone.parquet"):
         with pytest.raises(lk.LabkitError, match=rf"{name} can't be read: No such file"):
             next(read_file(tmp_path / name, Faults(name), []))
-    assert "no text but an Excel workbook" in refusal(read, "a.csv", b"PK\x03\x04\x14\0")
+    assert "not text but an Excel workbook" in refusal(read, "a.csv", b"PK\x03\x04\x14\0")
     assert "can't be read as a parquet file" in refusal(read, "a.parquet", "hello")
     assert "Choose one of .jsonl, .json, .csv, .tsv, .parquet" in refusal(read, "a.txt", "hello")
 

@@ -207,7 +207,7 @@ def test_what_is_no_data_is_explained(tmp_path):
     (tmp_path / "dir.csv").mkdir()
     rows = iter(ROWS)
     for data, words in (
-        (tmp_path / "letter", "letter is of no kind that can be read"),
+        (tmp_path / "letter", "letter is not a supported kind of file"),
         (tmp_path / "nothing", "There is no file or folder"),
         (str(tmp_path / "nothing"), "There is no file or folder"),
         (tmp_path / "loop", "There is no file or folder"),
@@ -225,14 +225,17 @@ def test_what_is_no_data_is_explained(tmp_path):
         ({"train": Dataset.from_list(ROWS).to_iterable_dataset(), "test": ROWS}, "list(stream.take(5000))"),
         (None, "Data of type NoneType cannot become a task"),
         (Dataset.from_list(ROWS).with_transform(lambda batch: batch), "dataset.map(…)"),
-        ([("a", "b"), *ROWS, None], "row 1 (list[0]): no dict but ('a', 'b')\n  row 42 (list[41]): no dict but None"),
+        (
+            [("a", "b"), *ROWS, None],
+            "row 1 (list[0]): not a dict but ('a', 'b')\n  row 42 (list[41]): not a dict but None",
+        ),
         (pd.DataFrame([["a", "b", "c"]], columns=["text", "text", "label"]), "a column twice"),
-        (frame(ROWS).assign(label=range(40)), "the label is no text but of type int: 0"),
+        (frame(ROWS).assign(label=range(40)), "the label is not text but of type int: 0"),
         (
             frame(ROWS).assign(text=pd.Timestamp("2024-02-29")),
-            "the text is no text but of type Timestamp: Timestamp('2024-02-29",
+            "the text is not text but of type Timestamp: Timestamp('2024-02-29",
         ),
-        ([{**row, "label": 10**5000} for row in ROWS], "the label is no text but of type int: a int"),
+        ([{**row, "label": 10**5000} for row in ROWS], "the label is not text but of type int: a int"),
         (frame(ROWS).set_index(["text", "label"]), "your table has no columns"),
     ):
         assert words in refused(data)

@@ -207,9 +207,9 @@ def test_a_task_shows_its_table_and_its_repr_stays_short(monkeypatch):
 
 
 def test_what_is_no_task_or_length_is_refused(tiny):
-    with pytest.raises(lk.LabkitError, match=r"(?s)A Dataset is no task\..*load_task"):
+    with pytest.raises(lk.LabkitError, match=r"(?s)A Dataset is not a task\..*load_task"):
         lk.describe(Dataset.from_dict({"prompt": ["a"], "completion": ["b"]}))
     with pytest.raises(lk.LabkitError, match="max_length"):
         lk.describe(task_of(AWKWARD), tiny, max_length=0)
-    with pytest.raises(lk.LabkitError, match=r"(?s)'smollm2-135m' is no model\..*load_model"):
+    with pytest.raises(lk.LabkitError, match=r"(?s)'smollm2-135m' is not a model\..*load_model"):
         lk.describe(task_of(AWKWARD), "smollm2-135m")

@@ -53,7 +53,7 @@ def test_faults_of_texts_are_named_by_file(tmp_path):
         "cats/20.txt: the text has no text",
         "dogs/20.txt: the text holds a NUL character",
         "dogs/21.txt: line 2: not UTF-8",
-        "dogs/22.txt: 22.txt is no text but a PDF",
+        "dogs/22.txt: 22.txt is not text but a PDF",
     ]
     lines = caught.value.cause.splitlines()
     assert len(lines) == 4
