@@ -1,4 +1,4 @@
-"""The exception that labkit raises for problems a learner can fix, and the checks of names and numbers."""
+"""Problems that a learner can fix: the exception that explains them, and the checks that raise it."""
 
 from __future__ import annotations
 

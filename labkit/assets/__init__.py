@@ -1,1 +1,1 @@
-"""Where models and data come from."""
+"""Assets: the pinned models and texts of the course, and how they are downloaded."""

