@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.errors import LabkitError
 from labkit.tasks.encodings import decode
 from labkit.tasks.faults import Faults
+from labkit.tasks.passages import OPENING, PASSAGE, cut_opening, passages
 from labkit.tasks.reading import SUFFIXES, unreadable
 from labkit.tasks.roles import roles_of
 from labkit.tasks.row import listed
 
 TEXTS = (".txt", ".md")
-PASSAGE = 800  # characters, some 200 tokens
-OPENING = 8  # words of a passage that the model reads; it learns the others
 
 
 def split_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
@@ -71,12 +69,10 @@ def _passages(files: list[Path], faults: Faults, notes: list[str]) -> Iterator[t
     count = short = 0
     for number, path in enumerate(files, 1):
         for passage in passages(_text(path, number, faults, notes) or ""):
-            opening = re.match(rf"(?:\S+\s+){{{OPENING - 1}}}\S+", passage)
-            is_unspaced = re.search(rf"\S{{{5 * OPENING}}}", passage)  # such as Chinese
-            end = opening.end() if opening else 5 * OPENING if is_unspaced else len(passage)
-            if passage[end:].strip():
+            opening, continuation = cut_opening(passage)
+            if continuation.strip():
                 count += 1
-                yield number, {"opening": passage[:end], "continuation": passage[end:]}
+                yield number, {"opening": opening, "continuation": continuation}
             else:
                 short += 1
     notes.append(
@@ -84,19 +80,6 @@ def _passages(files: list[Path], faults: Faults, notes: list[str]) -> Iterator[t
         f"first {OPENING} words of each and learns the rest, so {short:,} that end sooner were left out. Passages of "
         "one file may stand in both sets"
     )
-
-
-def passages(text: str) -> Iterator[str]:
-    """Yield a text in pieces of at most 800 characters, cut between paragraphs if possible, else between words."""
-    piece = ""
-    for paragraph in re.split(r"\n\s*\n", text):
-        for part in re.findall(rf"\S.{{0,{PASSAGE - 2}}}(?!\S)|\S{{{PASSAGE}}}", paragraph.strip(), re.DOTALL):
-            if piece and len(piece) + len(part) + 2 > PASSAGE:
-                yield piece
-                piece = ""
-            piece = f"{piece}\n\n{part.strip()}" if piece else part.strip()
-    if piece:
-        yield piece
 
 
 def _text(path: Path, number: int, faults: Faults, notes: list[str]) -> str | None:

@@ -20,14 +20,14 @@ FREE = {
 
 
 def differences(theirs: dict, ours: dict) -> list[str]:
-    """Return how a checkpoint's identity (model, method, settings, data) differs from this run's, one line a part."""
+    """Return how a checkpoint's identity (model, method, settings, data) differs from this run's, one line per part."""
     differ = []
     for part, mine in ours.items():
         other = theirs.get(part)
         if not (isinstance(mine, dict) and isinstance(other, dict)):
             differ += [f"{part}: {other} there, {mine} here"] if other != mine else []
             continue
-        if part == "settings":  # an older labkit did not have all of them, and worked as today's defaults do
+        if part == "settings":  # an older labkit lacked some, and behaved as the defaults do now
             other = asdict(TrainingConfig()) | other
         keys = [key for key in other | mine if key not in FREE.get(part, ()) and other.get(key) != mine.get(key)]
         if keys:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import labkit as lk
-from labkit.tasks.text_folders import passages
 
 STORY = " ".join(f"word{i}" for i in range(500))
 
@@ -80,16 +79,6 @@ def test_texts_in_one_folder_are_to_be_continued(tmp_path):
         assert len(row["prompt"].split()) == 8 or len(row["prompt"]) == 40
     assert task.labels == ()
     assert any("3 files were cut into 7 passages" in note and "1 that end sooner" in note for note in task.notes)
-
-
-def test_passages_end_where_paragraphs_do():
-    paragraphs = [f"{i} " + "word " * 60 for i in range(6)]  # 300 characters each
-    pieces = [*passages("\n\n".join(paragraphs))]
-    assert [piece.split("\n\n")[0][0] for piece in pieces] == ["0", "2", "4"]
-    for text in (STORY, "a" * 2000, "a\n" * 900, "", " \n\n "):
-        pieces = [*passages(text)]
-        assert "".join("".join(pieces).split()) == "".join(text.split())
-        assert all(0 < len(piece) <= 800 for piece in pieces)
 
 
 def test_folders_that_hold_no_texts_are_explained(tmp_path, monkeypatch):
