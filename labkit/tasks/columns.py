@@ -56,7 +56,7 @@ def layout_of(given: list[str], rows: list[dict], columns: Mapping[str, str] | N
             break
     else:
         raise LabkitError(
-            f"{name} has {_columns(given)}; which of them are prompt and completion is unknown.",
+            f"{name} has {_columns(given)}; it is unclear which is the prompt and which is the completion.",
             f"{_suggestion(given, rows)} {KNOWN_NAMES}",
         )
     names = {column: spelled.get(column, column) for column in known.needed}

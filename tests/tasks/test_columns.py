@@ -117,7 +117,7 @@ def test_the_suggested_columns_work():
     for names in (("review", "rating"), ('my "own" text', "ärger"), ("a{b}", "Team"), ("0", "1")):
         for data in (rows(*names), [{**a, **b} for a, b in zip(ids, rows(*names), strict=True)]):
             problem = refused(data)
-            assert problem.cause.endswith("which of them are prompt and completion is unknown.")
+            assert problem.cause.endswith("it is unclear which is the prompt and which is the completion.")
             columns = eval(re.search(r"columns=(\{.*?\})\)\. Known", problem.remedy)[1])
             assert columns == {"prompt": names[0], "completion": names[1]}
             assert examples(data, columns=columns) == [(text, f" {label}") for text, label in PAIRS]

@@ -209,7 +209,10 @@ PROBLEMS = {
         lambda f: as_jsonl(f, without("completion")),
         "mine.jsonl has the column 'prompt'; ",
     ),
-    "missing column in csv": (lambda f: as_csv(f, without("prompt")), "mine.csv has the column 'completion'; which is"),
+    "missing column in csv": (
+        lambda f: as_csv(f, without("prompt")),
+        "mine.csv has the column 'completion'; it is unclear which is",
+    ),
     "missing columns in dataset": (
         lambda f: Dataset.from_dict({"q": ["a"]}),
         "your dataset has the column 'q'; ",

@@ -172,10 +172,10 @@ def test_data_that_name_two_test_sets_or_none_are_refused(tmp_path):
         (TRAIN, {"train": TRAIN, "test": TEST}, "hold a test set already"),
         ({"train": TRAIN, "test": TEST, "eval": TEST}, None, "There are 2 test sets: test, eval"),
         (tmp_path / "two", None, "There are 2 test sets"),
-        ({"train": named, "a": TEST}, None, "no training and test set: ['train', 'a']"),
-        ({"a": TRAIN, "b": TEST}, None, "no training and test set: ['a', 'b']"),
+        ({"train": named, "a": TEST}, None, "not a training and a test set: ['train', 'a']"),
+        ({"a": TRAIN, "b": TEST}, None, "not a training and a test set: ['a', 'b']"),
         ({"text": ["a", "b"], "label": ["c", "d"]}, None, "pandas.DataFrame(…)"),
-        ({}, None, "no training and test set"),
+        ({}, None, "not a training and a test set"),
         (TRAIN, "triage", "triage is a task of the course"),
         (TRAIN, [], "your list (test_data) is empty"),
     ):
