@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from labkit.errors import LabkitError
 
-Part = TypeVar("Part")
+T = TypeVar("T")
 
 # A validation set is for choosing settings; without a test set, it takes its place.
 ROLES = {
@@ -23,7 +23,7 @@ def role_of(name: object) -> str | None:
     return ROLE.get(str(name).strip().casefold())
 
 
-def roles_of(parts: Iterable[Part], word: Callable[[Part], str] = str) -> dict[str, Part]:
+def roles_of(parts: Iterable[T], word: Callable[[T], str] = str) -> dict[str, T]:
     """Return which part is the training set, which the test set and which the validation set.
 
     Args:
@@ -33,7 +33,7 @@ def roles_of(parts: Iterable[Part], word: Callable[[Part], str] = str) -> dict[s
     Raises:
         LabkitError: two parts have the same role.
     """
-    found: dict[str, list[Part]] = {role: [] for role in ROLES}
+    found: dict[str, list[T]] = {role: [] for role in ROLES}
     for part in parts:
         if role := role_of(word(part)):
             found[role].append(part)
