@@ -37,7 +37,7 @@ from labkit.models.precision import PRECISIONS, store_linear_weights
 from labkit.planning import predict_step, step_of
 from labkit.planning.estimate import estimate
 from labkit.preparation import prepare
-from labkit.storage.cache import write_text
+from labkit.storage.files import write_text
 from labkit.storage.records import stamped
 from labkit.training.batching import Example
 from labkit.training.loop import Trainer

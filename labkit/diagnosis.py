@@ -15,7 +15,7 @@ from labkit.errors import LabkitError
 from labkit.models.precision import cpu_has_bfloat16, pick_device, pick_precision
 from labkit.planning.fit import free_memory
 from labkit.printing import make_printable
-from labkit.storage import cache
+from labkit.storage import cache, files
 
 NEEDED_MEMORY = 6e9  # bytes; the process of notebook 04 holds 5.5 GB at its peak if it computes in 32 bits
 NEEDED_DISK = 1e9  # bytes; the assets and a saved run
@@ -27,7 +27,7 @@ def doctor() -> bool:
     device = pick_device()
     free = free_memory(device)
     home = cache.home()
-    existing = cache.nearest_existing(home)
+    existing = files.nearest_existing(home)
     disk = shutil.disk_usage(existing).free
     problems = []
     if free < NEEDED_MEMORY:

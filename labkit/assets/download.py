@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from labkit.assets.manifest import Asset
 from labkit.errors import LabkitError
 from labkit.storage import cache
+from labkit.storage.files import sha256
 
 
 def download(asset: Asset, folder: Path, progress: bool) -> Path:
@@ -50,7 +51,7 @@ def download(asset: Asset, folder: Path, progress: bool) -> Path:
     wheel = folder / asset.wheel
     if pip.returncode:
         raise _explain(asset, log.read_text(encoding="utf-8", errors="replace"))
-    actual = cache.sha256(wheel)
+    actual = sha256(wheel)
     if actual != asset.sha256:
         raise _mismatch(asset, actual)
     return wheel

@@ -21,6 +21,7 @@ from labkit.assets.download import download
 from labkit.assets.manifest import Asset, get_asset
 from labkit.errors import LabkitError
 from labkit.storage import cache, folders, ownership
+from labkit.storage.files import sha256, write_text
 
 RECEIPT = "receipt.json"
 _verified: set[Path] = set()
@@ -64,7 +65,7 @@ def find_damage(folder: Path) -> str:
         path = folder / relative
         if not path.is_file():
             return f"{relative} is missing"
-        if path.stat().st_size != size or cache.sha256(path) != checksum:
+        if path.stat().st_size != size or sha256(path) != checksum:
             return f"{relative} is damaged"
     return ""
 
@@ -94,12 +95,12 @@ def _install(asset: Asset, folder: Path, progress: bool) -> None:
             gguf.gguf_to_safetensors(packed, new)
             packed.unlink()
         files = {
-            path.relative_to(new).as_posix(): (path.stat().st_size, cache.sha256(path))
+            path.relative_to(new).as_posix(): (path.stat().st_size, sha256(path))
             for path in sorted(new.rglob("*"))
             if path.is_file()
         }
         receipt = {"name": asset.name, "version": asset.version, "sha256": asset.sha256, "files": files}
-        cache.write_text(new / RECEIPT, json.dumps(receipt, indent=1) + "\n")
+        write_text(new / RECEIPT, json.dumps(receipt, indent=1) + "\n")
         for path in [new, *new.rglob("*")]:  # readable by all: temporary folders are the owner's alone
             path.chmod(0o755 if path.is_dir() else 0o644)
 

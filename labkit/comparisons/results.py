@@ -12,6 +12,7 @@ from labkit.comparisons.point import Point, all_settings
 from labkit.comparisons.showdown import SHOWDOWN
 from labkit.errors import LabkitError, unknown
 from labkit.storage import cache, records
+from labkit.storage.files import write_text
 
 
 def results(name: str) -> pd.DataFrame:
@@ -60,7 +61,7 @@ def store(path: Path, name: str, todo: list[Point], *new: dict[str, Any]) -> lis
         rows = [row for _, row in sorted(known, key=lambda pair: todo.index(pair[0]))]
         if rows != stored:
             content = records.stamped("results", {"command": f"labkit bench {name}", "rows": rows})
-            cache.write_text(path, json.dumps(content, indent=1) + "\n")
+            write_text(path, json.dumps(content, indent=1) + "\n")
     return rows
 
 

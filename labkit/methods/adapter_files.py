@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from labkit.errors import LabkitError
 from labkit.models.model import Model
-from labkit.storage.cache import write_text
+from labkit.storage.files import write_text
 from labkit.storage.records import read_tensors
 
 if TYPE_CHECKING:

@@ -1,23 +1,16 @@
-"""Where files are kept on this computer, and how they are written so that none is ever incomplete."""
+"""Where labkit keeps its files on this computer, and whether it may use the network."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
-from safetensors import SafetensorError
 
-from labkit.errors import LabkitError
-
-REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+from labkit.storage.files import writing_to
 
 
 def home() -> Path:
@@ -41,80 +34,9 @@ def offline() -> bool:
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[Path]:
-    """Create ``folder`` and turn the operating system's refusals inside the block into ``LabkitError``.
-
-    Raises:
-        LabkitError: the folder cannot be written to, or the disk is full.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-    except (OSError, SafetensorError) as problem:
-        code = getattr(problem, "errno", None)  # safetensors reports a full disk only in its message
-        if code in {errno.ENOSPC, errno.EDQUOT} or "No space left" in str(problem):
-            free = shutil.disk_usage(nearest_existing(folder)).free / 1e6
-            raise LabkitError(
-                f"The disk is full: {folder} has {free:.0f} MB left. Nothing was half-written.",
-                "Free some space, or set LABKIT_HOME to a folder on a larger disk.",
-            ) from problem
-        if isinstance(problem, OSError) and code in REFUSALS:
-            raise LabkitError(
-                f"No files can be written in {folder} ({problem.strerror}).",
-                "Set LABKIT_HOME to a folder that you may write to.",
-            ) from problem
-        raise
-
-
-def nearest_existing(path: Path) -> Path:
-    """Return ``path`` or its closest parent that exists."""
-    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and move it into place, so that it is never incomplete."""
-    path = path.resolve()  # a link stays, and its target is written
-    with writing_to(path.parent):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # temporary files are private at first
-            os.replace(name, path)
-            sync(path.parent)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows allows no sync of a folder, and needs none
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as problem:
-        if problem.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network drives cannot
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold a lock file, so that two processes do not fill the same part of the cache at once."""
     with writing_to(home() / "locks") as folder:
         lock = FileLock(folder / f"{name}.lock").acquire()
     with lock:  # outside writing_to, which would blame the lock's folder for errors inside the block
         yield
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -15,7 +15,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from labkit.errors import LabkitError
-from labkit.storage.cache import home, locked, sync, writing_to
+from labkit.storage.cache import home, locked
+from labkit.storage.files import sync, writing_to
 
 OLD, NEW = ".labkit-old", ".labkit-new"  # suffixes of folders on their way out and in
 DAY = 86400  # seconds

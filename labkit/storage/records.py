@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from labkit.errors import LabkitError
-from labkit.storage.cache import write_text
+from labkit.storage.files import write_text
 
 FILE = "run.json"
 VERSION = 1  # of the format; records without a version are version 0

@@ -8,10 +8,10 @@ import pytest
 from tiny_sweep import LORA, parts, rows, run_all, setting
 
 import labkit as lk
+from labkit.comparisons import results
 from labkit.comparisons.bench import bench
 from labkit.comparisons.point import Point
 from labkit.comparisons.sweeps import points
-from labkit.storage import cache
 
 
 def test_each_run_is_stored_before_the_next_begins(sweep, ran, folder):
@@ -103,8 +103,8 @@ def test_parts_that_store_at_the_same_time_lose_no_row(sweep, ran, monkeypatch, 
         both.wait(5)
         return {"correct": 1, "total": 2}
 
-    original, both = cache.write_text, threading.Barrier(2)
-    monkeypatch.setattr(cache, "write_text", write)
+    original, both = results.write_text, threading.Barrier(2)
+    monkeypatch.setattr(results, "write_text", write)
     monkeypatch.setattr(Point, "run", run)
     threads = [threading.Thread(target=list, args=[bench("tiny", part=(number, 2))]) for number in (1, 2)]
     for thread in threads:
