@@ -43,6 +43,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 unit: $(VENV)/.test
 	$(BIN)/labkit fetch --all

@@ -37,10 +37,10 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
         quantize_model,
     )
     from labkit.models.config import BLUEPRINTS
-    from labkit.models.context import TruncationWarning
     from labkit.models.load import load_model
     from labkit.models.meta import blueprint
     from labkit.models.model import Model
+    from labkit.models.truncation import TruncationWarning
     from labkit.planning.plan import plan
     from labkit.quant.absmax import quantize_absmax
     from labkit.quant.blockwise import quantize
@@ -121,7 +121,7 @@ _HOMES = {
     "labkit.methods": "IA3 BottleneckAdapters FullFineTuning HeadOnly LoRA PrefixTuning "
     "PromptTuning QLoRA disable_adapter merge quantize_model",
     "labkit.models.config": "BLUEPRINTS",
-    "labkit.models.context": "TruncationWarning",
+    "labkit.models.truncation": "TruncationWarning",
     "labkit.models.load": "load_model",
     "labkit.models.meta": "blueprint",
     "labkit.models.model": "Model",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, first_line
 from labkit.printing import make_printable
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _plan_all(options: argparse.Namespace, settings: dict[str, Any]) -> int:
         fits = f"{'yes' if made.fits else 'no':>8}" if options.gpu else ""
         print(f"{method:<12}{readable(made.peak):>12}{readable(made.total):>12}{fits}")
     for method, reason in refused.items():
-        print(f"{method:<12}not possible: {str(reason).splitlines()[0]}")
+        print(f"{method:<12}not possible: {first_line(reason)}")
     return 0
 
 

@@ -29,6 +29,11 @@ class LabkitError(Exception):
         return printable(super().__str__())
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of what an exception says, or its kind where it says nothing."""
+    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+
+
 def unknown(kind: str, name: str, valid: Iterable[str], extra: str = "") -> LabkitError:
     """Return the error for a name that is not in a list, with the list and the nearest match."""
     names = sorted(valid)

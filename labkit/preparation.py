@@ -9,8 +9,8 @@ from typing import Any
 from labkit.errors import LabkitError
 from labkit.evaluation import head_for
 from labkit.methods import Method
-from labkit.models.context import warn
 from labkit.models.model import Model
+from labkit.models.truncation import warn
 from labkit.process import own_random_numbers, seed_all
 from labkit.tasks.task import Task
 from labkit.training.batching import Example, encode

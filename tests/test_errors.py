@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.errors import LabkitError, require_count, require_number, unknown
+from labkit.errors import LabkitError, first_line, require_count, require_number, unknown
 
 NO_NUMBERS = (None, True, False, "3", "", [3], (3,), 3j, np.True_, np.array(3), torch.tensor(3), 10**5000, object())
+
+
+def test_the_first_line_of_what_an_exception_says():
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert first_line(ValueError()) == first_line(ValueError(" \n")) == "ValueError"
 
 
 def test_an_error_shows_the_cause_and_then_the_remedy():

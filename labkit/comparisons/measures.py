@@ -68,7 +68,7 @@ def measured(
     try:
         run, diverged = finetune(base, task, method, progress=False, callbacks=[clock], **settings), False
     except TrainingDivergedError as stop:  # a result as well: this rate is too high
-        run, diverged = vars(stop)["run"], True
+        run, diverged = stop.run, True
     seconds = time.perf_counter() - began
     score = evaluate(run.model, task)
     truth = [completion.strip() for completion in task.test["completion"]]

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.heads import head_for
 from labkit.evaluation.results import Evaluation, score
-from labkit.models.encoding import completion_ids, fit, prompt_ids
+from labkit.models.encoding import completion_ids, prompt_ids
 from labkit.models.model import Model
+from labkit.models.truncation import fit
 from labkit.tasks.task import Task
 from labkit.training.batching import Example
 from labkit.training.inference import Part, infer

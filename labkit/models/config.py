@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
 
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, first_line, unknown
 from labkit.models.load import locate
 from labkit.models.model import Model
 from labkit.storage import cache
@@ -99,7 +99,7 @@ def find_config(model: str | Path | Model | PretrainedConfig) -> tuple[str, Pret
         )
     except Exception as problem:  # what a broken config.json can raise is the library's affair
         raise LabkitError(
-            f"The configuration of {model} could not be read: {str(problem).strip().splitlines()[0]}",
+            f"The configuration of {model} could not be read: {first_line(problem)}",
             "It needs a config.json of a known architecture. Models that bring their own code are not run.",
         ) from problem
     return Path(folder).name, config

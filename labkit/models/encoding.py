@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from transformers import PreTrainedTokenizerBase
 
 from labkit.errors import LabkitError
-from labkit.models.context import cut, say_cut
 
 if TYPE_CHECKING:
     from labkit.models.model import Model
@@ -78,44 +77,6 @@ def completion_ids(model: Model, completions: Sequence[str], *, end: bool = True
     if end and stop is not None:
         rows = [ids if ids and ids[-1] == stop else [*ids, stop] for ids in rows]
     return _known(model, rows)
-
-
-def fit(model: Model, rows: list[list[int]], rooms: int | Sequence[int], what: str, limit: int = 0) -> list[list[int]]:
-    """Cut the ids of prompts to the room that there is for them, and warn once where any are cut.
-
-    A causal model's prompt loses its beginning, but for the tokens that begin every text. An encoder's text loses its
-    end.
-
-    Args:
-        model: who is to read them.
-        rows: as ``prompt_ids`` gives them.
-        rooms: how many ids there is room for, for all rows or for each.
-        what: how the warning calls a row, in the singular.
-        limit: the length that the warning names; ``rooms`` by default.
-
-    Raises:
-        LabkitError: nothing of a text would be left.
-    """
-    room_of = [rooms] * len(rows) if isinstance(rooms, int) else rooms
-    tail = len(frame(model.tokenizer)[1]) if model.kind == "encoder" else None
-    part = "end" if model.kind == "encoder" else "beginning"
-    fitting = []
-    for number, (ids, room, head) in enumerate(zip(rows, room_of, headings(model, rows), strict=True), 1):
-        if room < min(len(ids), head + (tail or 0) + 1):
-            raise LabkitError(
-                f"Nothing is left of {what} {number}: it takes {len(ids)} tokens, and there is room for "
-                f"{max(room, 0)}. {model.name} can read {model.max_length} tokens at once.",
-                "Make more room: raise max_length, or ask for fewer new tokens or shorter labels.",
-            )
-        fitting.append(cut(ids, room, head, tail))
-    say_cut([len(ids) for ids in rows], room_of, what, part, limit or max(room_of, default=0))
-    return fitting
-
-
-def headings(model: Model, rows: Sequence[list[int]]) -> list[int]:
-    """Return how many of the first ids of each prompt begin every text, and must not be cut."""
-    front, begin = frame(model.tokenizer)[0], getattr(model.tokenizer, "bos_token_id", None)
-    return [len(front) or int(begin is not None and ids[:1] == [begin]) for ids in rows]
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

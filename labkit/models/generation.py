@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from labkit.errors import LabkitError
-from labkit.models.encoding import fit, prompt_ids
+from labkit.models.encoding import prompt_ids
 from labkit.models.inference import inference
+from labkit.models.truncation import fit
 
 if TYPE_CHECKING:
     from labkit.models.model import Model

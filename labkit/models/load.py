@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from labkit.assets.fetch import ensure
 from labkit.assets.manifest import load_manifest
 from labkit.assets.quiet import quiet_transformers
-from labkit.errors import LabkitError, unknown
+from labkit.errors import LabkitError, first_line, unknown
 from labkit.models.model import Model
 from labkit.models.precision import pick_device, pick_precision, store_linear_weights
 from labkit.models.supported import require_all_used, require_supported
@@ -54,7 +54,7 @@ def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> M
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
-        raise _unloadable(name, str(problem).strip().splitlines()[0]) from problem
+        raise _unloadable(name, first_line(problem)) from problem
     # transformers fills such gaps silently: with random weights (an unused pooler may be missing), and with
     # a tokenizer that knows no words.
     if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from labkit.errors import LabkitError
-from labkit.models.encoding import completion_ids, fit, headings, prompt_ids
+from labkit.models.encoding import completion_ids, prompt_ids
 from labkit.models.model import Model
+from labkit.models.truncation import fit, headings
 
 IGNORED = -100  # the target that cross_entropy leaves out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -31,8 +31,11 @@ from labkit.training.schedule import Schedule
 class TrainingDivergedError(LabkitError):
     """The loss or a gradient became infinite or not a number.
 
-    ``labkit.finetune`` adds the attribute ``run``, which holds the model with its last good weights.
+    Attributes:
+        run: the model with its last good weights; ``labkit.finetune`` adds it.
     """
+
+    run: Any
 
 
 class Trainer:

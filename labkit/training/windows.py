@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labkit.errors import LabkitError
-from labkit.models.context import cut, say_cut
-from labkit.models.encoding import headings, prompt_ids
+from labkit.models.encoding import prompt_ids
 from labkit.models.model import Model
+from labkit.models.truncation import cut, headings, say_cut
 from labkit.training.batching import Example
 
 

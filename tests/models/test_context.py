@@ -6,25 +6,11 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 import labkit as lk
-from labkit.models.context import cut, longest_of
+from labkit.models.context import longest_of
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "pad_token_id": 1}
 SIZES |= {"intermediate_size": 32, "ffn_dim": 32, "word_embed_proj_dim": 32, "dim": 32, "hidden_dim": 32, "n_heads": 4}
 LEARNED = {"bert": 0, "distilbert": 0, "roberta": 0, "gpt2": 1, "opt": 1}
-
-
-def test_what_is_cut_is_the_beginning_behind_the_head_or_the_end_before_the_tail():
-    ids = list(range(10))
-    for room, head, tail, expected in (
-        (10, 1, None, ids),
-        (4, 0, None, [6, 7, 8, 9]),
-        (4, 1, None, [0, 7, 8, 9]),
-        (3, 2, None, [0, 1, 9]),
-        (4, 1, 1, [0, 1, 2, 9]),
-        (4, 0, 0, [0, 1, 2, 3]),
-        (3, 1, 1, [0, 1, 9]),
-    ):
-        assert cut(ids, room, head, tail) == expected
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from families import families, llama_of
 
 import labkit as lk
 from labkit.evaluation import label_probabilities
-from labkit.models.encoding import completion_ids, fit, frame, padding_id, prompt_ids
+from labkit.models.encoding import completion_ids, frame, padding_id, prompt_ids
 from labkit.training.batching import Example, collate, encode, read
 from labkit.training.windows import encode_text, windows
 
@@ -141,39 +141,6 @@ def test_an_empty_prompt_begins_with_the_first_token_that_there_is(llama):
 
 
 # Cutting
-
-
-def test_a_cut_prompt_keeps_the_token_that_begins_it_and_its_end():
-    long = "Item tree stone cloud river glass " * 3 + "\nAnswer:"
-    for name, model in families().items():
-        (whole,), (head, _) = prompt_ids(model, [long]), frame(model.tokenizer)
-        with pytest.warns(lk.TruncationWarning, match=r"1 of 2 examples was longer than 12 tokens and lost its beg"):
-            short, cut = encode(model, ["Is", long], [" a", " a"], 12)
-        assert len(cut.tokens) == 12, name
-        assert cut.tokens[: len(head)] == head
-        kept = 12 - len(head) - cut.learned
-        assert cut.tokens[len(head) : -cut.learned] == whole[-kept:]
-        assert short.tokens == encode(model, ["Is"], [" a"], 512)[0].tokens
-    begun = families()["byte-level"]  # the user wrote the token, the tokenizer doesn't
-    with pytest.warns(lk.TruncationWarning):
-        assert fit(begun, prompt_ids(begun, ["<s>" + long]), 5, "prompt")[0][0] == 1
-
-
-def test_nothing_is_said_where_nothing_is_cut(recwarn):
-    for model in families().values():
-        rows = prompt_ids(model, PROMPTS)
-        assert fit(model, rows, max(map(len, rows)), "prompt") == rows
-        encode(model, PROMPTS, [" yes"] * len(PROMPTS), 512)
-        label_probabilities(model, PROMPTS, (" yes", " no"))
-    assert not recwarn.list
-
-
-def test_no_room_at_all_is_an_error():
-    model = families()["byte-level, <s> $A"]
-    with pytest.raises(lk.LabkitError, match=r"Nothing is left of prompt 1: it takes \d+ tokens.*room for 1\."):
-        fit(model, prompt_ids(model, ["The sky"]), 1, "prompt")
-    with pytest.raises(lk.LabkitError, match=r"Example 1 has nothing to learn.*leaves 1 for the prompt"):
-        encode(model, ["The sky"], [" yes"], 1 + len(completion_ids(model, [" yes"])[0]))
 
 
 @torch.no_grad()
