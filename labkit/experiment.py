@@ -95,7 +95,7 @@ def finetune(
         with closing(Progress(config.steps)) if shown else nullcontext() as bar:
             trainer.run([*callbacks, *([bar] if bar else [])], saved)
     except BaseException as stop:
-        stop.run = run  # what was learned so far isn't lost
+        stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
         raise
     finally:
         run.history, run.memory = trainer.history, trainer.memory
