@@ -136,7 +136,7 @@ def installs(text):
         for word in words:
             if word in TAKES_A_FILE:
                 next(words, None)
-            elif not word.startswith("-"):
+            elif not word.startswith("-") and word != "]":  # the end of a command as a list
                 yield word.strip("\"'")
 
 
