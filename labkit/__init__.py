@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.planner import MemoryPlanner
     from labkit.errors import LabkitError
-    from labkit.evaluation import evaluate, forgetting, knowledge, perplexity, text_loss
+    from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, text_loss
     from labkit.experiment import finetune, predict_memory
     from labkit.memory import KINDS, Ledger
     from labkit.methods import (
@@ -78,6 +78,7 @@ __all__ = [
     "TruncationWarning",
     "blueprint",
     "check",
+    "compare",
     "describe",
     "disable_adapter",
     "doctor",
@@ -115,7 +116,7 @@ _HOMES = {
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
-    "labkit.evaluation": "evaluate forgetting knowledge perplexity text_loss",
+    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity text_loss",
     "labkit.experiment": "finetune predict_memory",
     "labkit.memory": "KINDS Ledger",
     "labkit.methods": "IA3 BottleneckAdapters FullFineTuning HeadOnly LoRA PrefixTuning "

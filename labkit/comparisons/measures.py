@@ -71,12 +71,11 @@ def measured(
         run, diverged = stop.run, True
     seconds = time.perf_counter() - began
     score = evaluate(run.model, task)
-    truth = [completion.strip() for completion in task.test["completion"]]
     prompt, merged = task.test["prompt"][0], _merged(run.model)
     return {
         "correct": score.correct,
         "total": score.total,
-        "hits": "".join(str(int(p == t)) for p, t in zip(score.predictions, truth, strict=True)),
+        "hits": score.hits,
         "diverged": diverged,
         "trained_parameters": run.trained_parameters,
         "adapter_bytes": _saved_bytes(run),

@@ -1,18 +1,19 @@
 """How good a model is at a task, and how much it has forgotten."""
 
+from labkit.evaluation.comparison import Comparison, bootstrap_interval, compare
 from labkit.evaluation.heads import head_for, zero_shot_head
 from labkit.evaluation.labels import evaluate, label_probabilities
 from labkit.evaluation.latency import latency_ratio
 from labkit.evaluation.results import Evaluation, Forgetting, wilson
-from labkit.evaluation.significance import Difference, bootstrap_interval, paired_bootstrap
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
 from labkit.evaluation.vectors import drift
 
 __all__ = [
-    "Difference",
+    "Comparison",
     "Evaluation",
     "Forgetting",
     "bootstrap_interval",
+    "compare",
     "drift",
     "evaluate",
     "forgetting",
@@ -20,7 +21,6 @@ __all__ = [
     "knowledge",
     "label_probabilities",
     "latency_ratio",
-    "paired_bootstrap",
     "perplexity",
     "text_loss",
     "wilson",

@@ -18,6 +18,7 @@ class Evaluation:
         interval: 95% interval of the accuracy (Wilson, 1927), as fractions.
         per_class: label → (correct, total).
         predictions: the predicted label of each test example.
+        hits: "1" for each example that was predicted correctly and "0" for each other, for ``lk.compare``.
     """
 
     correct: int
@@ -25,6 +26,7 @@ class Evaluation:
     interval: tuple[float, float]
     per_class: dict[str, tuple[int, int]]
     predictions: list[str] = field(repr=False)
+    hits: str = field(default="", repr=False)
 
     @property
     def accuracy(self) -> float:
@@ -72,10 +74,11 @@ def score(
     """
     groups = {name: [hit for hit, own in zip(hits, classes, strict=True) if own == name] for name in order}
     per_class = {name: (sum(group), len(group)) for name, group in groups.items() if group}
-    return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, predictions)
+    text = "".join(str(int(hit)) for hit in hits)
+    return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, predictions, text)
 
 
-def wilson(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(correct: float, total: int, z: float = 1.96) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, as fractions (Wilson, 1927, JASA 22, 209–212)."""
     share, spread = correct / total, z * z / total
     middle = (share + spread / 2) / (1 + spread)

@@ -1,0 +1,257 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import labkit as lk
+from labkit.evaluation import Comparison, bootstrap_interval, wilson
+from labkit.evaluation.comparison import holm
+
+
+def runs(count, total, rate, seed, hard=()):
+    """Runs that get each example right with this probability, but those that are hard never."""
+    rng = np.random.default_rng(seed)
+    hits = rng.random((count, total)) < rate
+    hits[:, list(hard)] = False
+    return ["".join(map(str, run)) for run in hits.astype(int)]
+
+
+def accuracies(texts):
+    return np.array([[float(hit) for hit in run] for run in texts])
+
+
+def brute_force(first, second, draws=4000):
+    """The differences of accuracy when examples, and the runs of each method, are drawn with replacement."""
+    one, two = accuracies(first), accuracies(second)
+    rng = np.random.default_rng(99)
+    differences = []
+    for _ in range(draws):
+        examples = rng.integers(one.shape[1], size=one.shape[1])
+        means = [hits[rng.integers(len(hits), size=len(hits))][:, examples].mean() for hits in (one, two)]
+        differences.append(means[0] - means[1])
+    return np.percentile(differences, [2.5, 97.5])
+
+
+FIRST, SECOND = runs(5, 60, 0.8, seed=1), runs(3, 60, 0.7, seed=2)
+
+
+def test_the_interval_is_that_of_drawing_runs_and_examples_one_by_one():
+    for first, second in [
+        (FIRST, SECOND),
+        (FIRST[:1], SECOND),
+        (FIRST[:1], SECOND[:1]),
+        (runs(4, 30, 0.5, 3), runs(4, 30, 0.9, 4)),
+    ]:
+        found = lk.compare(first, second, draws=4000)
+        assert found.difference == pytest.approx(accuracies(first).mean() - accuracies(second).mean())
+        expected = brute_force(first, second)
+        assert found.interval == pytest.approx(expected, abs=0.08 * (expected[1] - expected[0]))
+
+
+def test_the_interval_of_many_examples_is_the_normal_distributions():
+    first, second = runs(1, 1000, 0.85, seed=5), runs(1, 1000, 0.8, seed=6)
+    differences = (accuracies(first) - accuracies(second))[0]
+    reach = 1.96 * differences.std() / np.sqrt(1000)
+    low, high = lk.compare(first, second, draws=4000).interval
+    assert (low, high) == pytest.approx((differences.mean() - reach, differences.mean() + reach), abs=0.1 * reach)
+
+
+def test_the_interval_of_an_accuracy_is_the_binomial_distributions():
+    (run,) = runs(1, 1000, 0.7, seed=7)
+    share = run.count("1") / 1000
+    reach = 1.96 * np.sqrt(share * (1 - share) / 1000)
+    assert bootstrap_interval([run], draws=4000) == pytest.approx((share - reach, share + reach), abs=0.1 * reach)
+
+
+def test_runs_that_differ_widen_the_interval():
+    same, unlike = [FIRST[0]] * 4, ["1" * 45 + "0" * 15] * 2 + ["1" * 25 + "0" * 35] * 2
+    widths = [high - low for low, high in map(bootstrap_interval, (same, unlike))]
+    assert widths[1] > 1.3 * widths[0]
+
+
+def test_a_method_is_not_told_apart_from_itself_though_its_runs_are_not_pairs():
+    found = lk.compare(FIRST, FIRST)
+    assert found.difference == 0
+    assert found.verdict == "undecided"
+    low, high = found.interval
+    assert (low, high) == pytest.approx(brute_force(FIRST, FIRST), abs=0.01)
+    assert low < 0 < high
+
+
+def test_the_same_run_has_no_difference_however_often_it_is_there():
+    assert lk.compare(FIRST[:1] * 3, FIRST[:1] * 7) == Comparison(0, (0, 0), 1, (3, 7), paired=True)
+
+
+def test_changing_sides_changes_the_sign():
+    there, back = (
+        lk.compare(FIRST[:1], SECOND[:1]),
+        lk.compare(SECOND[:1], FIRST[:1]),
+    )
+    assert there.difference == -back.difference
+    assert there.interval == (-back.interval[1], -back.interval[0])
+
+
+def test_changing_sides_changes_the_sign_of_several_runs_about():
+    there, back = (lk.compare(*pair, draws=4000) for pair in ((FIRST, SECOND), (SECOND, FIRST)))
+    assert there.difference == -back.difference
+    assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]), abs=0.02)
+
+
+# A third of the examples is hard for both: accuracies vary with the draw of examples, and their difference hardly does.
+def test_pairs_tell_apart_what_two_intervals_do_not():
+    hard = range(0, 300, 3)
+    better, worse = runs(3, 300, 0.99, 8, hard), runs(3, 300, 0.92, 9, hard)
+    (low, _), (_, high) = map(bootstrap_interval, (better, worse))
+    assert low < high
+    found = lk.compare(better, worse)
+    assert found.verdict == "better"
+    widths = [high - low for low, high in map(bootstrap_interval, (better, worse))]
+    assert found.interval[1] - found.interval[0] < 0.7 * np.hypot(*widths)
+
+
+def test_draws_depend_on_the_seed_alone():
+    one, same, other = (lk.compare(FIRST, SECOND, seed=seed) for seed in (0, 0, 1))
+    assert one == same
+    assert one != other
+    assert bootstrap_interval(FIRST) == bootstrap_interval(FIRST)
+
+
+def test_a_column_of_a_table_can_be_compared():
+    table = pd.DataFrame({"hits": [*FIRST, *SECOND], "label": ["one"] * 5 + ["two"] * 3})
+    one, two = (table[table["label"] == label]["hits"] for label in ("one", "two"))
+    assert lk.compare(one, two) == lk.compare(FIRST, SECOND)
+    assert bootstrap_interval(two) == bootstrap_interval(SECOND)
+
+
+def test_a_difference_says_what_it_means():
+    for difference, text in [
+        (Comparison(0.0312, (0.0104, 0.052), 0.01, (3, 3), True), "+3.1 points, 95% interval +1.0 to +5.2: better"),
+        (Comparison(-0.0312, (-0.052, -0.0104), 0.01, (3, 3), True), "-3.1 points, 95% interval -5.2 to -1.0: worse"),
+        (Comparison(0.0312, (-0.0104, 0.052), 0.2, (3, 3), True), "+3.1 points, 95% interval -1.0 to +5.2: undecided"),
+    ]:
+        assert str(difference) == text
+    assert "not paired" in str(Comparison(0.03, (0.01, 0.05), 0.01, (3, 3), False))
+    assert "with one run, other seeds" in str(Comparison(0.03, (0.01, 0.05), 0.01, (1, 3), True))
+
+
+# Simulated methods
+
+
+def simulated(count, total, rng, gain=0.0, seeds=0.15):
+    """Runs of two methods on the same examples: some examples are hard for both, and seeds differ."""
+    hard = rng.normal(1.5, 2, total)
+
+    def hits(extra):
+        chances = 1 / (1 + np.exp(-(hard + extra + rng.normal(0, seeds, (count, 1)))))
+        return ["".join(map(str, run)) for run in (rng.random((count, total)) < chances).astype(int)]
+
+    def accuracy(extra):
+        return (1 / (1 + np.exp(-(hard + extra)))).mean()
+
+    return hits(gain), hits(0), accuracy(gain) - accuracy(0)
+
+
+def test_equal_methods_are_told_apart_in_at_most_five_of_a_hundred_cases():
+    """It is fewer: drawing runs and examples at once counts the noise of a single answer more than once (Owen, 2007,
+    The pigeonhole bootstrap, Annals of Applied Statistics 1, 386-411)."""
+    rng = np.random.default_rng(4)
+    verdicts = [lk.compare(*simulated(3, 200, rng)[:2], draws=400).verdict for _ in range(200)]
+    assert 200 - verdicts.count("undecided") <= 10
+
+
+def test_a_real_difference_is_found_and_its_interval_holds_it():
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(100):
+        better, worse, truth = simulated(3, 300, rng, gain=1.0)
+        result = lk.compare(better, worse, draws=400)
+        found.append((result.verdict, result.interval[0] <= truth <= result.interval[1]))
+    assert sum(held for _, held in found) >= 93
+    assert sum(verdict == "better" for verdict, _ in found) >= 95
+    assert not [verdict for verdict, _ in found if verdict == "worse"]
+
+
+def test_single_runs_of_seeds_that_differ_mislead():
+    """With one run each, what seeds do looks like what methods do: the reason for several seeds."""
+    rng = np.random.default_rng(6)
+    verdicts = [lk.compare(*simulated(1, 300, rng, seeds=0.5)[:2], draws=400).verdict for _ in range(100)]
+    assert 100 - verdicts.count("undecided") > 15
+
+
+# Many comparisons
+
+
+def test_holm_corrects_as_in_a_worked_example():
+    """statsmodels' multipletests(…, method="holm") gives the same."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_a_table_compares_every_pair_and_corrects_for_their_number():
+    rng = np.random.default_rng(7)
+    names = [f"method {number}" for number in range(6)]
+    equal = {name: runs(3, 200, 0.8, [7, number]) for number, name in enumerate(names)}
+    table = lk.compare(equal | {"best": runs(3, 200, 0.98, rng)})
+    assert len(table) == 21
+    assert list(table["verdict"][table["second"] == "best"]) == ["worse"] * 6
+    assert set(table["verdict"][table["second"] != "best"]) == {"undecided"}
+    row = table.iloc[0]
+    alone = lk.compare(equal["method 0"], equal["method 1"])
+    assert (row["points"], row["low"], row["high"]) == tuple(
+        round(100 * x, 1) for x in (alone.difference, *alone.interval)
+    )
+    assert row["p (Holm)"] >= alone.p
+
+
+def test_draws_are_enough_for_the_correction_of_66_pairs():
+    best, worst = runs(3, 200, 0.98, 8), runs(3, 200, 0.8, 9)
+    assert lk.compare(best, worst).p * 66 < 0.05
+
+
+def test_of_equal_methods_a_table_rarely_tells_any_apart():
+    false = 0
+    for seed in range(30):
+        table = lk.compare({str(i): runs(1, 150, 0.8, [seed, i]) for i in range(5)}, draws=1000)
+        false += set(table["verdict"]) != {"undecided"}
+    assert false <= 4
+
+
+# What may be passed
+
+
+def test_evaluations_are_compared(tiny_encoder, colours):
+    before = lk.evaluate(tiny_encoder, colours)
+    assert before.hits.count("1") == before.correct
+    assert len(before.hits) == before.total
+    found = lk.compare(before, [before, before])
+    assert (found.difference, found.runs, found.verdict) == (0, (1, 2), "undecided")
+
+
+def test_rows_without_hits_are_compared_as_proportions():
+    rows = pd.DataFrame({"correct": [56, 56], "total": [70, 70]})
+    others = pd.DataFrame({"correct": [48, 48], "total": [80, 80], "hits": [None, None]})
+    found = lk.compare(rows, others)
+    assert not found.paired
+    # Newcombe, 1998, table II, column (a), method 10.
+    assert found.interval == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert found.verdict == "better"
+    assert lk.compare(rows, rows).p == 1
+    assert bootstrap_interval(rows) == wilson(56, 70)
+
+
+def test_runs_of_other_examples_are_not_compared():
+    for first, second, message in [
+        (["01"], ["010"], "The runs have 2, 3 test examples"),
+        (["01", "0"], ["01"], "Of the first method there are runs of 1, 2 examples"),
+        (["01"], [""], "Of the second method there are something else"),
+        ([], ["01"], "Of the first method there are no runs"),
+        ("0110", "1100", "one text of 0 and 1"),
+    ]:
+        with pytest.raises(lk.LabkitError, match=message):
+            lk.compare(first, second)
+    for alone in [["01"], {"one": ["01"]}]:
+        with pytest.raises(lk.LabkitError, match="Two methods are compared, or several by name"):
+            lk.compare(alone)
+    for unequal in [["01", "010"], [""], []]:
+        with pytest.raises(lk.LabkitError, match="Of the method there are"):
+            bootstrap_interval(unequal)
