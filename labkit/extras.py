@@ -8,7 +8,11 @@ from labkit.errors import LabkitError
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
 
 
-def unusable(package: str, problem: Exception, otherwise: str = "") -> LabkitError:
+class MissingPackageError(LabkitError, ImportError):
+    """A package that this part of labkit needs is missing, or can't be imported on this system."""
+
+
+def unusable(package: str, problem: Exception, otherwise: str = "") -> MissingPackageError:
     """Return the error for a package that is missing, or can't be imported on this system.
 
     Args:
@@ -18,4 +22,4 @@ def unusable(package: str, problem: Exception, otherwise: str = "") -> LabkitErr
     """
     install = f"""Run `pip install ".[{EXTRAS[package]}]"` in the course's folder"""
     remedy = f"{install}, or {otherwise}." if otherwise else f"{install}."
-    return LabkitError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)
+    return MissingPackageError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)

@@ -25,7 +25,7 @@ def results(name: str) -> pd.DataFrame:
         LabkitError: no results of that name are stored.
     """
     path = results_file(name)
-    if path not in (stored := list(path.parent.glob("*.json"))):
+    if path not in (stored := list(results_file("any").parent.glob("*.json"))):
         raise unknown("result", name, [p.stem for p in stored], f" `labkit bench {name}` may make it.")
     labels = {json.dumps(all_settings(method)): label for label, method in SHOWDOWN.items()}
     rows = []

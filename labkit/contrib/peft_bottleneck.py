@@ -146,7 +146,7 @@ class BottleneckModel(BaseTuner):
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)  # PEFT's own looks for a weight, which an MLP has not
 
-    # PEFT gives each tuner configurations of its own kind, and types them as the base class.
+    # PEFT gives each tuner configurations of its own kind, typed as the base class: overrides are ignored.
     def _check_new_adapter_config(self, config: BottleneckConfig) -> None:  # type: ignore[override]
         super()._check_new_adapter_config(config)
         configs = cast("dict[str, BottleneckConfig]", self.peft_config).values()

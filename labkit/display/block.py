@@ -82,17 +82,18 @@ def _first_block(model: Model) -> tuple[str, dict[str, str], dict[str, nn.Module
     """Return the first block's path, the parts of the drawing by their path in it, and its linear layers by part."""
     stack = next((path for path, part in model.module.named_modules() if isinstance(part, nn.ModuleList)), None)
     known = ARCHITECTURES.get(getattr(getattr(model.module, "config", None), "model_type", ""))
-    if stack is None or known is None or known.block.q == known.block.k:
-        raise LabkitError(
-            f"The parts of a block of {model.name} are not known by their names.",
-            "Models like Llama or BERT can be drawn.",
-        )
-    parts = {getattr(known.block, part): part for part in ("q", "k", "v", "o", "gate", "up", "down")}
-    parts[known.block.mlp] = "beside"
-    inside = model.module.get_submodule(f"{stack}.0").named_modules()
-    # A layer in an adapter is drawn at the adapter's place.
-    named = {re.sub(r"\.base\b", "", path): layer for path, layer in inside if hasattr(layer, "in_features")}
-    return f"{stack}.0", parts, {parts[path]: layer for path, layer in named.items() if path in parts}
+    if stack is not None and known is not None:
+        parts = {getattr(known.block, part): part for part in ("q", "k", "v", "o", "gate", "up", "down")}
+        parts[known.block.mlp] = "beside"
+        inside = model.module.get_submodule(f"{stack}.0").named_modules()
+        # A layer in an adapter is drawn at the adapter's place.
+        named = {re.sub(r"\.base\b", "", path): layer for path, layer in inside if hasattr(layer, "in_features")}
+        layers = {parts[path]: layer for path, layer in named.items() if path in parts}
+        if {"q", "k", "v", "o", "up", "down"} <= layers.keys():  # not where one layer makes q, k and v
+            return f"{stack}.0", parts, layers
+    raise LabkitError(
+        f"The parts of a block of {model.name} are not known by their names.", "Models like Llama or BERT can be drawn."
+    )
 
 
 def _stream(ax: Axes, centres: dict[str, tuple[float, float]]) -> None:

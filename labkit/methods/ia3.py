@@ -14,6 +14,7 @@ from labkit.methods.method import register
 from labkit.methods.targets import in_blocks, matching, stored_as
 from labkit.models.architectures import block_of
 from labkit.models.model import Model
+from labkit.quant.layers import LinearLayer
 from labkit.quant.matrix import sides
 
 
@@ -23,7 +24,7 @@ class IA3Linear(MergeableLinear):
     l starts at ones, so training starts at the unchanged layer. Input (…, in), output (…, out).
     """
 
-    def __init__(self, base: nn.Linear, of_input: bool):
+    def __init__(self, base: LinearLayer, of_input: bool):
         super().__init__(base)
         self.of_input = of_input
         inputs, outputs = sides(base)
@@ -74,7 +75,7 @@ class IA3(LayerMethod):
         """Return the layers whose output or input is scaled."""
         return matching(model.module, in_blocks(_names(model)))
 
-    def wrap(self, path: str, layer: nn.Linear, model: Model) -> IA3Linear:
+    def wrap(self, path: str, layer: LinearLayer, model: Model) -> IA3Linear:
         """Return ``layer`` with its factors."""
         return IA3Linear(layer, of_input=path.endswith("." + _names(model)[-1]))
 

@@ -17,7 +17,7 @@ from labkit.methods.merging import MergeableLinear
 from labkit.methods.method import register
 from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
 from labkit.models.model import Model
-from labkit.quant.layers import is_4bit
+from labkit.quant.layers import LinearLayer, is_4bit
 from labkit.quant.matrix import sides
 
 
@@ -28,7 +28,7 @@ class LoRALinear(MergeableLinear):
     unchanged layer. Input (…, in), output (…, out).
     """
 
-    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
+    def __init__(self, base: LinearLayer, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base)
         self.rank, self.scale = require_count("rank", rank), require_number("scale", scale, above=0)
         dropout = require_number("dropout", dropout, low=0, below=1)
@@ -111,7 +111,7 @@ class LoRA(LayerMethod):
         """The factor s before BA."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
-    def find(self, model: Model) -> dict[str, nn.Linear]:
+    def find(self, model: Model) -> dict[str, LinearLayer]:
         """Return the layers called ``target_modules``, or raise where one is too small or does not suit the variant."""
         layers = find_targets(model.module, self.target_modules)
         if self.target_modules == "all-linear":
@@ -130,7 +130,7 @@ class LoRA(LayerMethod):
                 )
         return layers
 
-    def wrap(self, path: str, layer: nn.Linear, model: Model) -> LoRALinear:
+    def wrap(self, path: str, layer: LinearLayer, model: Model) -> LoRALinear:
         """Return ``layer`` with its low-rank update."""
         return VARIANTS[self.variant](layer, self.rank, self.scale, self.dropout)
 

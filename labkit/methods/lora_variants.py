@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from labkit.errors import LabkitError
 from labkit.methods.lora import VARIANTS, LoRALinear
+from labkit.quant.layers import LinearLayer
 from labkit.quant.matrix import turned
 
 
@@ -18,7 +19,7 @@ class DoRALinear(LoRALinear):
     section 4.3, the norm is taken as a constant in the backward pass, which saves memory.
     """
 
-    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
+    def __init__(self, base: LinearLayer, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
         self.magnitude = nn.Parameter(self.frozen.detach().float().norm(dim=1))
 
@@ -62,7 +63,7 @@ class PiSSALinear(LoRALinear):
     first_A: torch.Tensor
     first_B: torch.Tensor
 
-    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
+    def __init__(self, base: LinearLayer, rank: int, scale: float, dropout: float = 0.0):
         super().__init__(base, rank, scale, dropout)
         self.register_buffer("first_A", self.lora_A.detach().clone())
         self.register_buffer("first_B", self.lora_B.detach().clone())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from labkit.errors import LabkitError
 from labkit.methods.adapter import Adapter, adapters_of
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
-from labkit.quant.layers import dequantized, is_4bit
+from labkit.quant.layers import LinearLayer, dequantized, is_4bit
 from labkit.quant.matrix import turned
 
 
@@ -21,9 +20,9 @@ class MergeableLinear(Adapter):
     """An adapter around a linear layer that can become part of its weight."""
 
     mergeable = True
-    base: nn.Linear
+    base: LinearLayer
 
-    def __init__(self, base: nn.Linear):
+    def __init__(self, base: LinearLayer):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.original: dict[str, nn.Parameter] = {}  # the base's weights from before a merge
@@ -80,7 +79,7 @@ def merge(model: Model, *, dequantize: bool = False) -> Model:
                 "Keep the adapter beside the model. LoRA and IA3 can be merged.",
             )
         if dequantize and is_4bit(layer.base):
-            layer.base = cast(nn.Linear, dequantized(layer.base, model.precision))
+            layer.base = dequantized(layer.base, model.precision)
         layer.merge()
         replace_layer(merged.module, path, layer.base)
     merged.untrained_head = None
@@ -92,7 +91,7 @@ def merge(model: Model, *, dequantize: bool = False) -> Model:
     return merged
 
 
-def _require_floats(layer: nn.Linear) -> None:
+def _require_floats(layer: LinearLayer) -> None:
     """Raise a ``LabkitError`` where the weight of ``layer`` is stored in 4 bits."""
     if not layer.weight.is_floating_point():
         raise LabkitError(

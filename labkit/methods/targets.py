@@ -5,18 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from typing import cast
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from labkit.errors import LabkitError
 from labkit.models.architectures import block_of
-from labkit.quant.linear import Linear4bit
-from labkit.quant.matrix import LINEAR, is_linear, is_transposed, sides
+from labkit.quant.layers import LinearLayer
+from labkit.quant.matrix import is_linear, is_transposed, sides
 
 
-def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.Linear]:
+def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, LinearLayer]:
     """Return the linear layers called ``names``, by their path; ``"all-linear"`` is all but the output head.
 
     A name is a layer's own name (``q_proj``), the end of its path, or its whole path. Layers in 4 bits and GPT-2's
@@ -25,12 +23,8 @@ def find_targets(module: nn.Module, names: str | Sequence[str]) -> dict[str, nn.
     Raises:
         LabkitError: no linear layer has one of the names; the nearest are listed.
     """
-    linear = {
-        path: cast(nn.Linear, layer)
-        for path, layer in module.named_modules()
-        if isinstance(layer, (*LINEAR, Linear4bit))
-    }
-    head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
+    linear = {path: layer for path, layer in module.named_modules() if isinstance(layer, LinearLayer)}
+    head = getattr(module, "get_output_embeddings", lambda: None)()
     if names == "all-linear":
         return {path: layer for path, layer in linear.items() if layer is not head}
     names = as_list(names)

@@ -36,7 +36,8 @@ def blueprint(name: str) -> Model:
     """
     with torch.device("meta"):
         module = AutoModelForCausalLM.from_config(blueprint_config(name), dtype=torch.bfloat16)
-    return Model(name, module.eval(), cast(PreTrainedTokenizerBase, None), "causal", torch.bfloat16)
+    no_tokenizer = cast(PreTrainedTokenizerBase, None)  # there is nothing to read with these weights
+    return Model(name, module.eval(), no_tokenizer, "causal", torch.bfloat16)
 
 
 def meta_model(config: PretrainedConfig, precision: torch.dtype, classes: int = 2, layers: int | None = None) -> Model:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from labkit.errors import LabkitError, set_checked, unknown
 from labkit.quant.blocks import check_block_size
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from labkit.quant.bnb import BnbLinear
 
 BACKENDS = ("bitsandbytes", "labkit")
+# What counts as a linear layer: torch's (bitsandbytes' is one of these), GPT-2's, and labkit's in 4 bits.
+LinearLayer: TypeAlias = nn.Linear | Conv1D | Linear4bit
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Quantization:
             raise LabkitError("bitsandbytes has no format 'int4'.", 'Use "nf4" or "fp4", or backend="labkit".')
         set_checked(self, block_size=check_block_size(self.block_size))
 
-    def layer(self, linear: nn.Module, dtype: torch.dtype) -> nn.Module:
+    def layer(self, linear: LinearLayer, dtype: torch.dtype) -> Linear4bit | BnbLinear:
         """Return a 4-bit layer with the weight of ``linear``, whose products are computed in ``dtype``."""
+        if isinstance(linear, Linear4bit):
+            raise LabkitError("This layer is stored in 4 bits already.", "Pass a layer whose weight is in floats.")
         plain = as_linear(linear)
         made: Linear4bit | BnbLinear
         if self.backend == "labkit":
@@ -64,7 +69,7 @@ def is_4bit(layer: nn.Module) -> TypeGuard[Linear4bit | BnbLinear]:
     return isinstance(layer, Linear4bit) or is_bnb(layer)
 
 
-def dequantized(layer: Linear4bit | BnbLinear, dtype: torch.dtype) -> nn.Module:
+def dequantized(layer: Linear4bit | BnbLinear, dtype: torch.dtype) -> nn.Linear | Conv1D:
     """Return the kind of linear layer that a 4-bit layer was made from, with the dequantized weight."""
     plain = nn.Linear(*sides(layer), layer.bias is not None, device="meta")
     if isinstance(layer, Linear4bit):

@@ -35,11 +35,10 @@ def turned(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
     return weight.T if isinstance(layer, Conv1D) else weight
 
 
-def as_linear(layer: nn.Module) -> nn.Linear:
+def as_linear(layer: nn.Linear | Conv1D) -> nn.Linear:
     """Return a linear layer as torch has it; only a weight stored the other way round is copied."""
     if isinstance(layer, nn.Linear):
         return layer
-    assert isinstance(layer, Conv1D)
     plain = nn.Linear(*sides(layer), device="meta")
     plain.weight, plain.bias = nn.Parameter(layer.weight.detach().T.contiguous()), layer.bias
     return plain

@@ -15,31 +15,34 @@ from typing import Any
 
 import pytest
 
-from labkit.testing.tolerance import Tolerance, differences, tolerance_of
+from labkit.testing.numbers import differences
+from labkit.testing.tolerance import Tolerance, tolerance_of
 
 Output = dict[str, Any]
 
 
+WRAPPED = pytest.StashKey[Callable[..., bool]]()  # nbval's own comparison, where this session has wrapped it
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Have nbval compare numbers within the tolerance that a cell names."""
-    if not config.pluginmanager.hasplugin("nbval"):
-        return
-    from nbval.plugin import IPyNbCell
+    if config.pluginmanager.hasplugin("nbval"):
+        from nbval.plugin import IPyNbCell
 
-    if not hasattr(IPyNbCell.compare_outputs, "digit_by_digit"):
+        config.stash[WRAPPED] = IPyNbCell.compare_outputs
         IPyNbCell.compare_outputs = within_tolerance(IPyNbCell.compare_outputs)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nbval as it was."""
-    if config.pluginmanager.hasplugin("nbval"):
+    if WRAPPED in config.stash:
         from nbval.plugin import IPyNbCell
 
-        IPyNbCell.compare_outputs = getattr(IPyNbCell.compare_outputs, "digit_by_digit", IPyNbCell.compare_outputs)
+        IPyNbCell.compare_outputs = config.stash[WRAPPED]
 
 
 def within_tolerance(compare: Callable[..., bool]) -> Callable[..., bool]:
-    """Return nbval's comparison of a cell's new outputs with its stored ones, which now sees a tolerance."""
+    """Wrap nbval's comparison of new and stored outputs so that it respects the cell's tolerance."""
 
     @wraps(compare)
     def compare_outputs(cell: Any, test: Sequence[Output], ref: Sequence[Output], *rest: Any, **named: Any) -> bool:
@@ -56,14 +59,13 @@ def within_tolerance(compare: Callable[..., bool]) -> Callable[..., bool]:
         cell.comparison_traceback = [*far, "", *cell.comparison_traceback]
         return False
 
-    compare_outputs.digit_by_digit = compare  # type: ignore[attr-defined]
     return compare_outputs
 
 
 def replace_near(
     test: Sequence[Output], ref: Sequence[Output], tolerance: Tolerance, sanitize: Callable[[str], str]
 ) -> tuple[list[Output], list[str]]:
-    """Return the new outputs, with the stored text in place of each that is near to it; and the numbers that are not.
+    """Return the new outputs, each text that is near the stored one replaced by it; and what is wrong with the others.
 
     Args:
         test: the new outputs.
@@ -90,7 +92,7 @@ def replace_near(
 
 
 def texts_of(outputs: Sequence[Output]) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Yield where each text of some outputs stands, what it is (a stream's name or a MIME type), and the text."""
+    """Yield the dictionary that holds a text of the outputs, its kind (a stream's name or MIME type), and the text."""
     for output in outputs:
         if output["output_type"] == "stream":
             yield output, output["name"], output["text"]

@@ -35,7 +35,7 @@ class TrainingDivergedError(LabkitError):
         run: the model with its last good weights; ``labkit.finetune`` adds it.
     """
 
-    run: Any
+    run: Any  # labkit.runs.Run, which this room may not import
 
 
 class Trainer:

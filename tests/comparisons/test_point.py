@@ -19,11 +19,19 @@ def test_a_point_has_all_settings_of_its_method_but_the_default_rate(sweep, name
     assert made.learning_rate == 0.01
 
 
-def test_held_out_examples_are_what_a_row_counts(sweep, asked, folder, tiny_encoder):
+def test_held_out_examples_are_what_a_row_counts_and_are_not_learned(
+    sweep, asked, folder, tiny_encoder, colours, monkeypatch
+):
     asked(tiny_encoder)
-    sweep({**setting(0, method="head"), "held_out": 5})
-    ((_, _, row),) = run_all()
+    seen, measured = [], point.measured
+    monkeypatch.setattr(point, "measured", lambda base, task, *rest: seen.append(task) or measured(base, task, *rest))
+    sweep({**setting(0, method="head"), "held_out": 5}, setting(0, method="head"))
+    (_, _, row), _ = run_all()
     assert (row["total"], len(row["hits"]), row["test"], row["held_out"]) == (5, 5, 12, 5)
+    searched, whole = seen
+    assert sorted([*searched.train, *searched.test], key=str) == sorted(colours.train, key=str)
+    assert len(searched.train) == 24 - 5
+    assert whole is colours
 
 
 @pytest.mark.parametrize(

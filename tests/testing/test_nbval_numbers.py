@@ -7,6 +7,7 @@ import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbval.plugin import IPyNbCell
 
 import labkit.testing.nbval_numbers as plugin
 
@@ -70,18 +71,24 @@ def test_a_cell_passes_where_its_numbers_are_near(report, name):
         assert told in section
 
 
-def test_what_nbval_had_is_put_back():
-    from nbval.plugin import IPyNbCell
+class Session:
+    """What the plugin sees of a session of pytest."""
 
-    class Plugins:
-        hasplugin = staticmethod(lambda name: True)
+    def __init__(self, *plugins):
+        self.stash = pytest.Stash()
+        self.pluginmanager = self
+        self.hasplugin = plugins.__contains__
 
-    class Config:
-        pluginmanager = Plugins
 
+def test_what_nbval_had_is_put_back_in_sessions_within_sessions():
     before = IPyNbCell.compare_outputs
-    plugin.pytest_configure(Config)
-    plugin.pytest_configure(Config)  # as where it is named on the command line too
-    plugin.pytest_unconfigure(Config)
-    assert IPyNbCell.compare_outputs is getattr(before, "digit_by_digit", before)
-    plugin.pytest_configure(Config)
+    outer, inner, without = Session("nbval"), Session("nbval"), Session()
+    for session in (outer, inner, without):
+        plugin.pytest_configure(session)
+    wrapped = IPyNbCell.compare_outputs
+    plugin.pytest_unconfigure(without)
+    assert IPyNbCell.compare_outputs is wrapped is not before
+    plugin.pytest_unconfigure(inner)
+    assert IPyNbCell.compare_outputs not in (wrapped, before)
+    plugin.pytest_unconfigure(outer)
+    assert IPyNbCell.compare_outputs is before
