@@ -1,10 +1,12 @@
 """How good a model is at a task, and how much it has forgotten."""
 
-from labkit.evaluation.comparison import Comparison, bootstrap_interval, compare
+from labkit.evaluation.bootstrap import bootstrap_interval
 from labkit.evaluation.heads import head_for, zero_shot_head
 from labkit.evaluation.labels import evaluate, label_probabilities
 from labkit.evaluation.latency import latency_ratio
-from labkit.evaluation.results import Evaluation, Forgetting, wilson
+from labkit.evaluation.proportions import wilson
+from labkit.evaluation.results import Evaluation, Forgetting
+from labkit.evaluation.significance import Comparison, compare
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
 from labkit.evaluation.vectors import drift
 

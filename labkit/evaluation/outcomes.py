@@ -54,7 +54,7 @@ class Outcomes:
             return cls._of_rows(name, runs)
         texts = [run.hits if isinstance(run, Evaluation) else run for run in runs]
         if not texts or not all(isinstance(text, str) and text and not text.strip("01") for text in texts):
-            raise _unequal(name, "no runs" if not texts else "something else")
+            raise _unequal(name, "no runs" if not texts else "runs that are not texts of 0 and 1")
         if len({len(text) for text in texts}) > 1:
             raise _unequal(name, f"runs of {', '.join(map(str, sorted({len(text) for text in texts})))} examples")
         hits = np.array([[int(hit) for hit in text] for text in texts])
@@ -74,6 +74,6 @@ class Outcomes:
 
 def _unequal(name: str, found: str) -> LabkitError:
     return LabkitError(
-        f"Of {name} there are {found}, where runs of the same test examples were expected.",
+        f"{name[0].upper()}{name[1:]} has {found}; one run or more of the same test examples are needed.",
         'Pass what lk.evaluate returned, rows of lk.results, or texts such as ["0110", "1110"], one for each run.',
     )

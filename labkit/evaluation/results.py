@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from labkit.evaluation.proportions import wilson
 from labkit.printing import printable
 
 
@@ -76,11 +76,3 @@ def score(
     per_class = {name: (sum(group), len(group)) for name, group in groups.items() if group}
     text = "".join(str(int(hit)) for hit in hits)
     return Evaluation(sum(hits), len(hits), wilson(sum(hits), len(hits)), per_class, predictions, text)
-
-
-def wilson(correct: float, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion, as fractions (Wilson, 1927, JASA 22, 209–212)."""
-    share, spread = correct / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return max(0.0, middle - half), min(1.0, middle + half)

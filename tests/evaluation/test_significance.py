@@ -4,7 +4,7 @@ import pytest
 
 import labkit as lk
 from labkit.evaluation import Comparison, bootstrap_interval, wilson
-from labkit.evaluation.comparison import holm
+from labkit.evaluation.significance import holm
 
 
 def runs(count, total, rate, seed, hard=()):
@@ -203,6 +203,19 @@ def test_a_table_compares_every_pair_and_corrects_for_their_number():
     assert row["p (Holm)"] >= alone.p
 
 
+def test_all_can_be_compared_with_one_alone():
+    rates = {"a": 0.8, "b": 0.9, "c": 0.8, "d": 0.7}
+    names = {name: runs(3, 200, rate, [3, number]) for number, (name, rate) in enumerate(rates.items())}
+    every, some = lk.compare(names), lk.compare(names, against="b")
+    assert len(every) == 6
+    assert some[["first", "second"]].to_numpy().tolist() == [["a", "b"], ["c", "b"], ["d", "b"]]
+    both = every[(every["first"] == "b") & (every["second"] == "d")]
+    assert some["points"].iloc[2] == -both["points"].item()
+    assert some["p (Holm)"].iloc[2] <= both["p (Holm)"].item()
+    with pytest.raises(lk.LabkitError, match="no method called 'x'"):
+        lk.compare(names, against="x")
+
+
 def test_draws_are_enough_for_the_correction_of_66_pairs():
     best, worst = runs(3, 200, 0.98, 8), runs(3, 200, 0.8, 9)
     assert lk.compare(best, worst).p * 66 < 0.05
@@ -242,9 +255,9 @@ def test_rows_without_hits_are_compared_as_proportions():
 def test_runs_of_other_examples_are_not_compared():
     for first, second, message in [
         (["01"], ["010"], "The runs have 2, 3 test examples"),
-        (["01", "0"], ["01"], "Of the first method there are runs of 1, 2 examples"),
-        (["01"], [""], "Of the second method there are something else"),
-        ([], ["01"], "Of the first method there are no runs"),
+        (["01", "0"], ["01"], "The first method has runs of 1, 2 examples"),
+        (["01"], [""], "The second method has runs that are not texts"),
+        ([], ["01"], "The first method has no runs"),
         ("0110", "1100", "one text of 0 and 1"),
     ]:
         with pytest.raises(lk.LabkitError, match=message):
@@ -253,5 +266,5 @@ def test_runs_of_other_examples_are_not_compared():
         with pytest.raises(lk.LabkitError, match="Two methods are compared, or several by name"):
             lk.compare(alone)
     for unequal in [["01", "010"], [""], []]:
-        with pytest.raises(lk.LabkitError, match="Of the method there are"):
+        with pytest.raises(lk.LabkitError, match="The method has"):
             bootstrap_interval(unequal)
