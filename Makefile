@@ -5,7 +5,8 @@
 # make gpu   measures on a CUDA card, in six minutes, what only a card can show: data/results/gpu-CARD.json
 # make gpu-dry runs the same program on the CPU with tiny shapes
 #
-# make gpu builds no .venv: it runs with PYTHON, whose torch knows the card, and which needs what labkit imports.
+# make gpu builds no .venv: it runs with PYTHON, whose torch knows the card, and which needs labkit's packages.
+# What needs the extras quant and peft is skipped where they aren't installed.
 #
 # PYTHON=python3.12      another interpreter (3.11 or newer)
 # TORCH_INDEX=ADDRESS    where torch comes from, such as the CPU-only index named on pytorch.org

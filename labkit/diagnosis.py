@@ -45,7 +45,7 @@ def doctor() -> bool:
     _line("bfloat16", "in hardware" if in_hardware else "not in hardware: emulated, far slower than float32")
     try:
         precision = pick_precision("auto", device)
-    except LabkitError as problem:  # the environment names a precision that there is not
+    except LabkitError as problem:  # the environment names a precision that doesn't exist
         problems.append(str(problem))
     else:
         speed = {torch.bfloat16: "16-bit", torch.float16: "16-bit, with loss scaling"}

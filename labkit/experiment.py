@@ -58,7 +58,7 @@ def finetune(
         checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
         resume: go on from the newest checkpoint there; without it, old checkpoints are removed.
         progress: show a bar.
-        force: run although the plan says that the memory is too small.
+        force: run even if the memory is predicted to be too small.
         **settings: fields of ``TrainingConfig``: steps, learning_rate, batch_size, seed, …
 
     Raises:
@@ -121,7 +121,7 @@ def predict_memory(
 
 
 def _identity(base: dict[str, Any], method: Method, config: TrainingConfig, examples: list[Example]) -> dict[str, Any]:
-    """Return what a checkpoint must share with the run that goes on from it."""
+    """Return what a checkpoint must share with a run that resumes from it."""
     content = json.dumps([(e.tokens, e.learned, e.label) for e in examples])
     data = hashlib.sha256(content.encode()).hexdigest()[:16]
     return {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": data}

@@ -1,4 +1,4 @@
-"""Packages that only parts of labkit need. They come with extras of the course: ``pip install ".[lab,quant,peft]"``."""
+"""Optional packages, which only parts of labkit need: the extras of the course install them."""
 
 from __future__ import annotations
 

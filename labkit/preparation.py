@@ -45,7 +45,7 @@ def encode_examples(
             "Use a task with labels and no replay, or a causal model.",
         )
     if not len(task.train):
-        raise LabkitError(f"{task.name} has no training examples.", "Take a task that has some.")
+        raise LabkitError(f"{task.name} has no training examples.", "Use a task that has some.")
     examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
     rehearsal = encode_text(model, replay, config.max_length) if replay else []
     if replay and not rehearsal:
@@ -56,7 +56,7 @@ def encode_examples(
 def largest_batches(
     examples: list[Example], rehearsal: list[Example], config: TrainingConfig, start: int = 0
 ) -> list[Sequence[Example]]:
-    """Return the batches of which one takes most memory, each cut to one process's share of it."""
+    """Return the batches that may take the most memory, each reduced to one process's share."""
     mine = Processes(count_processes())
     return [mine.share_of(batch) for batch in Schedule(examples, rehearsal, config).largest_batches(start)]
 

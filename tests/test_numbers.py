@@ -25,7 +25,7 @@ RESULTS = {"Model", "Run", "Task"}
 # What is public and not in ``lk`` itself.
 ELSEWHERE = {f"plots.{name}" for name in lk.plots.__all__} | {"quant.absmax.quantize_zero_point", "methods.LoRALinear"}
 ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_probabilities", "latency_ratio")}
-ELSEWHERE |= {"evaluation.drift", "evaluation.paired_bootstrap"}
+ELSEWHERE |= {"evaluation.drift"}
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
 
 
@@ -47,13 +47,13 @@ def calls(tiny, colours):
         "Quantization": lk.Quantization,
         "TrainingConfig": lk.TrainingConfig,
         "evaluation.bootstrap_interval": lambda **given: lk.evaluation.bootstrap_interval(runs, **given),
+        "compare": lambda **given: lk.compare(runs, runs, **given),
         "describe": lambda **given: lk.describe(colours, tiny, **given),
         "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
         "general_english": lk.general_english,
         "evaluation.label_probabilities": lambda **given: label_probabilities(tiny, ["a"], [" b", " c"], **given),
         "evaluation.latency_ratio": lambda **given: lk.evaluation.latency_ratio(tiny, tiny, "text", **given),
         "load_task": lambda **given: lk.load_task("triage", **given),
-        "evaluation.paired_bootstrap": lambda **given: lk.evaluation.paired_bootstrap(runs, runs, **given),
         "perplexity": lambda **given: lk.perplexity(tiny, ["some text"], **given),
         "plan": lambda **given: lk.plan("llama-7b", **given),
         "plots.accuracy": lambda **given: lk.plots.accuracy({}, **given),

@@ -1,4 +1,4 @@
-"""Load a model without the progress bars and log messages of transformers."""
+"""Silence the progress bars and log messages of transformers inside a block."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Comparisons that take longer than a lesson."""
+"""Comparisons of methods and settings: their runs, their stored results, and ``labkit bench``."""

@@ -29,14 +29,14 @@ from labkit.training.loop import TrainingDivergedError
 class Clock:
     """A callback that takes the time of each step.
 
-    This is the processor's time, which other programs don't lengthen; several threads add up.
+    This is processor time, which other programs don't lengthen; the times of several threads add up.
     """
 
     rates: list[float] = field(default_factory=list)
     last: float = field(default_factory=time.process_time)
 
     def __call__(self, model: Model, record: dict[str, Any], last: bool) -> None:
-        """Note the tokens that the step learned from in a second."""
+        """Record how many tokens per second the step learned from."""
         now = time.process_time()
         if now > self.last:  # Windows' clock stands still for 16 ms
             self.rates.append(record["tokens"] / (now - self.last))
@@ -61,7 +61,7 @@ def measured(
         loss_rise: forgetting; None without ``english``, or if it isn't finite.
         drift: how far an encoder's vectors of general English moved; None for a causal model, or if not finite.
         latency: time for one text, as a multiple of the base model's.
-        merged_latency: the same after merging into weights that are stored as the base's; None if that isn't possible.
+        merged_latency: the same after merging into weights that are stored like the base's; None if that's impossible.
     """
     clock = Clock()
     began = time.perf_counter()

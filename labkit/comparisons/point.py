@@ -1,4 +1,4 @@
-"""One run of a comparison: its settings, and how it is made, stored and made again."""
+"""One run of a comparison: its settings, how it is run, and how it is read from a stored row."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Point:
         method: all settings of a method, its name among them.
         learning_rate, steps, batch_size, seed: as in ``TrainingConfig``.
         train, test: how many examples the task has.
-        held_out: how many of the training examples replace the test set, and aren't learned. A search for settings
-            needs them: with the test set it would choose what suits the test set. Each class has its share.
+        held_out: how many training examples replace the test set and are left out of training. A search for settings
+            needs them; on the test set, it would choose settings that suit the test set. Each class gives its share.
     """
 
     model: str
@@ -48,7 +48,7 @@ class Point:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Point | None:
-        """Return the point of a stored row; None where the row lacks a setting that a point needs today."""
+        """Return the point of a stored row; None if the row lacks a setting that points need now."""
         names = [field.name for field in fields(cls)]
         if not row.keys() >= {*names} - {"held_out"}:
             return None

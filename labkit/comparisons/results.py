@@ -26,7 +26,7 @@ def results(name: str) -> pd.DataFrame:
     """
     path = results_file(name)
     if path not in (stored := list(results_file("any").parent.glob("*.json"))):
-        raise unknown("result", name, [p.stem for p in stored], f" `labkit bench {name}` may make it.")
+        raise unknown("result", name, [p.stem for p in stored], f" If it is a sweep, `labkit bench {name}` makes it.")
     labels = {json.dumps(all_settings(method)): label for label, method in SHOWDOWN.items()}
     rows = []
     for row in _read(path):
@@ -54,7 +54,7 @@ def results_file(name: str, folder: Path | None = None) -> Path:
 
 
 def store(path: Path, name: str, todo: list[Point], *new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Add new rows to the file of a sweep, drop rows of an older version of it, and return all in its order."""
+    """Add new rows to a sweep's file, drop rows that the sweep no longer has, and return all in the sweep's order."""
     with cache.locked(f"results-{name}"):  # another process may have added a row since
         stored = _read(path)
         known = [(point, row) for row in [*stored, *new] if (point := Point.of_row(row)) and point in todo]

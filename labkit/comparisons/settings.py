@@ -1,4 +1,4 @@
-"""What the runs of a sweep have in common: a model, a task and a budget, and one run for each seed."""
+"""The settings that runs of a sweep share (model, task, budget), and one run for each seed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ SEARCHED: dict[str, tuple[float, ...]] = {
     **dict.fromkeys(("Houlsby", "Pfeiffer"), GRID[2:8]),
     **dict.fromkeys(("IA3", "prefix", "prefix, random", "prompt", "prompt, random", "head"), GRID[3:]),
 }
-# On the larger model: around the encoder's best rate, and further where the best was at an end.
+# On the larger model: around the encoder's best rate, and further if the best was at the end of the range.
 SEARCHED_SMOLLM2: dict[str, tuple[float, ...]] = {
     "full": GRID[:3],
     "LoRA r=4": GRID[2:6],

@@ -1,4 +1,4 @@
-"""How good a model is at a task, and how much it has forgotten."""
+"""Evaluate models: accuracy, perplexity, forgetting, latency, and whether a difference is real."""
 
 from labkit.evaluation.bootstrap import bootstrap_interval
 from labkit.evaluation.heads import head_for, zero_shot_head

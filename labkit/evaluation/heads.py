@@ -10,7 +10,7 @@ from torch.nn.utils import skip_init
 
 from labkit.errors import LabkitError
 from labkit.models.encoding import padding_id
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 from labkit.training.batching import collate, read
 from labkit.training.objectives import sentence_vectors

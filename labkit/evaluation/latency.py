@@ -9,7 +9,7 @@ import torch
 
 from labkit.errors import require_count
 from labkit.models.encoding import padding_id
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 from labkit.training.batching import Example, collate, read
 from labkit.training.objectives import logits_at, sentence_vectors

@@ -39,7 +39,7 @@ class Outcomes:
         """Return what ``runs`` hold.
 
         Args:
-            name: how an error is to call the method.
+            name: the method's name in error messages.
             runs: one or more results of ``lk.evaluate``; rows of ``lk.results``, with the column ``hits`` or else
                 ``correct`` and ``total``; or for each run a text of "1" and "0".
 

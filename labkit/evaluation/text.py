@@ -13,7 +13,7 @@ from labkit.errors import LabkitError, require_count
 from labkit.evaluation.results import Evaluation, Forgetting, score
 from labkit.models.context import MAX_LENGTH
 from labkit.models.encoding import completion_ids, prompt_ids
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 from labkit.models.truncation import fit
 from labkit.tasks.english import general_english, general_knowledge

@@ -1,4 +1,4 @@
-"""Measure where the memory of a training step goes."""
+"""The memory of a training step: record it, attribute it to kinds and modules, and report it."""
 
 from labkit.memory.ledger import Ledger
 from labkit.memory.report import KINDS, MemoryReport

@@ -1,4 +1,4 @@
-"""What an adapter is, a trained part inside a model whose own weights are frozen; and a method that trains one."""
+"""Adapters: trained parts inside a frozen model, and the base classes of the methods that train them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class AdapterMethod(Method):
             adapter.start()
         if not inplace:
             return tuned
-        # Only now: whatever was refused before left the model as it was.
+        # Change the model only now, so that a refusal above leaves it as it was.
         model.module, model.untrained_head = tuned.module, tuned.untrained_head
         return model
 

@@ -40,12 +40,12 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what is to be added to the residual stream, in the type of x."""
+        """Return what is added to the residual stream, in the type of x."""
         return through(x, self.down, self.activation, self.up, self.scale)
 
 
 def through(x: torch.Tensor, down: nn.Linear, activation: nn.Module, up: nn.Linear, scale: float) -> torch.Tensor:
-    """Return s·U σ(Dx), biases included, in the type of x, whatever that of the weights is."""
+    """Return s·U σ(Dx), biases included, in the type of x, whatever the type of the weights."""
     inner = x if torch.is_autocast_enabled(x.device.type) else x.to(down.weight.dtype)
     return (up(activation(down(inner))) * scale).to(x.dtype)
 

@@ -1,4 +1,4 @@
-"""A model as it was before its adapter, for as long as a block lasts."""
+"""Disable a model's adapter inside a block."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from labkit.errors import LabkitError
 from labkit.methods.method import register
 from labkit.methods.virtual_tokens import VirtualTokenMethod, VirtualTokens
 from labkit.models.architectures import ARCHITECTURES, key_value_heads, of_kind
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 
 

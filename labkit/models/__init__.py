@@ -1,1 +1,1 @@
-"""Pretrained models: what they are, which ones, and how they read and write."""
+"""Pretrained models: load them, tell their architectures apart, and turn text into tokens and back."""

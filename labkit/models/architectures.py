@@ -43,10 +43,10 @@ class Architecture:
         title: its name in a text.
         kind: ``"causal"`` (predicts the next token) or ``"encoder"`` (turns a text into vectors).
         block: the parts of its blocks.
-        planned: whether the memory of a step is predicted for it, from two and from three blocks. Not where every
-            third or sixth block has another kind of attention.
+        planned: whether a step's memory can be predicted for it, by extrapolating from two and three blocks; False if
+            every third or sixth block has another kind of attention.
         cached: whether its layers take keys and values from a cache, as prefix tuning needs.
-        padding_first: whether positions are counted from behind the number of the padding token.
+        padding_first: whether positions start after the padding token's id, as in RoBERTa.
     """
 
     title: str
@@ -140,9 +140,9 @@ def block_of(model_type: str, remedy: str = "") -> Block:
 
 
 def key_value_heads(config: PretrainedConfig) -> tuple[int, int]:
-    """Return how many heads keys and values have, and how many numbers each."""
+    """Return the number of key/value heads, and the size of each."""
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    if config.model_type == "falcon":  # new ones keep the keys of a group once for each of its queries
+    if config.model_type == "falcon":  # the new decoder repeats a group's keys for each of its queries
         return (heads if config.new_decoder_architecture else 1 if config.multi_query else config.num_kv_heads), size
     return getattr(config, "num_key_value_heads", None) or heads, size

@@ -102,12 +102,12 @@ def tokenize(model: Model, texts: Sequence[str]) -> list[list[int]]:
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise LabkitError(f"Text {number} is no text but {text!r}.", "Pass a string.")
-    # Too long texts are said by labkit itself.
+    # labkit itself warns of texts that are too long.
     return model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
 
 def padding_id(model: Model) -> int:
-    """Return the id that fills short rows of a batch: any will do that the model knows, for none is looked at."""
+    """Return the id that pads short rows of a batch; any id that the model knows will do, because it is never read."""
     pad = model.tokenizer.pad_token_id
     return pad if pad is not None and 0 <= pad < _vocabulary(model) else 0
 

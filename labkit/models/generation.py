@@ -8,7 +8,7 @@ import torch
 
 from labkit.errors import LabkitError
 from labkit.models.encoding import prompt_ids
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.models.truncation import fit
 
 if TYPE_CHECKING:

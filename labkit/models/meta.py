@@ -25,7 +25,7 @@ def kind_to_plan(config: PretrainedConfig) -> str:
     """
     planned = {name: known.kind for name, known in ARCHITECTURES.items() if known.planned}
     if config.model_type not in planned:
-        raise unknown("model type", config.model_type, planned, " Plans are made for these alone.")
+        raise unknown("model type", config.model_type, planned, " labkit can plan only for these.")
     return planned[config.model_type]
 
 
@@ -73,4 +73,4 @@ def blocks_of(module: nn.Module, count: int) -> tuple[str, ...]:
     for path, inner in module.named_modules():
         if isinstance(inner, nn.ModuleList) and len(inner) == count:
             return tuple(f"{path}.{index}" for index in range(count))
-    raise LabkitError("This model has no list of blocks.", "Plan for one of a known architecture.")
+    raise LabkitError("This model has no list of blocks.", "Use a model of an architecture that labkit can plan for.")

@@ -52,7 +52,8 @@ class Model:
     labels: tuple[str, ...] = ()
     untrained_head: tuple[nn.Linear | None, tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
     disabled: bool = field(default=False, repr=False, compare=False)
-    _fingerprint: tuple[tuple | None, str] | None = field(default=None, repr=False, compare=False)  # of which state
+    # with the state that it was computed for
+    _fingerprint: tuple[tuple | None, str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         guard(self.module)

@@ -12,9 +12,9 @@ from labkit.errors import LabkitError
 from labkit.models.architectures import ARCHITECTURES, of_kind
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-# Masks and tables that old releases of transformers saved among the weights, and that are computed today.
+# Masks and tables that old releases of transformers saved with the weights; today they are computed.
 COMPUTED = re.compile(r"(attn|attention)\.(masked_)?bias$|rotary_emb\.inv_freq$|position_ids$")
-# An encoder's head from its pretraining predicts masked words; no method here has a use for it.
+# An encoder's pretraining head predicts masked words; no method here uses it.
 PRETRAINING_HEAD = re.compile(r"^(cls|lm_head|head|decoder|vocab_\w+)\.|pooler\.")
 
 
@@ -23,7 +23,7 @@ def require_supported(config: PretrainedConfig, name: str) -> str:
 
     Args:
         config: of the model to load.
-        name: how an error is to call the model.
+        name: the model's name in error messages.
 
     Raises:
         LabkitError: labkit does not support such a model, or not in the form that it was saved in.
@@ -37,7 +37,7 @@ def require_supported(config: PretrainedConfig, name: str) -> str:
     if any(getattr(config, setting, None) for setting in EXPERTS):
         raise _unsupported(
             name,
-            f"{what}, a mixture of experts: its experts are no linear layers, so LoRA and 4-bit storage would leave "
+            f"{what}, a mixture of experts: its experts are not linear layers, so LoRA and 4-bit storage would leave "
             "most of the model out",
         )
     if what not in ARCHITECTURES:
@@ -67,7 +67,7 @@ def require_all_used(unexpected: set[str], kind: str, name: str) -> None:
     Args:
         unexpected: the weights that no layer took.
         kind: ``"causal"`` or ``"encoder"``.
-        name: how an error is to call the model.
+        name: the model's name in error messages.
     """
     unused = sorted(key for key in unexpected if not COMPUTED.search(key))
     if kind == "encoder":
@@ -83,7 +83,7 @@ def _quantized(config: PretrainedConfig) -> str:
         return ""
     settings = found if isinstance(found, dict) else found.to_dict()
     bits = next((f", {n} bits" for n in (4, 8) if settings.get(f"load_in_{n}bit") or settings.get("bits") == n), "")
-    return f"{settings.get('quant_method', 'by a method without a name')}{bits}"
+    return f"{settings.get('quant_method', 'by an unnamed method')}{bits}"
 
 
 def _unsupported(name: str, what: str) -> LabkitError:

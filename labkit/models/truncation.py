@@ -1,4 +1,4 @@
-"""Cut what is longer than a model can read, and say so."""
+"""Cut texts that are longer than a model can read, and warn of it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class TruncationWarning(UserWarning):
 
 
 def fit(model: Model, rows: list[list[int]], rooms: int | Sequence[int], what: str, limit: int = 0) -> list[list[int]]:
-    """Cut the ids of prompts to the room that there is for them, and warn once where any are cut.
+    """Cut prompts to the number of tokens that there is room for, and warn once if any was cut.
 
-    A causal model's prompt loses its beginning, but for the tokens that begin every text. An encoder's text loses its
-    end.
+    A causal model's prompt loses its beginning, except for the tokens that begin every text. An encoder's text loses
+    its end.
 
     Args:
-        model: who is to read them.
+        model: the model that will read them.
         rows: as ``prompt_ids`` gives them.
         rooms: how many ids there is room for, for all rows or for each.
-        what: how the warning calls a row, in the singular.
+        what: the noun for a row in the warning, in the singular, such as "prompt".
         limit: the length that the warning names; ``rooms`` by default.
 
     Raises:
@@ -58,10 +58,10 @@ def headings(model: Model, rows: Sequence[list[int]]) -> list[int]:
 
 
 def cut(ids: list[int], room: int, head: int = 0, tail: int | None = None) -> list[int]:
-    """Return token ids that are at most ``room`` many, and at least ``head + (tail or 0) + 1``.
+    """Cut token ids to ``room``, which must be at least ``head + (tail or 0) + 1``.
 
-    The first ``head`` ids stay, such as the token that begins every text. Behind them the beginning is left out: what
-    a prompt asks stands at its end. Where ``tail`` is given, the last ids stay as well and the end is left out.
+    The first ``head`` ids stay, such as the token that begins every text. After them the beginning is left out, because
+    a prompt's question is at its end. Where ``tail`` is given, the last ids stay as well and the end is left out.
     """
     if len(ids) <= room:
         return ids
@@ -77,7 +77,7 @@ def say_cut(lengths: Sequence[int], rooms: Sequence[int], what: str, part: str, 
     Args:
         lengths, rooms: tokens of each text, and how many of them are read.
         what: the texts, in the singular.
-        part: what of them is lost, such as their ``"beginning"``.
+        part: the part that is lost, such as "beginning".
         limit: the length to name.
     """
     count = sum(length > room for length, room in zip(lengths, rooms, strict=True))
@@ -90,7 +90,8 @@ def say_cut(lengths: Sequence[int], rooms: Sequence[int], what: str, part: str, 
 def warn(text: str) -> None:
     """Give a ``TruncationWarning`` that points to the line that called labkit, where it is shown once."""
     names = [frame.f_globals.get("__name__", "").split(".")[0] for frame, _ in walk_stack(sys._getframe())]
-    place = len(names) - names[::-1].index("labkit")  # of whoever called labkit, or a decorator of labkit's function
+    # the caller's frame, or that of a decorator around labkit's function
+    place = len(names) - names[::-1].index("labkit")
     while place + 1 < len(names) and names[place] in ("torch", "contextlib"):
         place += 1
     warnings.warn(text, TruncationWarning, stacklevel=place + 1)

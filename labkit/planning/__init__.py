@@ -1,4 +1,4 @@
-"""Predict the memory of a training step before it runs, for models of known architectures.
+"""Plan a run's memory before it starts, for the architectures that are ``planned``.
 
 ``labkit.planning.plan`` and ``.estimate`` are modules: import their functions from there.
 """

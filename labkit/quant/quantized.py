@@ -78,7 +78,7 @@ class Quantized:
 
 @cache
 def _two_bytes(name: str, device: torch.device) -> torch.Tensor:
-    """Return the four levels of any two bytes of codes, shape (65536, 4), indexed by them as one number."""
+    """Return the four levels of every pair of code bytes, shape (65536, 4), indexed by the pair read as one number."""
     number = torch.arange(65536, dtype=torch.int32).to(torch.int16)
     low, high = number.view(torch.uint8).view(-1, 2).int().unbind(1)
     return levels(name)[torch.stack([low >> 4, low & 15, high >> 4, high & 15], dim=1)].to(device)

@@ -1,4 +1,4 @@
-"""Finished fine-tuning runs: what they hold, and how they are saved and loaded."""
+"""Fine-tuning runs: save, load and find them."""
 
 from labkit.runs.load import load_run
 from labkit.runs.run import Run, describe

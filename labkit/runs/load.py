@@ -122,7 +122,7 @@ def _require_same(record: Record, base: Model, run: str) -> None:
     trained, given = record.base, describe(base)
     differ = [key for key in trained if key != "name" and trained[key] != given.get(key)]
     if record.version == 0 and record.fingerprint == base.old_fingerprint():
-        differ = [key for key in differ if key != "fingerprint"]  # the first format's covered less
+        differ = [key for key in differ if key != "fingerprint"]  # the first format's fingerprint covered less
     if differ:
         details = "; ".join(f"{key} {trained[key]} there, {given.get(key)} here" for key in differ)
         raise LabkitError(

@@ -1,4 +1,4 @@
-"""Where runs and checkpoints are kept: a plain name means a folder under LABKIT_HOME, a path means itself."""
+"""Where runs and checkpoints are kept: a plain name means a folder under LABKIT_HOME, a path is used as it is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def new_place(name: str | Path, kind: str) -> Path:
 
 
 def place(name: str | Path, kind: str) -> Path:
-    """Return the folder to read from, as ``new_place`` does, but without asking for a name that suits every system."""
+    """Return the folder to read from: as ``new_place`` does, but without checking the name."""
     path = names.as_path(name)
     return cache.home() / kind / path if path.name == str(name) else path

@@ -70,7 +70,7 @@ class Run:
             overwrite: replace a run of that name. Nothing but a saved run is ever replaced.
 
         Raises:
-            LabkitError: the name doesn't suit a folder, something else is in the place, or the model no longer holds
+            LabkitError: the name doesn't suit a folder, something else has that name, or the model no longer holds
                 what was trained, so that a saved run couldn't bring it back.
         """
         folder = new_place(name, "runs")

@@ -1,1 +1,1 @@
-"""Files and folders: where they are kept, how they are replaced, and which ones may be."""
+"""Files and folders: where labkit keeps them, how it replaces them, and which ones it may replace."""

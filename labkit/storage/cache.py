@@ -1,4 +1,4 @@
-"""Where labkit keeps its files on this computer, and whether it may use the network."""
+"""Where labkit keeps its files on this computer, whether it may use the network, and locks between processes."""
 
 from __future__ import annotations
 

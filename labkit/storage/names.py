@@ -35,7 +35,7 @@ def as_path(name: str | Path) -> Path:
 
 
 def require_new_name(name: str | Path) -> None:
-    """Raise a ``LabkitError`` if some system cannot create a folder of this name, or it would be a surprise there.
+    """Raise a ``LabkitError`` if some system cannot create such a folder, or the name would mean something else there.
 
     A path may lead anywhere except upwards; its last part must be a plain name.
     """

@@ -33,7 +33,7 @@ class Checkpoints:
             files are left alone.
         identity: what the run is made of (model, method, settings, data), in types that JSON has. A
             checkpoint is loaded only into a run of the same identity.
-        old_fingerprint: the model's fingerprint as checkpoints without a format version hold it.
+        old_fingerprint: the model's fingerprint as checkpoints without a format version store it.
     """
 
     def __init__(self, folder: Path, identity: dict, old_fingerprint: str = ""):

@@ -1,4 +1,4 @@
-"""What a run is made of, and whether a checkpoint was written by the same run."""
+"""Compare a checkpoint's identity (model, method, settings, data) with a run's."""
 
 from __future__ import annotations
 

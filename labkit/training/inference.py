@@ -9,7 +9,7 @@ import torch
 
 from labkit.errors import require_count
 from labkit.models.encoding import padding_id
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 from labkit.training.batching import Batch, Example, collate
 

@@ -75,7 +75,7 @@ def count_processes() -> int:
         needed = {"RANK": RANK, "LOCAL_RANK": LOCAL, "MASTER_ADDR": ("MASTER_ADDR",), "MASTER_PORT": ("MASTER_PORT",)}
         missing = [first for first, names in needed.items() if not any(os.environ.get(name) for name in names)]
         if missing:
-            raise _others_missing(count, f"but {', '.join(missing)}, which a launcher sets as well, is missing")
+            raise _others_missing(count, f"but not {', '.join(missing)}, which a launcher also sets")
     return max(count, 1)
 
 

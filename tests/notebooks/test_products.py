@@ -18,7 +18,7 @@ from labkit.methods.method import METHODS
 IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "doctor"}
 IDLE |= {"general_english", "is_tie", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
-IDLE |= {"evaluation.bootstrap_interval", "evaluation.paired_bootstrap"}
+IDLE |= {"compare", "evaluation.bootstrap_interval"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}

@@ -34,7 +34,7 @@ def is_fake(tensor):
     return isinstance(tensor, FakeTensor)
 
 
-# Private parts of torch, which may change: if these tests fail, see labkit/planning/fake.py
+# Private parts of torch, which may change: if these tests fail, see labkit/planning/operators.py and fake.py
 
 
 def test_this_torch_has_what_is_used_of_it():

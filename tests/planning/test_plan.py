@@ -111,7 +111,7 @@ def test_an_unknown_name_lists_those_there_are():
 
 def test_an_unknown_architecture_is_refused_at_once(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
-    with pytest.raises(lk.LabkitError, match=r"no model type called 'mamba'.*\n.*Plans are made for these alone"):
+    with pytest.raises(lk.LabkitError, match=r"no model type called 'mamba'.*\n.*labkit can plan only for these"):
         lk.plan(str(tmp_path))
 
 

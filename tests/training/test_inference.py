@@ -4,7 +4,7 @@ from tiny import Letters, tiny_model
 from torch import nn
 
 import labkit as lk
-from labkit.models.inference import inference
+from labkit.models.evaluation_mode import inference
 from labkit.training.batching import Example, collate
 from labkit.training.inference import batches_of, infer
 

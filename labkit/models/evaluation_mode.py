@@ -1,4 +1,4 @@
-"""Compute with a model as one does after training."""
+"""Put a model into evaluation mode inside a block, without gradients, and restore it afterwards."""
 
 from __future__ import annotations
 
