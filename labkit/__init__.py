@@ -6,6 +6,7 @@ neither.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from threading import RLock
@@ -143,6 +144,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 # If one thread imports a package while another imports a module of it, each may wait for the other, and Python then
 # gives one of them half a module. So only one thread imports at a time.
 _LOCK = RLock()
+# On a CPU with AVX512-BF16, bitsandbytes logs when it is imported, by PEFT too, that a faster kernel is missing. That
+# doesn't help a learner.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> object:

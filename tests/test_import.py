@@ -47,6 +47,12 @@ def test_python_m_labkit_is_the_command():
     assert "nothing-of-this-name" in failed.stderr
 
 
+def test_bitsandbytes_says_nothing_whoever_imports_it():
+    code = "import labkit, sys, peft, bitsandbytes; print(sys.stdout.name)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("<stdout>\n", "")
+
+
 def test_names_mean_the_same_whatever_is_imported_first():
     in_a_new_process("""
 import importlib, pickle, sys

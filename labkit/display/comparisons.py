@@ -48,6 +48,25 @@ def sweep(rows: DataFrame, x: str, by: str | None = None, *, xlabel: str, ax: Ax
     return ax
 
 
+def differences(table: DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the differences of ``lk.compare(…, against=…)`` and their intervals; the dots of decided ones are filled.
+
+    Args:
+        table: as ``lk.compare`` returned it, with one method in the column ``second``.
+        ax: where to draw.
+    """
+    ax = ax or plt.subplots(figsize=(6.5, 3.6), layout="constrained")[1]
+    (against,) = table["second"].unique()
+    places = range(len(table) - 1, -1, -1)  # the first row on top
+    ax.axvline(0, color="0.6", linewidth=1)
+    ax.hlines(places, table["low"], table["high"], color="0.3", linewidth=1.5)
+    for place, points, verdict in zip(places, table["points"], table["verdict"], strict=True):
+        ax.plot(points, place, MARKERS[0], color="0.1", markerfacecolor="white" if verdict == "undecided" else "0.1")
+    ax.set_yticks(places, table["first"])
+    ax.set(xlabel=f"accuracy minus that of {against} (points), 95% interval")
+    return ax
+
+
 def predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None = None) -> Axes:
     """Draw predicted over measured peaks, in MB; right predictions are on the diagonal.
 

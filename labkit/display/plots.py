@@ -1,7 +1,7 @@
 """The course's figures, as ``lk.plots``. They read well in greyscale and have units on every axis."""
 
 from labkit.display.block import block
-from labkit.display.comparisons import predictions, sweep
+from labkit.display.comparisons import differences, predictions, sweep
 from labkit.display.curves import accuracy, curves, history
 from labkit.display.decisions import decisions
 from labkit.display.grids import grids
@@ -13,6 +13,7 @@ __all__ = [
     "block",
     "curves",
     "decisions",
+    "differences",
     "grids",
     "history",
     "memory",

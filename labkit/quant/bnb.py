@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeGuard
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
         """A 4-bit layer of bitsandbytes, for type checkers: it inherits the type of its weight from ``nn.Linear``."""
 
         weight: Params4bit
-
-
-# On a CPU with AVX512-BF16, importing it logs that a faster kernel is missing, which does not help a learner.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 class LostGradientWarning(UserWarning):

@@ -28,6 +28,12 @@ def grouped(count):
     )
 
 
+TABLE = pd.DataFrame(
+    [("lora", "full", 1.5, -0.5, 3.5, 0.3, "undecided"), ("ia3", "full", -4.0, -6.0, -2.0, 0.01, "worse")],
+    columns=["first", "second", "points", "low", "high", "p (Holm)", "verdict"],
+)
+
+
 def dots(collection):
     return [tuple(point) for point in collection.get_offsets()]
 
@@ -154,3 +160,15 @@ def test_many_methods_can_still_be_told_apart():
     lines = lk.plots.predictions({str(n): [(n + 1, n + 1)] for n in range(10)}).lines[1:]
     assert len({(line.get_marker(), line.get_markerfacecolor()) for line in lines}) == 10
     plt.close("all")
+
+
+def test_a_difference_is_drawn_with_its_interval_and_filled_where_it_is_decided():
+    ax = lk.plots.differences(TABLE)
+    zero, undecided, decided = ax.lines
+    assert set(zero.get_xdata()) == {0}
+    assert (line(undecided), line(decided)) == ([(1.5, 1)], [(-4.0, 0)])
+    assert [to_rgba(dot.get_markerfacecolor())[0] > 0.5 for dot in (undecided, decided)] == [True, False]
+    assert [path[:, 0].tolist() for path in ax.collections[0].get_segments()] == [[-0.5, 3.5], [-6.0, -2.0]]
+    names = {tick.get_text(): place for tick, place in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True)}
+    assert names == {"lora": 1, "ia3": 0}
+    assert "minus that of full (points)" in ax.get_xlabel()
