@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
     from labkit.classroom import check
+    from labkit.classroom.guesses import guess
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import is_tie, spread
     from labkit.diagnosis import doctor
@@ -87,6 +88,7 @@ __all__ = [
     "finetune",
     "forgetting",
     "general_english",
+    "guess",
     "is_tie",
     "knowledge",
     "load_model",
@@ -110,6 +112,7 @@ __all__ = [
 # Where each name is defined.
 _HOMES = {
     "labkit.classroom": "check",
+    "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",
     "labkit.comparisons.spread": "is_tie spread",
     "labkit.diagnosis": "doctor",

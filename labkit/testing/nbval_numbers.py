@@ -8,6 +8,7 @@ compared as before. See docs/numbers.md.
 from __future__ import annotations
 
 import copy
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
@@ -28,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have nbval compare numbers within the tolerance that a cell names."""
     if config.pluginmanager.hasplugin("nbval"):
         from nbval.plugin import IPyNbCell
+
+        if config.option.nbval or config.option.nbval_lax:
+            os.environ["LABKIT_UNATTENDED"] = "1"  # lk.guess asks nobody; kernels inherit it
 
         config.stash[WRAPPED] = IPyNbCell.compare_outputs
         IPyNbCell.compare_outputs = within_tolerance(IPyNbCell.compare_outputs)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -78,6 +79,7 @@ class Session:
         self.stash = pytest.Stash()
         self.pluginmanager = self
         self.hasplugin = plugins.__contains__
+        self.option = SimpleNamespace(nbval=False, nbval_lax=False)
 
 
 def test_what_nbval_had_is_put_back_in_sessions_within_sessions():
