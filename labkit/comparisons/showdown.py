@@ -104,6 +104,6 @@ def method_rates_smollm2() -> Iterator[dict[str, Any]]:
 def methods() -> Iterator[dict[str, Any]]:
     """Every method at its own best rate, on two tasks, with fewer seeds on the larger model."""
     for (model, _), budget in BUDGETS.items():
-        for seed in range(5) if model == "minilm" else SEEDS:
+        for seed in SEEDS if model == "minilm" else SEEDS[:3]:
             for name, rate in RATES[model].items():
                 yield from over_seeds(budget, SHOWDOWN[name], rate, seeds=(seed,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +12,10 @@ from labkit.comparisons.showdown import method_rates, method_rates_smollm2, meth
 from labkit.errors import unknown
 
 LORA_RATE = 3e-3  # the best of `lora-rate` on minilm
+RANKS = (1, 4, 8, 16, 32, 64)
+RANK_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+# The best rates of the search `lora-rank-rates`, for alpha/rank and for alpha/√rank.
+BEST_OF_RANK = {False: (LORA_RATE,) * 6, True: (LORA_RATE,) * 6}
 
 
 def lora_rate() -> Iterator[dict[str, Any]]:
@@ -24,11 +28,21 @@ def lora_rate() -> Iterator[dict[str, Any]]:
             yield from over_seeds(MINILM, method, rate)
 
 
+def lora_rank_rates() -> Iterator[dict[str, Any]]:
+    """Learning rates for each rank and each scale, alpha/rank and alpha/√rank, on held-out examples."""
+    for rslora, rank, rate in itertools.product((False, True), RANKS, RANK_RATES):
+        yield from over_seeds(MINILM | {"held_out": 500}, _lora(rank, rslora), rate, seeds=(0, 1))
+
+
 def lora_rank() -> Iterator[dict[str, Any]]:
-    """Ranks, with the scale alpha/rank, with alpha/√rank, and with the latter made equal to the former at rank 8."""
-    for rslora, alpha in ((False, 16), (True, 16), (True, 16 / math.sqrt(8))):
-        for rank in (1, 4, 8, 16, 32, 64):
-            yield from over_seeds(MINILM, {"name": "lora", "rank": rank, "alpha": alpha, "rslora": rslora}, LORA_RATE)
+    """Ranks with each scale, at one rate for all and at the rate that suits each."""
+    for rslora, rank in itertools.product((False, True), RANKS):
+        for rate in sorted({LORA_RATE, BEST_OF_RANK[rslora][RANKS.index(rank)]}):
+            yield from over_seeds(MINILM, _lora(rank, rslora), rate)
+
+
+def _lora(rank: int, rslora: bool) -> dict[str, Any]:
+    return {"name": "lora", "rank": rank, "alpha": 16, "rslora": rslora}
 
 
 def lora_alpha() -> Iterator[dict[str, Any]]:
@@ -54,6 +68,7 @@ def qlora() -> Iterator[dict[str, Any]]:
 
 SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "lora-rate": lora_rate,
+    "lora-rank-rates": lora_rank_rates,
     "lora-rank": lora_rank,
     "lora-alpha": lora_alpha,
     "lora-targets": lora_targets,
