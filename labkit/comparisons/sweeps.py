@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.comparisons.point import Point, all_settings
-from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
+from labkit.comparisons.settings import MINILM, SEEDS, SMOLLM2, over_seeds
 from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
 from labkit.errors import unknown
 
@@ -15,7 +15,7 @@ LORA_RATE = 3e-3  # the best of `lora-rate` on minilm
 RANKS = (1, 4, 8, 16, 32, 64)
 RANK_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 # The best rates of the search `lora-rank-rates`, for alpha/rank and for alpha/√rank.
-BEST_OF_RANK = {False: (LORA_RATE,) * 6, True: (LORA_RATE,) * 6}
+BEST_OF_RANK = {False: (3e-3,) * 6, True: (3e-3, 3e-3, 3e-3, 1e-3, 1e-3, 1e-3)}
 
 
 def lora_rate() -> Iterator[dict[str, Any]]:
@@ -61,9 +61,8 @@ def lora_targets() -> Iterator[dict[str, Any]]:
 
 def qlora() -> Iterator[dict[str, Any]]:
     """Full fine-tuning, LoRA and QLoRA on the causal model."""
-    yield from over_seeds(SMOLLM2, {"name": "full"}, 1e-4)
-    yield from over_seeds(SMOLLM2, {"name": "lora"}, 1e-3)
-    yield from over_seeds(SMOLLM2, {"name": "qlora"}, 1e-3)
+    for name, rate in (("full", 1e-4), ("lora", 1e-3), ("qlora", 1e-3)):
+        yield from over_seeds(SMOLLM2, {"name": name}, rate, SEEDS[:3])
 
 
 SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {

@@ -15,7 +15,7 @@ from labkit.methods.targets import find_targets
 from labkit.tasks.course import TEMPLATES
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
-SEARCHES = {"method-rates", "method-rates-smollm2"}
+SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2"}
 
 
 def key(point):
@@ -63,8 +63,8 @@ def test_the_points_of_a_sweep_differ():
 
 def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
-    fewer = {"method-rates": 2, "method-rates-smollm2": 1}
-    return 5 if (name, model) == ("methods", "minilm") else fewer.get(name, 3)
+    fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1}
+    return fewer.get(name, 5 if model == "minilm" else 3)
 
 
 def test_each_setting_has_its_seeds():
@@ -72,7 +72,7 @@ def test_each_setting_has_its_seeds():
         seeds = defaultdict(list)
         for point in SWEEPS[name]():
             seeds[point["model"], key({**complete(point), "seed": 0})].append(point["seed"])
-        assert SEEDS == (0, 1, 2)
+        assert SEEDS == (0, 1, 2, 3, 4)
         assert all(found == list(range(seeds_of(name, model))) for (model, _), found in seeds.items())
 
 
