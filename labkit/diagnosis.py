@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -12,6 +14,7 @@ from labkit.assets.fetch import asset_folder, find_damage
 from labkit.assets.manifest import load_manifest
 from labkit.computer import processor
 from labkit.errors import LabkitError
+from labkit.extras import EXTRAS
 from labkit.models.precision import cpu_has_bfloat16, pick_device, pick_precision
 from labkit.planning.fit import free_memory
 from labkit.printing import make_printable
@@ -59,6 +62,11 @@ def doctor() -> bool:
         _line(asset.name, damage or "ready")
         if damage:
             problems.append(f"{asset.name}: {damage}. Run `labkit fetch {asset.name}`.")
+    for package, extra in EXTRAS.items():
+        found = importlib.util.find_spec(package) is not None
+        _line(package, importlib.metadata.version(package) if found else "not installed")
+        if not found:
+            problems.append(f'{package}, which notebooks need, is not installed: run `pip install ".[{extra}]"`.')
     for fault in problems:
         print(f"✗ {fault}")
     print("All is well." if not problems else f"{len(problems)} to fix.")

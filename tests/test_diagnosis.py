@@ -1,4 +1,6 @@
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import platform
 import shutil
@@ -82,6 +84,15 @@ def test_every_missing_asset_is_listed_with_its_remedy(home, capsys):
     assert problems == [f"✗ {name}: not fetched. Run `labkit fetch {name}`." for name in load_manifest()]
     assert {lines[name] for name in load_manifest()} == {"not fetched"}
     assert "5 to fix." in lines
+
+
+def test_a_missing_extra_is_a_problem_with_its_remedy(filled, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "peft" else find(name, *rest))
+    assert not doctor()
+    lines, problems = report(capsys)
+    assert problems == ['✗ peft, which notebooks need, is not installed: run `pip install ".[peft]"`.']
+    assert (lines["peft"], lines["bitsandbytes"]) == ("not installed", importlib.metadata.version("bitsandbytes"))
 
 
 def test_looking_writes_nothing(home, capsys):
