@@ -18,9 +18,12 @@ def estimate(step: Step) -> MemoryReport:
     two. The formula ignores the activations of adapters, and adds all activations to all gradients, though they
     never exist at the same time.
     """
-    two, three = (_weights(step, layers) for layers in (2, 3))
-    further = step.config.num_hidden_layers - 2
-    held = {kind: two[kind] + further * (three[kind] - two[kind]) for kind in KINDS}
+    layers = step.config.num_hidden_layers
+    if step.alike:
+        two, three = (_weights(step, count) for count in (2, 3))
+        held = {kind: two[kind] + (layers - 2) * (three[kind] - two[kind]) for kind in KINDS}
+    else:
+        held = _weights(step, layers)
     activations, logits = from_data(step)
     return MemoryReport(**held | {"activations": activations, "logits": logits})
 

@@ -21,11 +21,14 @@ def extrapolate(step: Step) -> Prediction:
     block adds the same, so the memory at a given moment of the step is affine in the number of blocks. A deep
     model may reach its peak at another moment than a shallow one, so each stage of the step is extrapolated
     separately. Two blocks are the fewest for which the stages of the first and the last block are separate.
+    Where a method names layers of single blocks, all blocks are simulated.
     """
     layers = step.config.num_hidden_layers
-    counts = [layers] if layers < FEW else [FEW - 1, FEW]
-    traces = [simulate(step, count) for count in counts]
-    further = layers - counts[0]
+    if layers < FEW or not step.alike:
+        trace, _ = simulate(step)
+        return Prediction(*(each.report() for each in (trace, trace.rounded(allocated), trace.rounded(reserved))))
+    traces = [simulate(step, count) for count in (FEW - 1, FEW)]
+    further = layers - (FEW - 1)
     reports = [_highest([_peaks(*each) for each in traces], further)]
     for granularity in (allocated, reserved):
         reports.append(_highest([_peaks(trace.rounded(granularity), blocks) for trace, blocks in traces], further))

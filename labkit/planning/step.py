@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,12 @@ class Step:
     precision: torch.dtype = torch.float32
     classes: int = 2
     quantization: Quantization | None = None
+
+    @property
+    def alike(self) -> bool:
+        """Whether the method treats all blocks alike, and doesn't name layers of single ones (``layers.3.q_proj``)."""
+        names = getattr(self.method, "target_modules", ())
+        return not any(re.search(r"(^|\.)\d+\.", name) for name in ([names] if isinstance(names, str) else names))
 
     @property
     def length(self) -> int:

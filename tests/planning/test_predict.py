@@ -193,6 +193,19 @@ def test_padding_is_predicted(checkpointing):
     assert report.peak != predict_step(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
 
 
+def test_layers_of_single_blocks_may_be_named():
+    """Two and three blocks, from which others are extrapolated, don't have the fourth."""
+    config, examples = tiny_config(num_hidden_layers=4), alike(4, 32, 31)
+    method = lk.LoRA(rank=2, target_modules=("layers.0.self_attn.q_proj", "model.layers.3.mlp.down_proj"))
+    step = Step(config, method, TrainingConfig(batch_size=4), examples, F32)
+    trace, _ = simulate(step)
+    assert predict_step(step).tensors == trace.report()
+    assert_measured(predict_step(step).tensors, measured(config, method, step.training, examples, F32))
+    guess = estimate(step)
+    assert (guess.trainable, guess.frozen) == (trace.report().trainable, trace.report().frozen)
+    assert Step(config, METHODS["lora"], step.training, examples).alike
+
+
 # What is left alone
 
 
