@@ -48,8 +48,10 @@ class Guess:
         if choices is not None and (isinstance(choices, str) or len({*choices}) < 2):
             raise LabkitError(f"{choices!r} leaves no choice.", "Pass two or more choices in a list, or none.")
         self.question, self.choices = question.strip(), tuple(choices or ())
-        kept = {} if unattended() else _kept().get(self.question, {})
-        self.value = kept.get("guess")
+        kept = None if unattended() else _kept().get(self.question, {}).get("guess")
+        # The question may have had other choices when the guess was made.
+        fits = kept in self.choices if self.choices else isinstance(kept, int | float)
+        self.value: str | float | None = kept if fits else None
 
     def make(self, value: str | float) -> None:
         """Keep a guess, on this computer, until another one is made."""
@@ -102,8 +104,10 @@ class Guess:
             try:
                 self.make(change["new"] if self.choices else float(change["new"].replace(",", ".")))
                 problem.value = ""
-            except (LabkitError, ValueError):
+            except ValueError:
                 problem.value = "Write a number, such as 0.5."
+            except LabkitError as fault:
+                problem.value = str(fault)
 
         field.observe(keep, names="value")
         display(widgets.VBox([widgets.Label(self.question), field, problem]))

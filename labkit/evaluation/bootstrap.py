@@ -36,10 +36,8 @@ def resampled(methods: Sequence[np.ndarray], draws: int, seed: int) -> list[np.n
         draws, seed: how many, and of which random numbers.
     """
     total = methods[0].shape[1]
-    of_examples, of_runs = (
-        np.random.default_rng(seed),
-        [np.random.default_rng([seed, i + 1]) for i in range(len(methods))],
-    )
+    of_examples = np.random.default_rng(seed)
+    of_runs = [np.random.default_rng([seed, number]) for number in range(1, len(methods) + 1)]
     chunks = []
     for start in range(0, draws, CHUNK):
         size = min(CHUNK, draws - start)

@@ -30,7 +30,7 @@ class Comparison:
     Attributes:
         difference: of their accuracies, as a fraction.
         interval: 95% interval of it.
-        p: how often a difference at least so large would be found between equal methods.
+        p: how often a difference at least as large would be found between equal methods.
         runs: how many runs (seeds) each method has.
         paired: whether they were compared example by example.
     """
@@ -53,7 +53,7 @@ class Comparison:
         text = f"{100 * self.difference:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}: {self.verdict}"
         if not self.paired:
             return f"{text} (not paired: no hits per example)"
-        return text if min(self.runs) > 1 else f"{text} (with one run, other seeds are left out of account)"
+        return text if min(self.runs) > 1 else f"{text} (a single run: what other seeds would give is not counted)"
 
 
 @overload

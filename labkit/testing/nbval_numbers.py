@@ -20,8 +20,6 @@ from labkit.testing.numbers import differences
 from labkit.testing.tolerance import Tolerance, tolerance_of
 
 Output = dict[str, Any]
-
-
 WRAPPED = pytest.StashKey[Callable[..., bool]]()  # nbval's own comparison, where this session has wrapped it
 
 
@@ -32,7 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if config.option.nbval or config.option.nbval_lax:
             os.environ["LABKIT_UNATTENDED"] = "1"  # lk.guess asks nobody; kernels inherit it
-
         config.stash[WRAPPED] = IPyNbCell.compare_outputs
         IPyNbCell.compare_outputs = within_tolerance(IPyNbCell.compare_outputs)
 

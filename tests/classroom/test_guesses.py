@@ -71,6 +71,13 @@ def test_widgets_make_guesses(shown):
     assert shown[2].children[1].value == "b"
 
 
+def test_a_guess_among_other_choices_is_forgotten(shown):
+    Guess("Which?", ["a", "b"]).make("a")
+    assert lk.guess("Which?", ["b", "c"]).value is None
+    assert lk.guess("Which?").value is None
+    assert shown[0].children[1].value is None
+
+
 def test_unattended_nothing_is_shown_printed_or_read(shown, monkeypatch, capsys):
     Guess("Which?", ["a", "b"]).make("a")
     monkeypatch.setenv("LABKIT_UNATTENDED", "1")

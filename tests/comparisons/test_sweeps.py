@@ -9,7 +9,7 @@ from labkit.assets.manifest import get_asset
 from labkit.comparisons.bench import bench
 from labkit.comparisons.point import Point
 from labkit.comparisons.settings import SEEDS
-from labkit.comparisons.sweeps import SWEEPS, lora_targets, points
+from labkit.comparisons.sweeps import BEST_OF_RANK, RANK_RATES, RANKS, SWEEPS, lora_targets, points
 from labkit.methods import get_method
 from labkit.methods.targets import find_targets
 from labkit.tasks.course import TEMPLATES
@@ -87,6 +87,15 @@ def test_a_point_says_everything_and_names_what_there_is():
 def test_a_sweep_is_made_anew_each_time():
     for name in SWEEPS:
         assert list(SWEEPS[name]()) == list(SWEEPS[name]())
+
+
+def test_the_rate_of_each_rank_is_the_best_of_its_search_and_lies_between_others():
+    table = lk.results("lora-rank-rates")
+    means = table.groupby(["method.rslora", "method.rank", "learning_rate"])["accuracy"].mean()
+    for rslora, rates in BEST_OF_RANK.items():
+        for rank, rate in zip(RANKS, rates, strict=True):
+            assert means[rslora, rank].idxmax() == rate
+            assert RANK_RATES[0] < rate < RANK_RATES[-1]
 
 
 def test_the_test_set_is_kept_from_searches_and_used_by_all_else():

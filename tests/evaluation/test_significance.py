@@ -130,7 +130,7 @@ def test_a_difference_says_what_it_means():
     ]:
         assert str(difference) == text
     assert "not paired" in str(Comparison(0.03, (0.01, 0.05), 0.01, (3, 3), False))
-    assert "with one run, other seeds" in str(Comparison(0.03, (0.01, 0.05), 0.01, (1, 3), True))
+    assert "a single run" in str(Comparison(0.03, (0.01, 0.05), 0.01, (1, 3), True))
 
 
 # Simulated methods
