@@ -62,7 +62,7 @@ def lora_targets() -> Iterator[dict[str, Any]]:
 def qlora() -> Iterator[dict[str, Any]]:
     """Full fine-tuning, LoRA and QLoRA on the causal model."""
     for name, rate in (("full", 1e-4), ("lora", 1e-3), ("qlora", 1e-3)):
-        yield from over_seeds(SMOLLM2, {"name": name}, rate, SEEDS[:3])
+        yield from over_seeds(SMOLLM2, {"name": name}, rate)
 
 
 SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {

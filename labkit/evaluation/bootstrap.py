@@ -1,8 +1,8 @@
-"""How much an accuracy varies between test sets and between seeds: draw both again and again, with replacement.
+"""How much an accuracy varies between test sets and between seeds.
 
-Efron and Tibshirani, 1993, An Introduction to the Bootstrap, chapters 8 and 16. Drawing rows and columns at once counts
-the noise of a single answer more than once, so that intervals are rather too wide than too narrow (Owen, 2007, The
-pigeonhole bootstrap, Annals of Applied Statistics 1, 386–411), unless a few seeds differ a lot.
+Test examples are many: they are drawn again and again, with replacement (Efron and Tibshirani, 1993, An Introduction to
+the Bootstrap, chapters 8 and 16). Seeds are few, and three or five of them, drawn with replacement, vary too little.
+How much they differ is estimated, beyond the noise of single answers, and Student's t says what so few can tell.
 """
 
 from __future__ import annotations
@@ -25,29 +25,49 @@ def bootstrap_interval(runs: Runs, *, draws: int = 2000, seed: int = 0) -> tuple
     found = Outcomes.of("the method", runs)
     if found.hits is None:
         return wilson(found.accuracy * found.total, found.total)
-    return middle(resampled([found.hits], draws, seed)[0])
+    low, high = middle(over_examples([found.hits], draws, seed)[0] + over_runs([found.hits], draws, seed))
+    return max(0.0, low), min(1.0, high)
 
 
-def resampled(methods: Sequence[np.ndarray], draws: int, seed: int) -> list[np.ndarray]:
-    """Return each method's accuracy in each draw. All share the draws of examples; each has its own of runs.
+def over_examples(methods: Sequence[np.ndarray], draws: int, seed: int) -> list[np.ndarray]:
+    """Return each method's accuracy, the mean of its runs, in each draw of examples, which all methods share.
 
     Args:
         methods: of each method, 1 for each example that a run got right and 0 for each other, shape (runs, examples).
         draws, seed: how many, and of which random numbers.
     """
     total = methods[0].shape[1]
-    of_examples = np.random.default_rng(seed)
-    of_runs = [np.random.default_rng([seed, number]) for number in range(1, len(methods) + 1)]
+    shares = np.stack([hits.mean(axis=0) for hits in methods], axis=1)  # of the runs that got an example right
+    rng = np.random.default_rng(seed)
     chunks = []
     for start in range(0, draws, CHUNK):
-        size = min(CHUNK, draws - start)
-        examples = of_examples.multinomial(total, np.full(total, 1 / total), size=size)
-        accuracies = []
-        for hits, rng in zip(methods, of_runs, strict=True):
-            chosen = rng.multinomial(len(hits), np.full(len(hits), 1 / len(hits)), size=size)
-            accuracies.append(((chosen @ hits) * examples).sum(axis=1) / hits.size)
-        chunks.append(accuracies)
-    return [np.concatenate(each) for each in zip(*chunks, strict=True)]
+        examples = rng.multinomial(total, np.full(total, 1 / total), size=min(CHUNK, draws - start))
+        chunks.append(examples @ shares / total)
+    return list(np.concatenate(chunks).T)
+
+
+def over_runs(methods: Sequence[np.ndarray], draws: int, seed: int) -> np.ndarray:
+    """Draw what other runs, of one method or of two, may add to the accuracy or to its difference, shape (draws,).
+
+    It follows Student's t, with the degrees of freedom of Welch (1947, Biometrika 34, 28–35) for two methods.
+    """
+    variances = [variance_of_runs(hits) for hits in methods]
+    if not (total := sum(variances)):
+        return np.zeros(draws)
+    parts = [v**2 / (len(hits) - 1) for v, hits in zip(variances, methods, strict=True) if v]
+    rng = np.random.default_rng([seed, 1])  # other numbers than those that draw examples
+    return np.sqrt(total) * rng.standard_t(total**2 / sum(parts), size=draws)
+
+
+def variance_of_runs(hits: np.ndarray) -> float:
+    """Return the variance of the mean accuracy of as many runs: how seeds differ, beyond the noise of single answers.
+
+    It is 0 for a single run, of which nobody can tell, and where runs differ no more than that noise would have it.
+    """
+    if len(hits) < 2:
+        return 0.0
+    noise = hits.var(axis=0, ddof=1).mean() / hits.shape[1]
+    return max(0.0, float(hits.mean(axis=1).var(ddof=1) - noise)) / len(hits)
 
 
 def middle(values: np.ndarray) -> tuple[float, float]:

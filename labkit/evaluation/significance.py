@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, overload
 
 from labkit.errors import LabkitError, require_count, require_seed, unknown
-from labkit.evaluation.bootstrap import MOST_DRAWS, chance_of, middle, resampled
+from labkit.evaluation.bootstrap import MOST_DRAWS, chance_of, middle, over_examples, over_runs
 from labkit.evaluation.outcomes import Outcomes, Runs
 from labkit.evaluation.proportions import difference_of_proportions
 
@@ -71,7 +71,8 @@ def compare(
     """Compare two methods, or every pair of several, on the same test examples.
 
     A method is given by its runs, one for each seed: what ``lk.evaluate`` returned, or rows of ``lk.results``. Some
-    examples are hard for everyone, so methods are compared example by example. Where a table has no ``hits`` for each
+    examples are hard for everyone, so methods are compared example by example; and seeds differ, so few runs decide
+    less than many (see ``labkit.evaluation.bootstrap``). Where a table has no ``hits`` for each
     example, such as one from a paper, the difference of two proportions stands in (Newcombe, 1998, Statistics in
     Medicine 17, 873–890, method 10): it cannot pair examples and does not see how seeds differ.
 
@@ -79,7 +80,7 @@ def compare(
         first, second: the runs of two methods; or in place of both, runs by name, to compare every pair. The p of a
             table is corrected for the number of pairs, and the intervals are not.
         against: in a table, compare all others with this one alone. Fewer questions are answered with more certainty.
-        draws: of examples and runs.
+        draws: of examples, and of other seeds.
         seed: of the draws.
 
     Raises:
@@ -114,10 +115,11 @@ def _comparisons(
             f"The runs have {', '.join(map(str, totals))} test examples: they cannot be compared one by one.",
             "Compare runs of the same model and task.",
         )
-    sampled = dict(zip(hits, resampled(list(hits.values()), draws, seed), strict=True))
+    sampled = dict(zip(hits, over_examples(list(hits.values()), draws, seed), strict=True))
     found = []
     for name, other in pairs:
-        one, two, differences = methods[name], methods[other], sampled[name] - sampled[other]
+        one, two = methods[name], methods[other]
+        differences = sampled[name] - sampled[other] + over_runs([hits[name], hits[other]], draws, seed)
         interval, p = middle(differences), chance_of(differences)
         found.append(Comparison(one.accuracy - two.accuracy, interval, p, (one.count, two.count), paired=True))
     return found
