@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
 
-from labkit.display.pieces import GAP, NAME, NOTE, Piece, Scales, arrow, extent, piece_of, write
+from labkit.display.drawing import GAP, NAME, NOTE, arrow, extent, write
+from labkit.display.pieces import Piece, Scales, piece_of
 from labkit.display.states import INK
 from labkit.errors import LabkitError, shown
 
@@ -50,7 +51,7 @@ def diagram(*rows: Sequence[Any] | str, title: str = "", caption: str = "") -> A
     indent = max(extent(label, NAME, "bold")[0] + 2 * GAP if label else 0 for label in labels)
     pieces = [_row(line, scales) for line in lines]
     notes = [caption] if caption else []
-    notes += [f"* drawn thicker than to scale: {', '.join(scales.thicker)}"] if scales.thicker else []
+    notes += [f"* drawn thicker than to scale: {', '.join(scales.thin)}"] if scales.thin else []
     inner = max(indent + max(piece.width for piece in pieces), extent(title, TITLE, "bold")[0])
     below = "\n".join(line for note in notes for line in wrap(note, max(40, int(inner / NOTE * 1.75))))
     width = max(inner, extent(below, NOTE)[0]) + 2 * MARGIN
@@ -85,30 +86,28 @@ def _has_label(line: Sequence[Any]) -> bool:
 
 def _row(parts: Sequence[Any], scales: Scales) -> Piece:
     """Return a row's piece: its parts side by side, and perhaps an arrow back from the last one, below them."""
-    last, back = parts[-1], ""
-    if isinstance(last, str) and last.startswith("↩"):
-        parts, back = parts[:-1], last[1:].strip()
+    leads_back = isinstance(parts[-1], str) and parts[-1].startswith("↩")
+    name, _, label = (text.strip() for text in (parts[-1][1:] if leads_back else "").partition(":"))
+    parts = parts[: len(parts) - leads_back]
+    names = [getattr(part, "name", None) for part in parts]
+    if leads_back and name not in names[:-1]:
+        raise LabkitError(f"No earlier part of the row is called {shown(name)}.", "Let the arrow lead back to a part.")
     pieces = [piece_of(part, scales) for part in parts]
     starts = [sum(piece.width + GAP for piece in pieces[:at]) for at in range(len(pieces))]
-    below = max((piece.below for piece in pieces), default=0)
-    name, _, label = (text.strip() for text in back.partition(":"))
-    names = [getattr(part, "name", None) for part in parts]
-    if back and name not in names[:-1]:
-        raise LabkitError(f"No earlier part of the row is called {shown(name)}.", "Let the arrow lead back to a part.")
+    above, below = max(piece.above for piece in pieces), max(piece.below for piece in pieces)
 
     def draw(ax: Axes, x: float, y: float) -> None:
         for start, piece in zip(starts, pieces, strict=True):
             piece.draw(ax, x + start, y)
-        if back:
-            (begin, leave), (end, reach) = (
-                (x + starts[at] + pieces[at].width / 2, y - pieces[at].below) for at in (-1, names.index(name))
-            )
-            ax.plot([begin, begin, end, end], [leave, y - below - BACK, y - below - BACK, reach - 8], color=INK, lw=1.4)
-            arrow(ax, (end, y - below - BACK), (end, reach))
-            write(ax, (begin + end) / 2, y - below - BACK - 4, label, NOTE, va="top")
+        if leads_back:
+            low, at = y - below - BACK, names.index(name)
+            begin, end = (x + starts[i] + pieces[i].width / 2 for i in (-1, at))
+            ax.plot([begin, begin, end, end], [y - pieces[-1].below, low, low, low + GAP], color=INK, linewidth=1.4)
+            arrow(ax, (end, low), (end, y - pieces[at].below))
+            write(ax, (begin + end) / 2, low - 4, label, NOTE, va="top")
 
-    deep = below + (BACK + 4 + extent(label, NOTE)[1] if back else 0)
-    return Piece(starts[-1] + pieces[-1].width, max(piece.above for piece in pieces), deep, draw)
+    deep = BACK + 4 + extent(label, NOTE)[1] if leads_back else 0
+    return Piece(starts[-1] + pieces[-1].width, above, below + deep, draw)
 
 
 def _said(parts: Sequence[Any]) -> str:

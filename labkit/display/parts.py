@@ -82,9 +82,7 @@ class Bar:
         return f"{size:,.{0 if size >= 10 else 1}f} {self.unit}"
 
     def __str__(self) -> str:
-        return ", ".join(
-            _with(f"{name} {self.label(name)}", WORDS[state]) for name, (_, state) in self.amounts.items()
-        )
+        return ", ".join(_with(f"{name} {self.label(name)}", WORDS[state]) for name, (_, state) in self.amounts.items())
 
 
 @dataclass(frozen=True)
