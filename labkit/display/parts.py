@@ -70,7 +70,10 @@ class Bar:
     unit: str = "MB"
 
     def __post_init__(self) -> None:
-        for name, (size, state) in self.amounts.items():
+        for name, amount in self.amounts.items():
+            if not isinstance(amount, (tuple, list)) or len(amount) != 2:
+                raise LabkitError(f"{name} has {shown(amount)} for its size and state.", 'Write (538, "trained").')
+            size, state = amount
             _check(name, state)
             require_number(f"the size of {name}", size, above=0, remedy="Leave out what takes no memory.")
         if not self.amounts:

@@ -204,6 +204,7 @@ BAD = {
     "the size of w must be above 0": lambda: Bar({"w": (0, "frozen")}),
     "the size of v must be above 0 and finite": lambda: Bar({"v": (math.nan, "frozen")}),
     "no state called 'warm'": lambda: Bar({"w": (1, "warm")}),
+    "w has 3 for its size and state": lambda: Bar({"w": 3}),
     "A bar without amounts": lambda: Bar({}),
     "nothing to draw": diagram,
     "a row is empty": lambda: diagram([Box("a")], []),
