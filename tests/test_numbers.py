@@ -56,6 +56,8 @@ def calls(tiny, colours):
         "load_task": lambda **given: lk.load_task("triage", **given),
         "perplexity": lambda **given: lk.perplexity(tiny, ["some text"], **given),
         "plan": lambda **given: lk.plan("llama-7b", **given),
+        "plots.Cells": lambda **given: lk.plots.Cells("a", [1], **given),
+        "plots.Matrix": lambda **given: lk.plots.Matrix("a", **{"rows": 2, "columns": 2} | given),
         "plots.accuracy": lambda **given: lk.plots.accuracy({}, **given),
         "plots.grids": lambda **given: lk.plots.grids(weight, {}, **given),
         "quantize": lambda **given: lk.quantize(weight, **given),

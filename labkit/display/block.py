@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Polygon
 from torch import nn
 
+from labkit.display.states import INK, STATES
 from labkit.errors import LabkitError
 from labkit.methods.adapter import adapters_of
 from labkit.methods.bottleneck import BottleneckLayer
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from labkit.models.model import Model
 
-TRAINED, FROZEN = "0.15", "0.88"
+# Shapes are small here, and so is the edge of what is trained; it is still thicker than that of what is frozen.
+LOOK: dict[bool, dict[str, Any]] = {True: {**STATES["trained"], "linewidth": 1.2}, False: dict(STATES["frozen"])}
 ATTENTION = (4.6, 4.9)
 CENTRES = {
     **{"q": (2.6, 2.9), "k": (4.6, 2.9), "v": (6.6, 2.9), "o": (4.6, 6.7)},
@@ -33,11 +35,11 @@ STREAM, TOP = 0.6, 15.9
 
 
 def block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
-    """Draw the first block of a model: light parts are frozen, dark ones are trained.
+    """Draw the first block of a model: light parts are frozen, vermillion ones with a thick edge are trained.
 
-    Each dark part bears the count of its numbers (that of a prefix is for all blocks). A bar beside a layer is LoRA's
-    pair of matrices, two trapezoids are a bottleneck, × is a factor for each number that passes, and three squares in
-    a row are virtual tokens: their keys and values in a prefix, their word vectors in a prompt.
+    Each trained part bears the count of its numbers (that of a prefix is for all blocks). A bar beside a layer is a
+    pair of LoRA's matrices, two trapezoids are a bottleneck, × is a factor for each number that passes, and three
+    squares in a row are virtual tokens: their keys and values in a prefix, their word vectors in a prompt.
 
     Args:
         model: as a method's ``apply`` returned it.
@@ -113,14 +115,13 @@ def _stream(ax: Axes, centres: dict[str, tuple[float, float]]) -> None:
 
 
 def _box(ax: Axes, centre: tuple[float, float], text: str, trained: bool, width: float = 1.4) -> None:
-    face, ink = (TRAINED, "white") if trained else (FROZEN, "black")
-    _patch(ax, centre, (width, 0.9), face, "round,pad=0,rounding_size=0.12")
-    ax.text(centre[0], centre[1] - 0.03, text, ha="center", va="center", fontsize=8, color=ink, zorder=3)
+    _patch(ax, centre, (width, 0.9), trained, "round,pad=0,rounding_size=0.12")
+    ax.text(centre[0], centre[1] - 0.03, text, ha="center", va="center", fontsize=8, color=INK, zorder=3)
 
 
-def _patch(ax: Axes, centre: tuple[float, float], size: tuple[float, float], face: str, shape: str) -> None:
+def _patch(ax: Axes, centre: tuple[float, float], size: tuple[float, float], trained: bool, shape: str) -> None:
     corner = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
-    ax.add_patch(FancyBboxPatch(corner, *size, facecolor=face, edgecolor="0.4", boxstyle=shape, zorder=2))
+    ax.add_patch(FancyBboxPatch(corner, *size, **LOOK[trained], boxstyle=shape, zorder=2))
 
 
 def _adapter(ax: Axes, adapter: nn.Module, centre: tuple[float, float]) -> None:
@@ -133,15 +134,16 @@ def _adapter(ax: Axes, adapter: nn.Module, centre: tuple[float, float]) -> None:
             y += 1.15
         for sign in (-1, 1):  # squeezed, then widened
             corners = [(x - 0.9, y + 0.55 * sign), (x + 0.9, y + 0.55 * sign), (x + 0.3, y), (x - 0.3, y)]
-            ax.add_patch(Polygon(corners, facecolor=TRAINED, zorder=2))
+            ax.add_patch(Polygon(corners, **LOOK[True], joinstyle="round", zorder=2))
         ax.text(*((x, y - 1.0) if adapter.parallel else (x + 2.1, y)), count, fontsize=8, ha="center", va="center")
     elif isinstance(adapter, IA3Linear):
         y += -0.8 if adapter.of_input else 0.95
-        ax.plot(x, y, "o", color=TRAINED, markersize=10, zorder=4)
-        ax.text(x, y - 0.04, "×", ha="center", va="center", fontsize=9, color="white", zorder=5)
+        edge = {"markeredgecolor": LOOK[True]["edgecolor"], "markeredgewidth": LOOK[True]["linewidth"]}
+        ax.plot(x, y, "o", color=LOOK[True]["facecolor"], markersize=11, zorder=4, **edge)
+        ax.text(x, y - 0.04, "×", ha="center", va="center", fontsize=10, color=INK, zorder=5)
         ax.text(x + 0.45, y, count, ha="left", va="center", fontsize=8)
     else:
-        _patch(ax, (x + 0.92, y), (0.42, 0.9), TRAINED, "square,pad=0")
+        _patch(ax, (x + 0.92, y), (0.42, 0.9), True, "square,pad=0")
         ax.text(x + 0.3, y - 0.8, count, ha="center", va="center", fontsize=7, zorder=5).set_bbox(
             {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         )
@@ -151,7 +153,7 @@ def _tokens(ax: Axes, tokens: VirtualTokens) -> None:
     places = [(x, y + 0.95) for x, y in (CENTRES["k"], CENTRES["v"])]
     for x, y in places if isinstance(tokens, Prefix) else [(STREAM - 1.4, -0.1)]:
         for row in (-1, 0, 1):
-            _patch(ax, (x + 0.42 * row, y), (0.36, 0.45), TRAINED, "square,pad=0")
+            _patch(ax, (x + 0.42 * row, y), (0.36, 0.45), True, "square,pad=0")
     at = (7.5, places[0][1]) if isinstance(tokens, Prefix) else (STREAM - 1.4, 0.75)
     ax.text(*at, _count(tokens), fontsize=8, ha="left" if isinstance(tokens, Prefix) else "center", va="center")
 

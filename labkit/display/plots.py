@@ -4,15 +4,22 @@ from labkit.display.block import block
 from labkit.display.comparisons import differences, predictions, sweep
 from labkit.display.curves import accuracy, curves, history
 from labkit.display.decisions import decisions
+from labkit.display.diagram import diagram
 from labkit.display.grids import grids
 from labkit.display.memory import memory, timeline
 from labkit.display.pareto import pareto
+from labkit.display.parts import Bar, Box, Cells, Matrix
 
 __all__ = [
+    "Bar",
+    "Box",
+    "Cells",
+    "Matrix",
     "accuracy",
     "block",
     "curves",
     "decisions",
+    "diagram",
     "differences",
     "grids",
     "history",

@@ -1,7 +1,13 @@
+from itertools import combinations
+
+import matplotlib
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.patches import FancyBboxPatch
 
 import labkit as lk
+
+matplotlib.use("Agg")
 
 QUESTIONS = [
     ("Is it raining?", "Take an umbrella."),
@@ -41,10 +47,35 @@ def test_each_question_has_a_yes_and_a_no(drawn):
 
 def test_boxes_do_not_lie_over_one_another_nor_outside(drawn):
     drawn.figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in drawn.texts if text.get_bbox_patch()]
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    outer = drawn.get_window_extent()
+    boxes = [patch.get_window_extent() for patch in drawn.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(boxes) == 2 * len(QUESTIONS) + 1
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    outer = drawn.figure.bbox
     assert all(outer.x0 <= box.x0 and box.x1 <= outer.x1 for box in boxes)
+    assert all(outer.y0 <= box.y0 and box.y1 <= outer.y1 for box in boxes)
+
+
+def test_texts_are_readable_and_lie_within_their_boxes_and_apart(drawn):
+    drawn.figure.canvas.draw()
+    boxes = [patch.get_window_extent() for patch in drawn.patches if isinstance(patch, FancyBboxPatch)]
+    written = [text for text in drawn.texts if text.get_text()]
+    places = [text.get_window_extent() for text in written]
+    assert not any(one.overlaps(other) for one, other in combinations(places, 2))
+    for text, place in zip(written, places, strict=True):
+        assert text.get_fontsize() >= 10
+        held = [box for box in boxes if box.overlaps(place)]
+        if text.get_text() in ("yes", "no"):
+            assert held == []
+        else:
+            (box,) = held
+            assert box.x0 < place.x0 < place.x1 < box.x1
+            assert box.y0 < place.y0 < place.y1 < box.y1
+
+
+def test_questions_and_advice_can_be_told_apart(drawn):
+    looks = [patch.get_facecolor() for patch in drawn.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(set(looks[0:4:2])) == len(set(looks[1:4:2])) == 1
+    assert looks[0] != looks[1] == looks[-1]
 
 
 def test_an_axes_of_ones_own_is_drawn_on():
