@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.classroom import check
     from labkit.classroom.guesses import guess
     from labkit.comparisons.results import repeat, results
-    from labkit.comparisons.spread import is_tie, spread
+    from labkit.comparisons.spread import spread
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.explorer import QuantizationExplorer
@@ -89,7 +89,6 @@ __all__ = [
     "forgetting",
     "general_english",
     "guess",
-    "is_tie",
     "knowledge",
     "load_model",
     "load_run",
@@ -114,7 +113,7 @@ _HOMES = {
     "labkit.classroom": "check",
     "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",
-    "labkit.comparisons.spread": "is_tie spread",
+    "labkit.comparisons.spread": "spread",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.explorer": "QuantizationExplorer",

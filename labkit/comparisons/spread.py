@@ -1,4 +1,4 @@
-"""Runs that differ in their seed: how far their results spread, and whether two groups of them tie."""
+"""Runs that differ in their seed: how far their results spread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,3 @@ def spread(rows: DataFrame, by: str | list[str]) -> DataFrame:
     table = rows.groupby(by, sort=False, dropna=False)["accuracy"].agg(["mean", "min", "max", "count"])
     table[["mean", "min", "max"]] *= 100
     return table.round(1).rename(columns={"count": "runs"})
-
-
-def is_tie(first: DataFrame, second: DataFrame) -> bool:
-    """Return whether the ranges of two groups of runs overlap: then their order may be chance."""
-    one, other = first["accuracy"], second["accuracy"]
-    return bool(one.max() >= other.min() and other.max() >= one.min())

@@ -19,19 +19,3 @@ def test_the_spread_can_be_had_by_several_columns():
     assert table.index.tolist() == [(8, True), (8, False), (1, True), (1, False)]
     assert table.to_numpy().tolist() == [[70, 40, 100, 2], [65, 30, 100, 2], [60, 20, 100, 2], [55, 10, 100, 2]]
     pd.testing.assert_frame_equal(rows, before)
-
-
-def test_two_groups_tie_where_their_ranges_meet():
-    for first, second, tie in [
-        ([0.5, 0.6], [0.55, 0.7], True),
-        ([0.5, 0.9], [0.6, 0.7], True),
-        ([0.6, 0.5], [0.6, 0.7], True),
-        ([0.5, 0.6], [0.61, 0.7], False),
-        ([0.5], [0.5], True),
-        ([0.5], [0.51], False),
-        ([0.5], [0.4, 0.6], True),
-        ([0.5, 0.7], [0.7], True),
-    ]:
-        one, two = (pd.DataFrame({"accuracy": values}) for values in (first, second))
-        assert lk.is_tie(one, two) is tie
-        assert lk.is_tie(two, one) is tie

@@ -16,7 +16,7 @@ from labkit.methods.method import METHODS
 
 # What notebooks call and what multiplies nothing: it draws, lists, compares or describes.
 IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "doctor"}
-IDLE |= {"general_english", "is_tie", "load_task", "methods.get_method", "plan", "relative_error"}
+IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"compare", "evaluation.bootstrap_interval"}
 # Each of these only calls what is run below.
