@@ -4,13 +4,11 @@ from itertools import combinations
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from labkit.display.style import GREY, SMALL, contrast
+from labkit.display.style import SMALL, contrast
 
 SLACK = 1  # pixels by which boxes may touch
-SUPPORTS = {Line2D([], [], color=GREY).get_color()}
 
 
 def texts_of(figure):
@@ -55,7 +53,8 @@ def faults(figure, smallest=SMALL):
         for line in ax.lines:
             if line.get_visible() and to_rgba(line.get_color())[3] > 0 and contrast(line.get_color()) < 3:
                 found.append(f"the line {line.get_label()!r} is {line.get_color()}")
-        if ax.axison and not (ax.get_xlabel() or not any(ax.get_xticks())):
+        numbered = any(label.get_visible() and label.get_text() for label in ax.get_xticklabels())
+        if ax.axison and numbered and not ax.get_xlabel():
             found.append("an x axis has no label")
     if to_rgba(figure.get_facecolor()) != (1, 1, 1, 1):
         found.append("the ground isn't white")

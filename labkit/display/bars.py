@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import wrapped
-from labkit.display.looks import looks
+from labkit.display.labels import label_ends, wrapped
+from labkit.display.looks import look_of, looks, method_look
 from labkit.display.style import GREY, INK, SMALL, axes_for, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
 
 
 def bars(
@@ -40,7 +42,8 @@ def bars(
     rows = len(groups) * (1 if stacked else len(parts))
     ax = axes_for(ax, height=1.3 + 0.34 * rows)
     grouped = parts != [""]
-    styles = looks(parts if grouped else groups)
+    # Bars of their own have their names beside them, and need no colours unless they are methods.
+    styles = looks(parts) if grouped else {name: method_look(name) or look_of("") for name in groups}
     height = 0.8 if stacked else 0.8 / len(parts)
     left = np.zeros(len(groups))
     for place, part in enumerate(parts):
@@ -51,17 +54,21 @@ def bars(
         for bar, look in zip(drawn, chosen, strict=True):
             bar.set(facecolor=look.tint, edgecolor=look.ink, hatch=look.hatch if grouped else "")
         if not stacked:
-            ax.bar_label(drawn, [number(size) for size in sizes], padding=4, color=INK, fontsize=SMALL)
+            _write(ax, drawn, sizes)
         left = left + np.nan_to_num(sizes)
     if stacked:
-        ax.bar_label(drawn, [number(size) for size in left], padding=4, color=INK, fontsize=SMALL)
+        _write(ax, drawn, left)
     if mark is not None:
         ax.axvline(mark, color=GREY, linestyle=":", linewidth=1.8)
     ax.set_yticks(range(len(groups)), [wrapped(name) for name in groups])
     ax.set(xlabel=xlabel, xscale="log" if log else "linear")
     ax.grid(visible=False, axis="y")
-    if not log:
-        ax.margins(x=0.15)  # room for the numbers
+    low, high = ax.get_xlim()
+    if log:  # from a power of ten on; and room for the numbers
+        low = 1 if low >= 1 else 10 ** np.floor(np.log10(low))
+        ax.set_xlim(low, high * (high / low) ** 0.15)
+    else:
+        ax.set_xlim(low, high + 0.1 * (high - low))
     ax.invert_yaxis()
     if grouped:
         legend(ax, columns=2)
@@ -73,6 +80,45 @@ def bars(
     scale = ", on a logarithmic scale" if log and "log" not in xlabel else ""
     describe(ax, f"{kind}: {xlabel}{scale}. {listed(said)}" + (f" A line marks {number(mark)}." if mark else ""))
     return ax
+
+
+def columns(
+    values: Sequence[float],
+    xlabel: str,
+    ylabel: str,
+    *,
+    mark: float | None = None,
+    name: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw an upright bar for each number, which has its position below it.
+
+    Args:
+        values: the numbers.
+        xlabel: what the positions are.
+        ylabel: what the numbers are, with their unit.
+        mark: where a dotted line is drawn, to compare with.
+        name: of that line.
+        ax: where to draw.
+    """
+    ax = axes_for(ax, height=2.8)
+    look = look_of("")
+    ax.bar(range(len(values)), values, color=look.tint, edgecolor=look.ink)
+    ax.set(xlabel=xlabel, ylabel=ylabel, xticks=range(len(values)))
+    ax.grid(visible=False, axis="x")
+    said = listed(f"{number(value)} at {place}" for place, value in enumerate(values))
+    if mark is not None:
+        ax.axhline(mark, color=INK, linestyle=":", linewidth=1.8)
+        label_ends(ax, {name: (len(values) - 1, mark, INK)})
+        said += f" A line marks {number(mark)}: {name}."
+    describe(ax, f"Bar chart: {ylabel} over {xlabel}. {said}")
+    return ax
+
+
+def _write(ax: Axes, bars: BarContainer, values: np.ndarray) -> None:
+    said = [f"{x:,.{2 if abs(x) < 10 else 1 if abs(x) < 100 else 0}f}" if abs(x) >= 0.1 else number(x) for x in values]
+    halo = [withStroke(linewidth=3, foreground="white")]
+    ax.bar_label(bars, said, padding=4, color=INK, fontsize=SMALL, path_effects=halo)
 
 
 def errors(percent: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
@@ -103,6 +149,7 @@ def errors(percent: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None 
         0,
         *(10**power for power in range(int(np.ceil(np.log10(high))) + 1)),
     ]
+    ax.invert_yaxis()
     ax.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     ax.grid(visible=False, axis="y")
     said = [

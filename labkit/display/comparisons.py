@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import label_ends, wrapped
-from labkit.display.looks import look_of, looks
+from labkit.display.labels import label_ends, label_points, wrapped
+from labkit.display.looks import look_of, looks, method_look
 from labkit.display.style import GREY, axes_for, end_at_100, legend
 
 if TYPE_CHECKING:
@@ -40,25 +40,36 @@ def sweep(
     words = isinstance(rows[x].iloc[0], str)
     if words:
         ax.xaxis.update_units(list(rows[x].unique()))  # fixes their order on the axis
-    split = by or (x if words else None)
+    split = by or (x if words and all(map(method_look, rows[x].unique())) else None)
     groups = [(str(name), group) for name, group in rows.groupby(split, sort=bool(by), dropna=False)] if split else []
     # A single curve has the look of the method that all its runs were made with.
-    methods = rows["name"].unique() if "name" in rows else ()
+    methods = list(rows["name"].unique()) if "name" in rows else []
     styles = looks(name for name, _ in groups) or {"": look_of(methods[0] if len(methods) == 1 else "")}
-    ends, said = {}, []
+    ends, tops, said = {}, {}, []
     for name, group in groups or [("", rows)]:
         look = styles[name]
         mean = 100 * group.groupby(x, sort=not words)["accuracy"].mean()
         # A line between words would suggest values between them: there, the mean is a stroke.
         style: dict[str, Any] = {"marker": "_", "markersize": 30, "linestyle": "none"} if words else {"ls": look.line}
         ax.plot(mean.index, mean, color=look.ink, label=name, **style)
-        dots = {"marker": look.marker, "s": 30, "zorder": 3, "alpha": 0.8, "clip_on": limits is not None}
+        dots: dict[str, Any] = {
+            "marker": look.marker,
+            "s": 30,
+            "zorder": 3,
+            "alpha": 0.8,
+            "clip_on": limits is not None,
+        }
         ax.scatter(group[x], 100 * group["accuracy"], color=look.ink, **dots)
-        ends[name] = (mean.index[-1], mean.iloc[-1], look.text)
-        best, worst = mean.idxmax(), mean.idxmin()
-        values = [f"{word} {mean[at]:.0f} at {_place(at)}" for word, at in (("highest", best), ("lowest", worst))]
-        said.append(f"{name or 'mean'} {', '.join(values)}" if best != worst else f"{name} {mean[best]:.0f}")
-    if not words:
+        places, values = list(mean.index), list(mean)
+        high, low = values.index(max(values)), values.index(min(values))
+        ends[name], tops[name] = (places[-1], values[-1], look.text), (places[high], values[high])
+        extremes = [
+            f"{word} {values[at]:.0f} at {_place(places[at])}" for word, at in (("highest", high), ("lowest", low))
+        ]
+        said.append(f"{name or 'mean'} {', '.join(extremes)}" if high != low else f"{name} {values[high]:.0f}")
+    if words:
+        ax.margins(x=0.15)
+    else:
         ax.set_xscale("log", base=2 if rows[x].min() >= 1 else 10)
         ticks = sorted(rows[x].unique())
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -67,8 +78,10 @@ def sweep(
     ax.set(xlabel=xlabel, ylabel="accuracy (%), one dot a seed", **({"ylim": limits} if limits else {}))
     if by and words:
         legend(ax)
-    elif by:
+    elif by and len({end for end, _, _ in ends.values()}) == 1:
         label_ends(ax, ends)
+    elif by:  # where curves end early, or crash together, their names stand at their best
+        label_points(ax, tops, {name: look.text for name, look in styles.items()})
     describe(ax, f"Dots for seeds and their means: accuracy (%) over {xlabel}. Means: {listed(said)}")
     return ax
 
@@ -84,15 +97,15 @@ def differences(table: DataFrame, ax: Axes | None = None) -> Axes:
     (against,) = table["second"].unique()
     places = range(len(table) - 1, -1, -1)  # the first row on top
     ax.axvline(0, color=GREY, linewidth=1)
-    styles = looks(table["first"])
-    ax.hlines(places, table["low"], table["high"], color=[styles[name].ink for name in table["first"]], linewidth=2)
-    for place, row in zip(places, table.itertuples(), strict=True):
-        look = styles[row.first]
-        face = "white" if row.verdict == "undecided" else look.ink
-        ax.plot(row.points, place, look.marker, color=look.ink, markersize=7, markerfacecolor=face)
-    ax.set_yticks(places, [wrapped(name) for name in table["first"]])
+    rows = table.to_dict("records")
+    styles = looks(row["first"] for row in rows)
+    ax.hlines(places, table["low"], table["high"], color=[look.ink for look in styles.values()], linewidth=2)
+    for place, row, look in zip(places, rows, styles.values(), strict=True):
+        face = "white" if row["verdict"] == "undecided" else look.ink
+        ax.plot(row["points"], place, look.marker, color=look.ink, markersize=7, markerfacecolor=face)
+    ax.set_yticks(places, [wrapped(name) for name in styles])
     ax.set(xlabel=f"accuracy minus that of {against} (points)\nwith 95% interval; filled where it is decided")
-    said = [f"{r.first} {r.points:+.1f} ({r.low:+.1f} to {r.high:+.1f}), {r.verdict}" for r in table.itertuples()]
+    said = ["{first} {points:+.1f} ({low:+.1f} to {high:+.1f}), {verdict}".format_map(row) for row in rows]
     describe(ax, f"Dots with intervals: accuracy minus that of {against} (points). {listed(said)}")
     return ax
 

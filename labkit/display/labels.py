@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
@@ -41,8 +42,18 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
         ax: where the curves are.
         ends: of each name, the x and y of the curve's last point and the color of the text.
     """
+    low, high = sorted(ax.get_ylim())
     texts = [
-        _write(ax, name, (x, y), (1.02, 0.5), color, textcoords="axes fraction", va="center", annotation_clip=False)
+        _write(
+            ax,
+            name,
+            (x, min(max(y, low), high)),
+            (1.02, 0.5),
+            color,
+            textcoords="axes fraction",
+            va="center",
+            annotation_clip=False,
+        )
         for name, (x, y, color) in ends.items()
     ]
     at = [y for _, y, _ in ends.values()]
@@ -98,13 +109,19 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
     return places.tolist()
 
 
-def label_points(ax: Axes, points: Mapping[str, tuple[float, float]], colors: Mapping[str, str]) -> None:
+def label_points(
+    ax: Axes,
+    points: Mapping[str, tuple[float, float]],
+    colors: Mapping[str, str],
+    lines: Sequence[tuple[float, float, float, float]] = (),
+) -> None:
     """Write names beside points, each at the nearest place where it covers no point and no other name.
 
     Args:
         ax: where the points are.
         points: x and y by name; the first ones choose their places first.
         colors: of the texts, by name.
+        lines: upright or level ones that names should rather not stand on, as (x, y, x, y).
     """
     texts = {
         name: _write(ax, name, at, (0, 0), colors[name], textcoords="offset pixels", va="bottom", in_layout=False)
@@ -114,22 +131,30 @@ def label_points(ax: Axes, points: Mapping[str, tuple[float, float]], colors: Ma
     def place(renderer: RendererBase) -> None:
         point = ax.figure.dpi / 72
         spots = {name: ax.transData.transform(at) for name, at in points.items()}
-        taken = [Bbox.from_bounds(x - 4 * point, y - 4 * point, 8 * point, 8 * point) for x, y in spots.values()]
+        taken = [Bbox([at - 5 * point, at + 5 * point]) for at in spots.values()]
+        strokes = [Bbox(ax.transData.transform([line[:2], line[2:]])).padded(point) for line in lines]
         for name, text in texts.items():
             size = Text.get_window_extent(text, renderer)
             width, height = size.width + 2 * point, size.height
-            beside = 6 * point
+            beside = 7 * point
             places = [
                 (dx, dy)
                 for far in range(24)
                 for dx in (beside, -beside - width, -width / 2)
                 for dy in (beside / 2 + far * height, -beside / 2 - (far + 1) * height)
             ]
-            boxes = [Bbox.from_bounds(*(spots[name] + offset), width, height) for offset in places]
-            costs = [sum(_shared(box, other) for other in taken) + _outside(box, ax.bbox) for box in boxes]
+            boxes = [Bbox.from_bounds(spots[name][0] + dx, spots[name][1] + dy, width, height) for dx, dy in places]
+            costs = [
+                # First of all, no text over another; then, no text over a line, unless it would be far away.
+                100 * (sum(_shared(box, other) for other in taken) + _outside(box, ax.bbox))
+                + sum(_shared(box, stroke) for stroke in strokes)
+                + height * np.hypot(*offset)
+                for box, offset in zip(boxes, places, strict=True)
+            ]
             best = int(np.argmin(costs))
             text.set_position(places[best])
-            text.arrow_patch.set_visible(places[best] not in places[:6])
+            if text.arrow_patch is not None:
+                text.arrow_patch.set_visible(best >= 6)
             taken.append(boxes[best])
 
     ax.add_artist(_Placer(place))
@@ -144,7 +169,9 @@ def _write(
     ax: Axes, name: str, xy: tuple[float, float], at: tuple[float, float], color: str, **settings: Any
 ) -> Annotation:
     leader = {**LEADER, "color": color, "alpha": 0.6}
-    return ax.annotate(wrapped(name), xy, at, fontsize=SMALL, color=color, arrowprops=leader, zorder=4, **settings)
+    halo = [withStroke(linewidth=3, foreground="white")]
+    style: dict[str, Any] = {"color": color, "fontsize": SMALL, "path_effects": halo, "zorder": 4}
+    return ax.annotate(wrapped(name), xy, at, arrowprops=leader, **style, **settings)
 
 
 def _shared(box: Bbox, other: Bbox) -> float:

@@ -78,6 +78,11 @@ METHOD_LOOKS = (
 )
 
 
+def method_look(name: str) -> Look | None:
+    """Return the look of a method, or None for a name that is no method's."""
+    return next((look for pattern, look in METHOD_LOOKS if re.search(pattern, str(name), re.IGNORECASE)), None)
+
+
 def look_of(name: str, number: int = 0) -> Look:
     """Return the look of a method, which is the same in all figures, or of the ``number``-th other series.
 
@@ -85,13 +90,13 @@ def look_of(name: str, number: int = 0) -> Look:
         name: as a figure shows it, such as "LoRA r=4".
         number: the position of a name that is no method's.
     """
-    return _of_method(name) or Look(*_at(number))
+    return method_look(name) or Look(*_at(number))
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """Return a look for each name of a figure; no two are the same."""
     names = list(dict.fromkeys(names))
-    found = {name: look for name in names if (look := _of_method(name))}
+    found = {name: look for name in names if (look := method_look(name))}
     others = [name for name in names if name not in found]
     taken = {look.color for look in found.values()}
     free = [number for number, color in enumerate(ORDER) if PALETTE[color] not in taken] or [0]
@@ -108,10 +113,6 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
             look = replace(look, marker=marker, line=line, hatch=hatch)
         shown[name] = look
     return shown
-
-
-def _of_method(name: str) -> Look | None:
-    return next((look for pattern, look in METHOD_LOOKS if re.search(pattern, str(name), re.IGNORECASE)), None)
 
 
 def _at(number: int) -> tuple[str, str, Dashes, str]:

@@ -90,7 +90,7 @@ def timeline(report: MemoryReport, ax: Axes | None = None) -> Axes:
     row_above(ax, starts)
     ax.set(xlabel="progress of one step (% of allocations and releases)", ylabel="memory in use (MB)")
     ax.set(xlim=(0, 100), ylim=(0, 1.05 * report.peak / 1e6))
-    legend(ax)
+    legend(ax, reverse=True)  # in the order of the stack
     totals = [sum(moment) / 1e6 for moment in report.timeline]
     peaks = listed(f"{kind} {number(max(ys))}" for kind, ys in zip(shown, series, strict=True))
     top = f"It is highest, {number(max(totals))} MB, at {xs[totals.index(max(totals))]:.0f}%."

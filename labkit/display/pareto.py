@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from labkit.display.alt import describe, listed, number
 from labkit.display.curves import interval
@@ -51,6 +51,7 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
     lowest, highest = (groups[[x, "accuracy"]].agg(end) for end in ("min", "max"))
     best = dict(zip(means.index, front(means[x].to_list(), means["accuracy"].to_list()), strict=True))
     line = means[list(best.values())].sort_values(x)
+    strokes = []
     ax.step(line[x], 100 * line["accuracy"], where="post", color=GREY, linewidth=1, zorder=0)
     styles = looks(means.index)
     for name, look in styles.items():
@@ -62,17 +63,23 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
             "markerfacecolor": look.ink if best[name] else "white",
         }
         ax.errorbar(mean[x], 100 * mean["accuracy"], **bars, **_point(look.marker, look.ink))
+        (left, bottom), (right, top) = tuple(lowest.loc[name]), tuple(highest.loc[name])
+        at, height = tuple(mean)
+        strokes += [(at, 100 * bottom, at, 100 * top), (left, 100 * height, right, 100 * height)]
     if log:
         ax.set_xscale("log")
-        if means[x].max() < 30 * means[x].min():  # too few powers of ten to read values from
-            ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
-            ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+        share = means[x].max() / means[x].min()
+        if share < 30:  # too few powers of ten to read values from
+            ax.xaxis.set_major_locator(MaxNLocator(5) if share < 8 else LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.15, y=0.12)
     end_at_100(ax)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")
     points = {name: (means.loc[name, x], 100 * means.loc[name, "accuracy"]) for name in means.index}
     chosen = sorted(points, key=lambda name: not best[name])  # names on the front choose their places first
-    label_points(ax, {name: points[name] for name in chosen}, {name: look.text for name, look in styles.items()})
+    colors = {name: look.text for name, look in styles.items()}
+    label_points(ax, {name: points[name] for name in chosen}, colors, strokes)
     said = [f"{name} {100 * a:.0f} at {number(cost)}" for name, cost, a in means.sort_values(x).itertuples()]
     on_it = ", ".join(line.index)
     describe(ax, f"Dots: mean accuracy (%) over {xlabel}. {listed(said)} On the Pareto front: {on_it}.")
@@ -101,7 +108,8 @@ def tradeoff(
     end_at_100(ax)
     ax.set(xlabel=xlabel, ylabel="accuracy (%), 95% interval")
     places = {name: (x, 100 * evaluation.accuracy) for name, (x, evaluation) in points.items()}
-    label_points(ax, places, {name: look.text for name, look in styles.items()})
+    bars = [(x, 100 * e.interval[0], x, 100 * e.interval[1]) for x, e in points.values()]
+    label_points(ax, places, {name: look.text for name, look in styles.items()}, bars)
     said = [f"{name} {100 * e.accuracy:.0f} ({interval(e)}) at {number(x)}" for name, (x, e) in points.items()]
     base = f"Before: {100 * before.accuracy:.0f} at 0."
     describe(ax, f"Dots with 95% intervals: accuracy (%) over {xlabel}. {listed(said)} {base}")

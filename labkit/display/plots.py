@@ -1,7 +1,7 @@
 """The course's figures, as ``lk.plots``. They share one look, name their units, and say in words what they show."""
 
 from labkit.display.alt import alt_text, describe
-from labkit.display.bars import bars, errors
+from labkit.display.bars import bars, columns, errors
 from labkit.display.block import block
 from labkit.display.comparisons import differences, predictions, sweep
 from labkit.display.curves import accuracy, curves, history
@@ -17,6 +17,7 @@ __all__ = [
     "alt_text",
     "bars",
     "block",
+    "columns",
     "curves",
     "decisions",
     "describe",

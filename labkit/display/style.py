@@ -38,12 +38,13 @@ def contrast(color: Any, ground: Any = "white") -> float:
 def darkened(color: str, least: float) -> str:
     """Return the colour, as dark as it must be for a contrast of ``least`` on white."""
     shades = (tuple(percent / 100 * part for part in to_rgb(color)) for percent in range(100, -1, -1))
-    return to_hex(next(shade for shade in shades if contrast(shade) >= least))
+    return to_hex(next((red, green, blue) for red, green, blue in shades if contrast((red, green, blue)) >= least))
 
 
 def tinted(color: str) -> str:
     """Return the colour mixed with white, for areas that have something drawn or written on them."""
-    return to_hex(np.array(to_rgb(color)) * 0.4 + 0.6)
+    red, green, blue = (0.4 * part + 0.6 for part in to_rgb(color))
+    return to_hex((red, green, blue))
 
 
 def figure(
@@ -86,12 +87,12 @@ def dress(ax: Axes) -> Axes:
     return ax
 
 
-def legend(ax: Axes, *, columns: int = 0) -> None:
+def legend(ax: Axes, *, columns: int = 0, reverse: bool = False) -> None:
     """Draw the legend outside the axes, where it covers nothing: on the right, or above in so many columns."""
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     if columns:
         place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": columns}
-    ax.legend(frameon=False, fontsize=SMALL, labelcolor=INK, **place)
+    ax.legend(frameon=False, fontsize=SMALL, labelcolor=INK, reverse=reverse, **place)
 
 
 def end_at_100(ax: Axes, axis: str = "y") -> None:
