@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.comparisons.point import Point, all_settings
-from labkit.comparisons.settings import MINILM, SEEDS, SMOLLM2, over_seeds
+from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
 from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
 from labkit.errors import unknown
 

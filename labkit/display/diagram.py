@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
 
+from labkit.display.alt import describe
 from labkit.display.drawing import GAP, NAME, NOTE, arrow, extent, write
 from labkit.display.pieces import Piece, Scales, piece_of
 from labkit.display.states import INK
@@ -15,7 +16,6 @@ from labkit.errors import LabkitError, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE, ROWS, MARGIN = 16, 20, 14  # points
 BACK = 22  # how far below a row its arrow back lies
@@ -70,7 +70,7 @@ def diagram(*rows: Sequence[Any] | str, title: str = "", caption: str = "") -> A
         y -= piece.below + ROWS
     said = [_said([f"{label}:", *line] if label else line) for label, line in zip(labels, lines, strict=True)]
     sentences = [text.strip().rstrip(".") for text in ("Diagram", title, *said, *notes)]
-    _describe(figure, " ".join(f"{' '.join(text.split())}." for text in sentences if text))
+    describe(figure, " ".join(f"{' '.join(text.split())}." for text in sentences if text))
     return ax
 
 
@@ -113,7 +113,3 @@ def _row(parts: Sequence[Any], scales: Scales) -> Piece:
 def _said(parts: Sequence[Any]) -> str:
     """Return parts in words, in the order of the drawing."""
     return " ".join("[" + "; ".join(map(str, p)) + "]" if isinstance(p, (list, tuple)) else str(p) for p in parts)
-
-
-def _describe(figure: Figure, text: str) -> None:
-    figure._labkit_alt = text  # type: ignore[attr-defined]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
-from labkit.display.grids import scaled_by_block
-from labkit.display.style import as_png
+from labkit.display.grids import draw_grid, said, scaled_by_block
+from labkit.display.looks import looks
+from labkit.display.pictures import as_html
 from labkit.extras import unusable
 from labkit.methods.targets import find_targets
 from labkit.models.model import Model
@@ -43,7 +45,7 @@ class QuantizationExplorer(widgets.VBox):
             options=[32, 64, 128, 256, 512, 1024, 2048, 4096], value=64, description="block size"
         )
         self.double = widgets.Checkbox(value=False, description="double quantization")
-        self._verdict, self._picture = widgets.HTML(), widgets.Image(format="png", width=640)
+        self._verdict, self._picture = widgets.HTML(), widgets.HTML()
         controls = (self.layer, self.format, self.block_size, self.double)
         for control in controls:
             control.observe(lambda _: self.update(), names="value")
@@ -60,14 +62,12 @@ class QuantizationExplorer(widgets.VBox):
             f"({weight.numel():,} weights of this layer)"
         )
         scaled = scaled_by_block(weight, self.block_size.value)
-        self._picture.value = _draw(scaled, levels(self.format.value).numpy(), self.format.value)
+        self._picture.value = _draw(scaled, levels(self.format.value), self.format.value)
 
 
-def _draw(scaled: np.ndarray, grid: np.ndarray, name: str) -> bytes:
-    figure = Figure(figsize=(6.4, 2.4), layout="constrained")  # not pyplot's, so that Jupyter doesn't show it again
+def _draw(scaled: np.ndarray, grid: torch.Tensor, name: str) -> str:
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")  # not pyplot's, so that Jupyter doesn't show it again
     ax = figure.subplots()
-    counts, edges = np.histogram(scaled, bins=121, range=(-1, 1))
-    ax.fill_between((edges[1:] + edges[:-1]) / 2, counts, step="mid", color="0.75")
-    ax.vlines(np.unique(grid), 0, counts.max(), color="0.1", linewidth=1)
+    draw_grid(ax, scaled, grid, looks(LEVELS)[name].ink)
     ax.set(xlabel=f"weight / absmax of its block, with the levels of {name}", ylabel="weights", xlim=(-1.05, 1.05))
-    return as_png(figure)
+    return as_html(figure, said(name, grid))

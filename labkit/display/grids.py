@@ -7,27 +7,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 
+from labkit.display.alt import describe
+from labkit.display.looks import looks
+from labkit.display.style import PALETTE, axes_for, figure, tinted
 from labkit.quant.blocks import to_blocks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+WEIGHTS = tinted(PALETTE["sky blue"])
+
 
 def grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor], block_size: int | None = 64) -> list[Axes]:
     """Draw the histogram of a weight, each block divided by its absmax, with the levels of each grid over it."""
     scaled = scaled_by_block(weight, block_size)
-    _, axes = plt.subplots(
-        len(grids), 1, figsize=(7, 1.5 * len(grids) + 0.6), sharex=True, layout="constrained", squeeze=False
-    )
-    for ax, (name, levels) in zip(axes[:, 0], grids.items(), strict=True):
-        ax.hist(scaled, bins=121, range=(-1, 1), color="0.75")
-        ax.vlines(np.unique(levels.numpy()), 0, 1, transform=ax.get_xaxis_transform(), color="0.1", linewidth=1)
+    drawing, _ = figure(7, 1.4 * len(grids) + 0.7, rows=len(grids), sharex=True)
+    for ax, (name, levels) in zip(drawing.axes, grids.items(), strict=True):
+        draw_grid(ax, scaled, levels, looks(grids)[name].ink)
         ax.set_ylabel(f"{name}\nweights")
         ax.set_yticks([])
-    axes[-1, 0].set_xlabel("weight / largest absolute weight of its block")
-    return list(axes[:, 0])
+        describe(ax, said(name, levels))
+    drawing.axes[-1].set_xlabel("weight / largest absolute weight of its block")
+    return list(drawing.axes)
+
+
+def draw_grid(ax: Axes, scaled: np.ndarray, levels: torch.Tensor, color: str) -> None:
+    """Draw the histogram of scaled weights and the levels of a grid."""
+    axes_for(ax).grid(visible=False)
+    ax.hist(scaled, bins=121, range=(-1, 1), histtype="stepfilled", color=WEIGHTS)
+    places = np.unique(levels.numpy())
+    ax.vlines(places, 0, 1, transform=ax.get_xaxis_transform(), color=color, linewidth=1.5)
+
+
+def said(name: str, levels: torch.Tensor) -> str:
+    """Return what such a drawing shows, in words."""
+    places = np.unique(levels.numpy())
+    inner = int((np.abs(places) < 0.5).sum())
+    return (
+        f"Histogram of the weights, each divided by the largest absolute weight of its block: a bell around 0. Lines "
+        f"mark the {len(places)} levels of {name}, of which {inner} lie between -0.5 and 0.5."
+    )
 
 
 def scaled_by_block(weight: torch.Tensor, block_size: int | None) -> np.ndarray:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.text import Annotation
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from labkit.display.style import MARKERS
+from labkit.display.alt import describe, listed, number
+from labkit.display.curves import interval
+from labkit.display.labels import label_points
+from labkit.display.looks import looks
+from labkit.display.style import GREY, axes_for, end_at_100
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-LETTER = 5.2  # points; about the width of a letter in a label
+    from labkit.evaluation import Evaluation
 
 
 def front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
@@ -32,7 +33,7 @@ def front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
 
 
 def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, ax: Axes | None = None) -> Axes:
-    """Draw the accuracy of each method over what it costs; the Pareto front is a line through dark points.
+    """Draw the accuracy of each method over what it costs; the Pareto front is a line through filled points.
 
     A point is the mean of a method's runs. Its bars reach from the lowest run to the highest, in both directions.
 
@@ -44,66 +45,76 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
         log: whether the axis is logarithmic.
         ax: where to draw.
     """
-    ax = ax or plt.subplots(figsize=(6, 4), layout="constrained")[1]
+    ax = axes_for(ax, height=4.4)
     groups = rows.dropna(subset=[x]).groupby(by, sort=False)
     means = groups[[x, "accuracy"]].mean()
     lowest, highest = (groups[[x, "accuracy"]].agg(end) for end in ("min", "max"))
-    best: np.ndarray = np.array(front(means[x].to_list(), means["accuracy"].to_list()))
-    line = means[best].sort_values(x)
-    ax.step(line[x], 100 * line["accuracy"], where="post", color="0.6", linewidth=1, zorder=0)
-    for number, name in enumerate(means.index):
+    best = dict(zip(means.index, front(means[x].to_list(), means["accuracy"].to_list()), strict=True))
+    line = means[list(best.values())].sort_values(x)
+    strokes = []
+    ax.step(line[x], 100 * line["accuracy"], where="post", color=GREY, linewidth=1, zorder=0)
+    styles = looks(means.index)
+    for name, look in styles.items():
         mean = means.loc[name]
         below, above = mean - lowest.loc[name], highest.loc[name] - mean
         bars: dict[str, Any] = {
             "xerr": [[below[x]], [above[x]]],
             "yerr": [[100 * below["accuracy"]], [100 * above["accuracy"]]],
+            "markerfacecolor": look.ink if best[name] else "white",
         }
-        marker = MARKERS[number % len(MARKERS)]
-        ax.errorbar(
-            mean[x], 100 * mean["accuracy"], **bars, fmt=marker, color=_grey(best[number]), elinewidth=1, capsize=2
-        )
+        ax.errorbar(mean[x], 100 * mean["accuracy"], **bars, **_point(look.marker, look.ink))
+        (left, bottom), (right, top) = tuple(lowest.loc[name]), tuple(highest.loc[name])
+        at, height = tuple(mean)
+        strokes += [(at, 100 * bottom, at, 100 * top), (left, 100 * height, right, 100 * height)]
     if log:
         ax.set_xscale("log")
-        if means[x].max() < 30 * means[x].min():  # too few powers of ten to read values from
-            ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
-            ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    ax.margins(x=0.15, y=0.1)
+        share = means[x].max() / means[x].min()
+        if share < 30:  # too few powers of ten to read values from
+            ax.xaxis.set_major_locator(MaxNLocator(5) if share < 8 else LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.15, y=0.12)
+    end_at_100(ax)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")
-    # This sets the limits and the size of the axes, which decide where labels fit.
-    ax.figure.canvas.figure.draw_without_rendering()
-    for chosen in (True, False):  # labels on the front choose their places first
-        points = means[best == chosen]
-        _label(
-            ax,
-            dict(zip(points.index, zip(points[x], 100 * points["accuracy"], strict=True), strict=True)),
-            _grey(chosen),
-        )
+    points = {name: (means.loc[name, x], 100 * means.loc[name, "accuracy"]) for name in means.index}
+    chosen = sorted(points, key=lambda name: not best[name])  # names on the front choose their places first
+    colors = {name: look.text for name, look in styles.items()}
+    label_points(ax, {name: points[name] for name in chosen}, colors, strokes)
+    said = [f"{name} {100 * a:.0f} at {number(cost)}" for name, cost, a in means.sort_values(x).itertuples()]
+    on_it = ", ".join(line.index)
+    describe(ax, f"Dots: mean accuracy (%) over {xlabel}. {listed(said)} On the Pareto front: {on_it}.")
     return ax
 
 
-def _grey(best: bool) -> str:
-    return "0.1" if best else "0.55"
+def tradeoff(
+    points: Mapping[str, tuple[float, Evaluation]], *, xlabel: str, before: Evaluation, ax: Axes | None = None
+) -> Axes:
+    """Draw the accuracy of a few models over what was lost, with 95% intervals; dotted lines mark the base model.
+
+    Args:
+        points: what was lost and the evaluation, by name.
+        xlabel: label of the axis, with its unit.
+        before: the evaluation of the base model, which has lost nothing.
+        ax: where to draw.
+    """
+    ax = axes_for(ax, height=4)
+    styles = looks(points)
+    for (x, evaluation), look in zip(points.values(), styles.values(), strict=True):
+        y, (low, high) = 100 * evaluation.accuracy, evaluation.interval
+        ax.errorbar(x, y, [[y - 100 * low], [100 * high - y]], **_point(look.marker, look.ink))
+    ax.axhline(100 * before.accuracy, color=GREY, linestyle=":")
+    ax.axvline(0, color=GREY, linestyle=":")
+    ax.margins(x=0.2, y=0.15)
+    end_at_100(ax)
+    ax.set(xlabel=xlabel, ylabel="accuracy (%), 95% interval")
+    places = {name: (x, 100 * evaluation.accuracy) for name, (x, evaluation) in points.items()}
+    bars = [(x, 100 * e.interval[0], x, 100 * e.interval[1]) for x, e in points.values()]
+    label_points(ax, places, {name: look.text for name, look in styles.items()}, bars)
+    said = [f"{name} {100 * e.accuracy:.0f} ({interval(e)}) at {number(x)}" for name, (x, e) in points.items()]
+    base = f"Before: {100 * before.accuracy:.0f} at 0."
+    describe(ax, f"Dots with 95% intervals: accuracy (%) over {xlabel}. {listed(said)} {base}")
+    return ax
 
 
-def _label(ax: Axes, points: dict[str, tuple[float, float]], color: str) -> None:
-    """Write names beside points, each at the nearest place where it covers no other name."""
-    scale = 72 / ax.figure.dpi
-    texts = [text for text in ax.texts if isinstance(text, Annotation)]
-    taken = [(ax.transData.transform(text.xy) * scale + text.get_position(), len(text.get_text())) for text in texts]
-    for name, at in points.items():
-        width = LETTER * len(name)
-        places = [(dx, dy) for far in range(0, 60, 10) for dx in (6, -6 - width) for dy in (4 + far, -11 - far)]
-        corner = ax.transData.transform(at) * scale
-        free = [place for place in places if not any(_covers(corner + place, width, *other) for other in taken)]
-        place = (free or places)[0]
-        taken.append((corner + place, len(name)))
-        line = {"arrowstyle": "-", "color": "0.75", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-        far = place not in places[:4]
-        ax.annotate(
-            name, at, place, textcoords="offset points", fontsize=8, color=color, arrowprops=line if far else None
-        )
-
-
-def _covers(corner: np.ndarray, width: float, other: np.ndarray, letters: int) -> bool:
-    (dx, dy) = corner - other
-    return abs(dy) < 9 and -width < dx < LETTER * letters
+def _point(marker: str, color: str) -> dict[str, Any]:
+    return {"fmt": marker, "color": color, "markersize": 7, "elinewidth": 1.2, "capsize": 3, "clip_on": False}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from labkit.display.alt import alt_text
 from labkit.display.memory import memory
-from labkit.display.style import as_png
+from labkit.display.pictures import as_html
+from labkit.display.style import INK, SMALL
 from labkit.extras import unusable
 from labkit.methods.method import METHODS
 from labkit.models.config import BLUEPRINTS
@@ -42,7 +45,7 @@ class MemoryPlanner(widgets.VBox):
         self.batch_size = widgets.SelectionSlider(options=[2**i for i in range(8)], description="batch size")
         self.length = widgets.SelectionSlider(options=[2**i for i in range(5, 12)], value=512, description="length")
         self.checkpointing = widgets.Checkbox(value=False, description="gradient checkpointing")
-        self._verdict, self._picture = widgets.HTML(), widgets.Image(format="png", width=700)
+        self._verdict, self._picture = widgets.HTML(), widgets.HTML()
         self._controls = [self.model, self.method, self.precision, self.batch_size, self.length, self.checkpointing]
         for control in self._controls:
             control.observe(lambda _: self.update(), names="value")
@@ -66,15 +69,17 @@ def _planned(model: str, method: str, precision: str, batch_size: int, length: i
     )
 
 
-def _draw(planned: Plan) -> bytes:
-    figure = Figure(figsize=(7, 2.4), layout="constrained")  # not pyplot's, so that Jupyter doesn't show it again
+def _draw(planned: Plan) -> str:
+    figure = Figure(figsize=(7, 2.9), layout="constrained")  # not pyplot's, so that Jupyter doesn't show it again
     ax = memory({planned.method.name: planned.report}, figure.subplots(), unit="GB")
     peak = planned.peak / 1e9
     next_larger = [size for size in CARDS if peak < size < 8 * peak][:1]
     cards = [size for size in CARDS if size <= peak] + next_larger
     for size in cards:
-        ax.axvline(size, color="black", linestyle="--", linewidth=1)
-        ax.annotate(f"{size} GB", (size, -0.45), (-9, 0), textcoords="offset points", rotation=90, fontsize=8)
+        ax.axvline(size, color=INK, linestyle="--", linewidth=1)
+        place: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "top", "fontsize": SMALL, "color": INK}
+        ax.annotate(f"{size} GB", (size, -1.25), (-3, 0), textcoords="offset points", **place)
     ax.set_ylim(0.5, -1.3)  # room for the labels above the bar
     ax.set_xlim(0, 1.05 * max([peak, *cards]))
-    return as_png(figure)
+    lines = f" Lines mark GPUs of {', '.join(map(str, cards))} GB." if cards else ""
+    return as_html(figure, alt_text(ax) + lines)

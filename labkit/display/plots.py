@@ -1,14 +1,18 @@
-"""The course's figures, as ``lk.plots``. They read well in greyscale and have units on every axis."""
+"""The course's figures, as ``lk.plots``. They share one look, name their units, and say in words what they show."""
 
+from labkit.display.alt import alt_text, describe
+from labkit.display.bars import bars, columns, errors
 from labkit.display.block import block
 from labkit.display.comparisons import differences, predictions, sweep
 from labkit.display.curves import accuracy, curves, history
 from labkit.display.decisions import decisions
 from labkit.display.diagram import diagram
 from labkit.display.grids import grids
+from labkit.display.looks import look_of, looks
 from labkit.display.memory import memory, timeline
-from labkit.display.pareto import pareto
+from labkit.display.pareto import pareto, tradeoff
 from labkit.display.parts import Bar, Box, Cells, Matrix
+from labkit.display.style import figure
 
 __all__ = [
     "Bar",
@@ -16,16 +20,25 @@ __all__ = [
     "Cells",
     "Matrix",
     "accuracy",
+    "alt_text",
+    "bars",
     "block",
+    "columns",
     "curves",
     "decisions",
+    "describe",
     "diagram",
     "differences",
+    "errors",
+    "figure",
     "grids",
     "history",
+    "look_of",
+    "looks",
     "memory",
     "pareto",
     "predictions",
     "sweep",
     "timeline",
+    "tradeoff",
 ]

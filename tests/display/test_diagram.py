@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 import labkit as lk
+from labkit.display.alt import alt_text
 from labkit.display.plots import Bar, Box, Cells, Matrix, diagram
 from labkit.display.states import INK, STATES
 
@@ -104,7 +105,7 @@ def test_what_is_too_thin_is_drawn_thicker_and_says_so():
     texts = [text.get_text() for text in ax.texts]
     assert any(text.startswith("192 × 1 *") for text in texts)
     assert "* drawn thicker than to scale: l" in texts
-    assert "drawn thicker than to scale: l" in ax.figure._labkit_alt
+    assert "drawn thicker than to scale: l" in alt_text(ax.figure)
     assert "*" not in "".join(text.get_text() for text in DRAW["LoRA"]().texts)
 
 
@@ -179,7 +180,7 @@ def _boxes(ax):
 
 
 def test_the_description_names_every_part_with_its_shape_and_state():
-    said = {name: draw().figure._labkit_alt for name, draw in DRAW.items()}
+    said = {name: alt_text(draw().figure) for name, draw in DRAW.items()}
     assert said["LoRA"].startswith(
         "Diagram. LoRA. W (576 × 576, frozen) + B (576 × 8, trained) × A (8 × 576, trained). A caption"
     )

@@ -1,0 +1,160 @@
+"""Draw bars of plain numbers, their values beside them, and how errors are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.patheffects import withStroke
+
+from labkit.display.alt import describe, listed, number
+from labkit.display.labels import label_ends, wrapped
+from labkit.display.looks import look_of, looks, method_look
+from labkit.display.style import GREY, INK, SMALL, axes_for, legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
+
+
+def bars(
+    values: Mapping[str, float | Mapping[str, float]],
+    xlabel: str,
+    *,
+    stacked: bool = False,
+    log: bool = False,
+    mark: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a bar for each number, which stands beside it.
+
+    Args:
+        values: the number of each bar by its name, or those of a group of bars by the names of its parts.
+        xlabel: label of the axis, with its unit.
+        stacked: whether the parts of a group add up; otherwise, they are bars of their own.
+        log: whether the axis is logarithmic.
+        mark: where a dotted line is drawn, to compare with.
+        ax: where to draw.
+    """
+    groups = {name: value if isinstance(value, Mapping) else {"": value} for name, value in values.items()}
+    parts = list(dict.fromkeys(part for group in groups.values() for part in group))
+    rows = len(groups) * (1 if stacked else len(parts))
+    ax = axes_for(ax, height=1.3 + 0.34 * rows)
+    grouped = parts != [""]
+    # Bars of their own have their names beside them, and need no colours unless they are methods.
+    styles = looks(parts) if grouped else {name: method_look(name) or look_of("") for name in groups}
+    height = 0.8 if stacked else 0.8 / len(parts)
+    left = np.zeros(len(groups))
+    for place, part in enumerate(parts):
+        sizes = np.array([group.get(part, np.nan) for group in groups.values()], dtype=float)
+        offset = 0.0 if stacked else height * (place - (len(parts) - 1) / 2)
+        chosen = [styles[part if grouped else name] for name in groups]
+        drawn = ax.barh(np.arange(len(groups)) + offset, sizes, height, left=left if stacked else None, label=part)
+        for bar, look in zip(drawn, chosen, strict=True):
+            bar.set(facecolor=look.tint, edgecolor=look.ink, hatch=look.hatch if grouped else "")
+        if not stacked:
+            _write(ax, drawn, sizes)
+        left = left + np.nan_to_num(sizes)
+    if stacked:
+        _write(ax, drawn, left)
+    if mark is not None:
+        ax.axvline(mark, color=GREY, linestyle=":", linewidth=1.8)
+    ax.set_yticks(range(len(groups)), [wrapped(name) for name in groups])
+    ax.set(xlabel=xlabel, xscale="log" if log else "linear")
+    ax.grid(visible=False, axis="y")
+    low, high = ax.get_xlim()
+    if log:  # from a power of ten on; and room for the numbers
+        low = 1 if low >= 1 else 10 ** np.floor(np.log10(low))
+        ax.set_xlim(low, high * (high / low) ** 0.15)
+    else:
+        ax.set_xlim(low, high + 0.1 * (high - low))
+    ax.invert_yaxis()
+    if grouped:
+        legend(ax, columns=2)
+    said = [
+        f"{name} " + ", ".join(f"{part} {number(value)}".strip() for part, value in group.items())
+        for name, group in groups.items()
+    ]
+    kind = "Stacked bars" if stacked else "Bar chart"
+    scale = ", on a logarithmic scale" if log and "log" not in xlabel else ""
+    describe(ax, f"{kind}: {xlabel}{scale}. {listed(said)}" + (f" A line marks {number(mark)}." if mark else ""))
+    return ax
+
+
+def columns(
+    values: Sequence[float],
+    xlabel: str,
+    ylabel: str,
+    *,
+    mark: float | None = None,
+    name: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw an upright bar for each number, which has its position below it.
+
+    Args:
+        values: the numbers.
+        xlabel: what the positions are.
+        ylabel: what the numbers are, with their unit.
+        mark: where a dotted line is drawn, to compare with.
+        name: of that line.
+        ax: where to draw.
+    """
+    ax = axes_for(ax, height=2.8)
+    look = look_of("")
+    ax.bar(range(len(values)), values, color=look.tint, edgecolor=look.ink)
+    ax.set(xlabel=xlabel, ylabel=ylabel, xticks=range(len(values)))
+    ax.grid(visible=False, axis="x")
+    said = listed(f"{number(value)} at {place}" for place, value in enumerate(values))
+    if mark is not None:
+        ax.axhline(mark, color=INK, linestyle=":", linewidth=1.8)
+        label_ends(ax, {name: (len(values) - 1, mark, INK)})
+        said += f" A line marks {number(mark)}: {name}."
+    describe(ax, f"Bar chart: {ylabel} over {xlabel}. {said}")
+    return ax
+
+
+def _write(ax: Axes, bars: BarContainer, values: np.ndarray) -> None:
+    said = [f"{x:,.{2 if abs(x) < 10 else 1 if abs(x) < 100 else 0}f}" if abs(x) >= 0.1 else number(x) for x in values]
+    halo = [withStroke(linewidth=3, foreground="white")]
+    ax.bar_label(bars, said, padding=4, color=INK, fontsize=SMALL, path_effects=halo)
+
+
+def errors(percent: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
+    """Draw how errors in % are spread: boxes hold the middle half of them, and their whiskers reach to the ends.
+
+    Args:
+        percent: the errors by the name of who made them.
+        xlabel: label of the axis, with its unit; it is linear from -1 to 1, and logarithmic beyond.
+        ax: where to draw.
+    """
+    ax = axes_for(ax, height=1.4 + 0.5 * len(percent))
+    boxes = ax.boxplot(
+        list(percent.values()),
+        orientation="horizontal",
+        whis=(0, 100),
+        widths=0.5,
+        patch_artist=True,
+        medianprops={"color": INK, "linewidth": 2},
+    )
+    for patch, look in zip(boxes["boxes"], looks(percent).values(), strict=True):
+        patch.set(facecolor=look.tint, edgecolor=look.ink)
+    ax.set_yticks(range(1, len(percent) + 1), [wrapped(name) for name in percent])
+    ax.axvline(0, color=GREY, linestyle=":")
+    ax.set(xlabel=xlabel, xscale="symlog")
+    low, high = (max(1, abs(end)) for end in ax.get_xlim())
+    ticks = [
+        *(-(10**power) for power in range(int(np.ceil(np.log10(low))), -1, -1)),
+        0,
+        *(10**power for power in range(int(np.ceil(np.log10(high))) + 1)),
+    ]
+    ax.invert_yaxis()
+    ax.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+    ax.grid(visible=False, axis="y")
+    said = [
+        f"{name} from {number(min(each))} to {number(max(each))}, median {number(float(np.median(each)))}"
+        for name, each in percent.items()
+    ]
+    describe(ax, f"Box plots: {xlabel}. {listed(said)}")
+    return ax

@@ -1,0 +1,183 @@
+"""Names beside what they name, instead of a legend. They are placed when the figure is drawn, and cover no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+from labkit.display.style import INK, SMALL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+
+WIDEST = 26  # letters in a line
+LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3}
+
+
+class _Placer(Artist):
+    """Calls a function before the texts of the axes are drawn: only then the limits and sizes are known."""
+
+    def __init__(self, place: Callable[[RendererBase], None]):
+        super().__init__()
+        self.place = place
+        self.set_zorder(-10)
+        self.set_in_layout(False)
+
+    def draw(self, renderer: RendererBase) -> None:
+        self.place(renderer)
+
+
+def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Write the names of curves to the right of the axes, each beside its last point.
+
+    Args:
+        ax: where the curves are.
+        ends: of each name, the x and y of the curve's last point and the color of the text.
+    """
+    low, high = sorted(ax.get_ylim())
+    texts = [
+        _write(
+            ax,
+            name,
+            (x, min(max(y, low), high)),
+            (1.02, 0.5),
+            color,
+            textcoords="axes fraction",
+            va="center",
+            annotation_clip=False,
+        )
+        for name, (x, y, color) in ends.items()
+    ]
+    at = [y for _, y, _ in ends.values()]
+
+    def place(renderer: RendererBase) -> None:
+        box = ax.bbox
+        heights = [Text.get_window_extent(text, renderer).height for text in texts]
+        low, high = sorted(ax.get_ylim())
+        inside = [min(max(y, low), high) for y in at]
+        wanted = [ax.transData.transform((1, y))[1] for y in inside]
+        gap = 8 * ax.figure.dpi / 72 / box.width
+        for text, y, place in zip(texts, inside, spread(wanted, heights, box.y0, box.y1), strict=True):
+            text.xy = (text.xy[0], y)
+            text.set_position((1 + gap, (place - box.y0) / box.height))
+
+    ax.add_artist(_Placer(place))
+
+
+def row_above(ax: Axes, starts: Mapping[str, float]) -> None:
+    """Write names above the axes, each from its x on, or as near to it as the others allow."""
+    texts = [
+        _write(ax, name, (x, 1), (0, 1.02), INK, xycoords=ax.get_xaxis_transform(), textcoords="axes fraction")
+        for name, x in starts.items()
+    ]
+
+    def place(renderer: RendererBase) -> None:
+        box, point = ax.bbox, ax.figure.dpi / 72
+        widths = [Text.get_window_extent(text, renderer).width + 6 * point for text in texts]
+        wanted = [
+            ax.transData.transform((x, 0))[0] + width / 2 for x, width in zip(starts.values(), widths, strict=True)
+        ]
+        for text, width, middle in zip(texts, widths, spread(wanted, widths, box.x0, box.x1), strict=True):
+            text.set_position(((middle - width / 2 - box.x0) / box.width, 1 + 8 * point / box.height))
+
+    ax.add_artist(_Placer(place))
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
+    """Return places as near to the wanted ones as texts of these heights can stand without touching.
+
+    They stay between ``low`` and ``high`` unless all together are higher.
+    """
+    order = np.argsort(wanted, kind="stable")
+    places = np.array(wanted, dtype=float)
+    ceiling = max(high, low + sum(heights))
+    floor = low
+    for index in order:
+        places[index] = max(places[index], floor + heights[index] / 2)
+        floor = places[index] + heights[index] / 2
+    for index in order[::-1]:
+        places[index] = min(places[index], ceiling - heights[index] / 2)
+        ceiling = places[index] - heights[index] / 2
+    return places.tolist()
+
+
+def label_points(
+    ax: Axes,
+    points: Mapping[str, tuple[float, float]],
+    colors: Mapping[str, str],
+    lines: Sequence[tuple[float, float, float, float]] = (),
+) -> None:
+    """Write names beside points, each at the nearest place where it covers no point and no other name.
+
+    Args:
+        ax: where the points are.
+        points: x and y by name; the first ones choose their places first.
+        colors: of the texts, by name.
+        lines: upright or level ones that names should rather not stand on, as (x, y, x, y).
+    """
+    texts = {
+        name: _write(ax, name, at, (0, 0), colors[name], textcoords="offset pixels", va="bottom", in_layout=False)
+        for name, at in points.items()
+    }
+
+    def place(renderer: RendererBase) -> None:
+        point = ax.figure.dpi / 72
+        spots = {name: ax.transData.transform(at) for name, at in points.items()}
+        taken = [Bbox([at - 5 * point, at + 5 * point]) for at in spots.values()]
+        strokes = [Bbox(ax.transData.transform([line[:2], line[2:]])).padded(point) for line in lines]
+        for name, text in texts.items():
+            size = Text.get_window_extent(text, renderer)
+            width, height = size.width + 2 * point, size.height
+            beside = 7 * point
+            places = [
+                (dx, dy)
+                for far in range(24)
+                for dx in (beside, -beside - width, -width / 2)
+                for dy in (beside / 2 + far * height, -beside / 2 - (far + 1) * height)
+            ]
+            boxes = [Bbox.from_bounds(spots[name][0] + dx, spots[name][1] + dy, width, height) for dx, dy in places]
+            costs = [
+                # First of all, no text over another; then, no text over a line, unless it would be far away.
+                100 * (sum(_shared(box, other) for other in taken) + _outside(box, ax.bbox))
+                + sum(_shared(box, stroke) for stroke in strokes)
+                + height * np.hypot(*offset)
+                for box, offset in zip(boxes, places, strict=True)
+            ]
+            best = int(np.argmin(costs))
+            text.set_position(places[best])
+            if text.arrow_patch is not None:
+                text.arrow_patch.set_visible(best >= 6)
+            taken.append(boxes[best])
+
+    ax.add_artist(_Placer(place))
+
+
+def wrapped(name: str) -> str:
+    """Return a name in lines that leave room for the drawing."""
+    return "\n".join(fill(line, WIDEST) for line in str(name).split("\n"))
+
+
+def _write(
+    ax: Axes, name: str, xy: tuple[float, float], at: tuple[float, float], color: str, **settings: Any
+) -> Annotation:
+    leader = {**LEADER, "color": color, "alpha": 0.6}
+    halo = [withStroke(linewidth=3, foreground="white")]
+    style: dict[str, Any] = {"color": color, "fontsize": SMALL, "path_effects": halo, "zorder": 4}
+    return ax.annotate(wrapped(name), xy, at, arrowprops=leader, **style, **settings)
+
+
+def _shared(box: Bbox, other: Bbox) -> float:
+    both = Bbox.intersection(box, other)
+    return both.width * both.height if both else 0.0
+
+
+def _outside(box: Bbox, axes: Bbox) -> float:
+    return box.width * box.height - _shared(box, axes)
