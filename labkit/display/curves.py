@@ -52,8 +52,16 @@ def curves(
     xlabel: str,
     ylabel: str,
     ax: Axes | None = None,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Axes:
-    """Draw named curves, each with its name at its end, and told apart by colour, line and marker."""
+    """Draw named curves, each with its name at its end, and told apart by colour, line and marker.
+
+    Args:
+        curves: the x and y of each curve, by its name.
+        xlabel, ylabel: labels of the axes, with their units.
+        ax: where to draw.
+        bands: the lowest and highest y around a curve, such as those of several layers or seeds, by its name.
+    """
     ax = axes_for(ax)
     styles = looks(curves)
     drawn = {name: (list(map(float, xs)), list(map(float, ys))) for name, (xs, ys) in curves.items()}
@@ -61,6 +69,9 @@ def curves(
         look, few = styles[name], len(xs) <= 20
         marks: dict[str, Any] = {"markevery": 1 if few else max(1, len(xs) // 10), "markersize": 6 if few else 5}
         ax.plot(xs, ys, color=look.ink, linestyle=look.line, marker=look.marker, label=name, **marks)
+        if bands and name in bands:
+            low, high = (list(map(float, ends)) for ends in bands[name])
+            ax.fill_between(xs, low, high, color=look.tint, alpha=0.3, linewidth=0)
     if xlabel == "step":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel)
