@@ -93,6 +93,20 @@ def counting() -> Iterator[Operations]:
         autograd._engine_run_backward = run
 
 
+def begin() -> None:
+    """Count from now on, as long as this process lives."""
+    _running.append(counting())
+    _running.append(_running[0].__enter__())
+
+
+def found() -> dict[str, int]:
+    """Return what was counted since ``begin``."""
+    return dict(_running[1].counts)
+
+
+_running: list[Any] = []  # it also keeps what counts from being collected
+
+
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[int, int]:
     forward = sdpa_flop_count(query.shape, key.shape, value.shape)
     return forward, 2 * forward
