@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,14 @@ FAST = "AVX512-BF16"
 SECONDS = {FAST: (90, 60), "CUDA": (90, 60)}  # on two cores: the most for a notebook, and for the mean of all
 SECONDS_ELSEWHERE = (240, 180)
 PEAK = 3.5e9  # bytes
+# What makes torch compute as on an older processor, or in fewer threads: it is stored with the figures.
+VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "LABKIT_PRECISION",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+)
 HEADING = f"{'notebook':<26}{'seconds':>8}{'limit':>7}{'GB':>7}{'limit':>7}{'operations':>13}  made with"
 
 
@@ -39,7 +48,7 @@ class Measured:
     Attributes:
         path: of the notebook.
         kind: of the processor, such as AVX512-BF16 or AVX2.
-        made: date, processor, threads, precision and versions.
+        made: date, processor, threads, precision, versions, and variables of the environment that slow torch down.
         seconds: from the start of the kernel to its end.
         peak: the most bytes that the kernel and its processes held.
         operations: floating-point operations of products, if they were counted.
@@ -100,7 +109,8 @@ def budget(places: Iterable[Path] = (), count: bool = False, store: bool = False
         raise LabkitError("data/budget.json holds figures of the course's notebooks.", "Leave --write out.")
     device = pick_device()
     precision = pick_precision("auto", device)
-    kind, made = kind_of(device, precision), circumstances(device, precision)
+    limited = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    kind, made = kind_of(device, precision), circumstances(device, precision) | {"environment": limited}
     for path in paths:
         try:
             notebook = read(path)

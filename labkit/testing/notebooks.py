@@ -59,6 +59,7 @@ def write(path: Path, notebook: NotebookNode) -> None:
 
 def name_of(notebook: NotebookNode, index: int) -> str:
     """Return what a person finds a cell of code by: the number that Jupyter shows beside it, and its first line."""
-    number = sum(cell.cell_type == "code" for cell in notebook.cells[: index + 1])
-    lines = notebook.cells[index].source.strip().splitlines()
+    cell, before = notebook.cells[index], notebook.cells[:index]
+    number = cell.execution_count or 1 + sum(each.cell_type == "code" for each in before)
+    lines = cell.source.strip().splitlines()
     return f"Cell [{number}], {lines[0]!r}," if lines else f"Cell [{number}]"

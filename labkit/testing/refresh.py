@@ -84,19 +84,19 @@ def _refresh(path: Path, store: bool, timeout: int) -> Refreshed:
             if told := changes(old, new):
                 changed[name_of(stored, index).rstrip(",")] = told
     why = provenance.explain(stored, now) if changed else ""
-    written = store and (bool(changed) or _is_stale(stored, now))
+    written = store and (bool(changed) or _is_stale(stored, done.notebook, now))
     if written:
         done.notebook.metadata[provenance.KEY] = now
         write(path, done.notebook)
     return Refreshed(path, compared, changed, why, written=written)
 
 
-def _is_stale(stored: NotebookNode, now: Mapping[str, Any]) -> bool:
+def _is_stale(stored: NotebookNode, new: NotebookNode, now: Mapping[str, Any]) -> bool:
     """Return whether outputs that agree, or don't count, were made otherwise than they are now, or by nobody knows."""
     then = stored.metadata.get(provenance.KEY, {})
     return (
         then.get("version") != provenance.VERSION
         or then["outputs"] != provenance.outputs_hash(stored)
         or bool(provenance.causes(then, now))
-        or any(cell.execution_count is None for cell in code_cells(stored))
+        or [cell.execution_count for cell in code_cells(stored)] != [cell.execution_count for cell in code_cells(new)]
     )
