@@ -23,11 +23,19 @@ SKIPPED += ("application/vnd.jupyter.widget-view+json", "image/png", "image/jpeg
 PROGRESS = re.compile(r"^.*\d+%\|.*\| *[\d.,kMG]+/[\d.,kMG?]+ \[.*\].*\n?|^\d+it \[.*\].*\n?", re.M)
 
 
+def load_nbval() -> Any:
+    """Return nbval's module; raise a ``MissingPackageError`` if it isn't installed."""
+    try:
+        from nbval import plugin
+    except ImportError as problem:
+        raise unusable("nbval", problem) from problem
+    return plugin
+
+
 def is_compared(cell: NotebookNode) -> bool:
     """Return whether a cell has stored outputs that no mark, such as ``# NBVAL_IGNORE_OUTPUT``, excludes."""
-    from nbval.plugin import find_comment_markers, find_metadata_tags
-
-    marks = dict(find_metadata_tags(cell.metadata)) | dict(find_comment_markers(cell.source))
+    nbval = load_nbval()
+    marks = dict(nbval.find_metadata_tags(cell.metadata)) | dict(nbval.find_comment_markers(cell.source))
     return marks.get("check", True) is True and not marks.get("skip") and cell.execution_count is not None
 
 
@@ -37,17 +45,14 @@ def changes(stored: NotebookNode, new: NotebookNode) -> list[str]:
     Raises:
         MissingPackageError: nbval, whose rule it is, isn't installed.
     """
-    try:
-        from nbval.plugin import IPyNbCell, coalesce_streams
-    except ImportError as problem:
-        raise unusable("nbval", problem) from problem
+    nbval = load_nbval()
     from labkit.testing.nbval_numbers import within_tolerance
 
     if not is_compared(stored):
         return []
     cell = _Cell(stored)
-    test, ref = (coalesce_streams(copy.deepcopy(each.outputs)) for each in (new, stored))
-    if within_tolerance(IPyNbCell.compare_outputs)(cell, _plain(test), _plain(ref), SKIPPED):
+    test, ref = (nbval.coalesce_streams(copy.deepcopy(each.outputs)) for each in (new, stored))
+    if within_tolerance(nbval.IPyNbCell.compare_outputs)(cell, _plain(test), _plain(ref), SKIPPED):
         return []
     told = cell.comparison_traceback
     if "" in told:  # numbers beyond the tolerance come before an empty line, and what nbval says of them after it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabkitError
 from labkit.testing import provenance
-from labkit.testing.comparison import changes, is_compared
+from labkit.testing.comparison import changes, is_compared, load_nbval
 from labkit.testing.execution import TIMEOUT, execute
 from labkit.testing.notebooks import code_cells, find, name_of, read, write
 
@@ -72,6 +72,7 @@ def refresh(places: Iterable[Path] = (), store: bool = False, timeout: int = TIM
 
 
 def _refresh(path: Path, store: bool, timeout: int) -> Refreshed:
+    load_nbval()  # rather than find out after minutes that it is missing
     stored = read(path)
     in_python = stored.metadata.get("kernelspec", {}).get("language", "python") == "python"
     around = (provenance.begin(), provenance.end(stored, path.parent)) if in_python else ("", "")
