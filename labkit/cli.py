@@ -112,7 +112,8 @@ def _refresh(options: argparse.Namespace) -> int:
 
 
 def _budget(options: argparse.Namespace) -> int:
-    from labkit.testing.budget import HEADING, budget, mean
+    from labkit.testing.budget import budget
+    from labkit.testing.measured import HEADING, mean
 
     print(HEADING)
     rows = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
-import re
 import signal
 import subprocess
 import time
@@ -17,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabkitError
 from labkit.extras import unusable
-from labkit.testing.notebooks import code_cells, name_of
+from labkit.testing.notebooks import name_of
+from labkit.testing.working_copy import merged, prepared
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 ANSWER = "application/json"
 TIMEOUT = 900  # seconds a cell
-SKIPPED, RAISES = "skip-execution", "raises-exception"  # nbclient's own tags
-TAGS = {"NBVAL_SKIP": SKIPPED, "NBVAL_RAISES_EXCEPTION": RAISES}  # what nbval's comments and tags say to nbclient
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def execute(
         from nbformat.v4 import new_code_cell
     except ImportError as problem:
         raise unusable("nbclient", problem) from problem
-    work, at = _prepared(notebook), [0]
+    work, at = prepared(notebook), [0]
     if after:
         work.cells.append(new_code_cell(after))
 
@@ -71,7 +68,8 @@ def execute(
                 asyncio.get_running_loop().remove_signal_handler(number)
         if before:
             assert client.kc is not None
-            reply = await client.kc.execute_interactive(before, silent=True, allow_stdin=False)  # type: ignore[attr-defined]
+            apart = f"exec({before!r}, {{}})"  # its names are none of the notebook's
+            reply = await client.kc.execute_interactive(apart, silent=True, allow_stdin=False)  # type: ignore[attr-defined]
             if reply["content"]["status"] != "ok":
                 raise RuntimeError("\n".join(reply["content"]["traceback"]))
 
@@ -99,7 +97,7 @@ def execute(
     seconds = time.perf_counter() - began
     shown = work.cells.pop().outputs if after else []
     answer = next((output.data[ANSWER] for output in shown if ANSWER in output.get("data", {})), None)
-    return Executed(_merged(notebook, work), seconds, answer)
+    return Executed(merged(notebook, work), seconds, answer)
 
 
 def planted(module: ModuleType) -> str:
@@ -110,45 +108,6 @@ def planted(module: ModuleType) -> str:
         f"import sys, types\n{name} = sys.modules[{name!r}] = types.ModuleType({name!r})\n"
         f"exec(compile({text!r}, {name!r}, 'exec'), vars({name}))\n"
     )
-
-
-def _prepared(notebook: NotebookNode) -> NotebookNode:
-    """Return a copy in which nbval's marks are nbclient's tags."""
-    work = copy.deepcopy(notebook)
-    work.metadata.pop("widgets", None)
-    for cell in code_cells(work):
-        tags = {*cell.metadata.get("tags", [])}
-        for mark, tag in TAGS.items():
-            if re.search(rf"^\s*#+\s*{mark}\s*$", cell.source, re.M) or mark.lower().replace("_", "-") in tags:
-                tags.add(tag)
-        cell.metadata["tags"] = sorted(tags)
-    return work
-
-
-def _merged(notebook: NotebookNode, work: NotebookNode) -> NotebookNode:
-    """Return the notebook with what its executed copy has: outputs, counts, language and state of widgets."""
-    new = copy.deepcopy(notebook)
-    for cell, done in zip(code_cells(new), code_cells(work), strict=True):
-        if SKIPPED not in done.metadata["tags"]:
-            cell.outputs, cell.execution_count = _joined(done.outputs), done.execution_count
-    new.metadata.pop("widgets", None)
-    for key in {"language_info", "widgets"} & work.metadata.keys():
-        new.metadata[key] = work.metadata[key]
-    return new
-
-
-def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Return outputs with what was printed in pieces in one piece, without what a carriage return overwrote."""
-    joined: list[NotebookNode] = []
-    for output in outputs:
-        if joined and output.output_type == joined[-1].output_type == "stream" and output.name == joined[-1].name:
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    for output in joined:
-        if output.output_type == "stream":
-            output.text = re.sub(r"^.*\r(?=[^\n])", "", output.text, flags=re.M)
-    return joined
 
 
 def _failed(work: NotebookNode, index: int, reason: str) -> LabkitError:

@@ -91,13 +91,15 @@ def sources(root: Path) -> dict[str, str]:
         if file and file.endswith(".py") and (name.split(".")[0] == "labkit" or _belongs(Path(file), root)):
             package = getattr(module, "__package__", None) or name
             single = package == name and not hasattr(module, "__path__")
-            hashes[package] = digest([Path(file)] if single else sorted(Path(file).parent.glob("*.py")))
+            if package not in hashes:
+                hashes[package] = digest([Path(file)] if single else sorted(Path(file).parent.glob("*.py")))
     return hashes
 
 
 def data(root: Path, folder: str) -> dict[str, str]:
     """Return a hash for each file of the project that was only read, by its path from the notebook's folder."""
-    files = {Path(path) for path in opened - written}
+    cache = os.environ.get("LABKIT_HOME")  # what comes from pinned archives is no data of the project
+    files = {Path(path) for path in opened - written if not (cache and Path(path).is_relative_to(cache))}
     files = {path for path in files if path.is_file() and path.suffix not in CODE and _belongs(path, root)}
     return {Path(os.path.relpath(path, folder)).as_posix(): digest([path]) for path in sorted(files)}
 

@@ -11,8 +11,9 @@ from cells import write_notebook
 
 from labkit import cli
 from labkit.errors import LabkitError
-from labkit.testing.budget import Measured, budget, count_operations, mean, put
+from labkit.testing.budget import budget, count_operations, put
 from labkit.testing.budget_table import with_figures
+from labkit.testing.measured import Measured, mean
 from labkit.testing.notebooks import read
 from labkit.testing.peak import Watch
 
