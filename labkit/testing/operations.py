@@ -19,6 +19,7 @@ import torch
 from torch import autograd
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -117,6 +118,7 @@ def _on_paper(func: Callable, leaves: list, tree: Any, learns: bool) -> tuple[in
     empty = [_shape_of(leaf, learns) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     args, kwargs = tree_unflatten(empty, tree)
     with ExitStack() as stack:
+        stack.enter_context(_disable_current_modes())  # a notebook's own, which may count bytes, say
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(learns))
         stack.enter_context(torch.autocast("cpu", enabled=False))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -40,6 +41,28 @@ def test_a_training_run_takes_as_many_as_torch_counts_and_the_same_memory(tiny, 
     assert sum(ours.counts.values()) == theirs.get_total_flops() > 10**7
     assert counted.history[-1]["loss"] == plain.history[-1]["loss"]
     assert counted.memory.peak == plain.memory.peak
+
+
+class Seen(TorchDispatchMode):
+    """Notes what torch computes, as a notebook's own mode may."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_of_the_notebook_sees_nothing_of_the_counting():
+    x, w = torch.ones(3, 4, requires_grad=True), torch.ones(4, 5)
+    with Seen() as alone:
+        (x @ w).sum().backward()
+    with counting() as operations, Seen() as counted:
+        (x @ w).sum().backward()
+    assert counted.names == alone.names
+    assert sum(operations.counts.values()) == 240
 
 
 def test_products_count_by_their_shapes_and_gradients_where_they_are_computed():
