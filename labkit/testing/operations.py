@@ -115,8 +115,6 @@ def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> t
 
 def _on_paper(func: Callable, leaves: list, tree: Any, learns: bool) -> tuple[int, int]:
     """Return the operations of a function and of its gradients, found with tensors that have only a shape."""
-    empty = [_shape_of(leaf, learns) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    args, kwargs = tree_unflatten(empty, tree)
     with ExitStack() as stack:
         stack.enter_context(_disable_current_modes())  # a notebook's own, which may count bytes, say
         stack.enter_context(torch.inference_mode(False))
@@ -124,6 +122,8 @@ def _on_paper(func: Callable, leaves: list, tree: Any, learns: bool) -> tuple[in
         stack.enter_context(torch.autocast("cpu", enabled=False))
         # Whoever watches what is kept for a backward pass, such as checkpoints, must not see this one.
         stack.enter_context(saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor))
+        empty = [_shape_of(leaf, learns) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        args, kwargs = tree_unflatten(empty, tree)
         counter = stack.enter_context(FlopCounterMode(display=False))
         result = func(*args, **kwargs)
         forward = counter.get_total_flops()
