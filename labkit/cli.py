@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from labkit.errors import LabkitError, first_line
+from labkit.errors import LabkitError
 from labkit.printing import make_printable
-
-if TYPE_CHECKING:
-    from labkit.planning import Plan
 
 CORE = ("smollm2-135m", "hpo", "factbook")  # what the first notebooks need
 
@@ -30,13 +26,21 @@ def main(arguments: list[str] | None = None) -> int:
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
     bench.add_argument("--part", default="1/1", help="2/3 runs the second of three shares (default: all)")
     _plan_options(commands.add_parser("plan", help="predict how much memory a training step takes"))
+    refresh = commands.add_parser("refresh", help="execute notebooks anew, and say which outputs changed and why")
+    budget = commands.add_parser("budget", help="measure the time, memory and operations of notebooks")
+    for command in (refresh, budget):
+        command.add_argument("notebook", nargs="*", type=Path, help="notebooks or folders (default: notebooks)")
+    refresh.add_argument("--write", action="store_true", help="store the new outputs where all cells ran")
+    budget.add_argument("--operations", action="store_true", help="count operations too, in a second run")
+    budget.add_argument("--write", action="store_true", help="store the figures in data/budget.json and the README")
     options = parser.parse_args(arguments)
     try:
         if options.command == "doctor":
             from labkit.diagnosis import doctor
 
             return 0 if doctor() else 1
-        return {"bench": _bench, "fetch": _fetch, "plan": _plan}[options.command](options)
+        handlers = {"bench": _bench, "budget": _budget, "fetch": _fetch, "plan": _plan, "refresh": _refresh}
+        return handlers[options.command](options)
     except LabkitError as problem:
         print(f"labkit: {problem}", file=sys.stderr)
         return 1
@@ -92,66 +96,30 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    import json
+    from labkit.planning.command import show_plan
 
-    from labkit.planning.plan import plan
-
-    settings = {
-        "batch_size": options.batch_size,
-        "length": options.length,
-        "learned": options.learned,
-        "precision": options.precision,
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "gpu": options.gpu,
-    }
-    if options.method == "all":
-        return _plan_all(options, settings)
-    made = plan(options.model, options.method, **settings)
-    if options.json:
-        print(json.dumps(_as_dict(made, options.gpu), indent=1))
-        return 0
-    print(made)
-    if options.gpu:
-        largest = _largest(made)
-        print(f"largest batch of {options.length} tokens: {largest['largest_batch']}")
-        print(f"longest text in a batch of {options.batch_size}: {largest['largest_length']} tokens")
-    return 0
+    return show_plan(options)
 
 
-def _plan_all(options: argparse.Namespace, settings: dict[str, Any]) -> int:
-    import json
+def _refresh(options: argparse.Namespace) -> int:
+    from labkit.testing.refresh import refresh
 
-    from labkit.methods.method import METHODS
-    from labkit.models.config import BLUEPRINTS, find_config
-    from labkit.planning.plan import plan
-    from labkit.planning.sizes import readable
-
-    # Wait for a hub that doesn't answer once, not once for each method.
-    model = options.model if options.model in BLUEPRINTS else find_config(options.model)[1]
-    plans, refused = {}, {}
-    for method in METHODS:
-        try:
-            plans[method] = plan(model, method, **settings)
-        except LabkitError as problem:  # one method may not suit the model or the settings, while others do
-            refused[method] = problem
-    if not plans:
-        raise next(iter(refused.values()))
-    if options.json:
-        print(json.dumps([_as_dict(made, options.gpu) for made in plans.values()], indent=1))
-        return 0
-    heading = next(iter(plans.values())).heading
-    print(f"{heading}\n{'method':<12}{'tensors':>12}{'needed':>12}" + f"{'fits':>8}" * bool(options.gpu))
-    for method, made in plans.items():
-        fits = f"{'yes' if made.fits else 'no':>8}" if options.gpu else ""
-        print(f"{method:<12}{readable(made.peak):>12}{readable(made.total):>12}{fits}")
-    for method, reason in refused.items():
-        print(f"{method:<12}not possible: {first_line(reason)}")
-    return 0
+    agree = True
+    for result in refresh(options.notebook, options.write):
+        print(result, flush=True)
+        agree &= result.agrees
+    return 0 if agree else 1
 
 
-def _as_dict(made: Plan, gpu: str | None) -> dict[str, Any]:
-    return made.to_dict() | (_largest(made) if gpu else {})
+def _budget(options: argparse.Namespace) -> int:
+    from labkit.testing.budget import budget
+    from labkit.testing.measured import HEADING, mean
 
-
-def _largest(made: Plan) -> dict[str, int]:
-    return {"largest_batch": made.largest_batch(), "largest_length": made.largest_length()}
+    print(HEADING)
+    rows = []
+    for measured in budget(options.notebook, options.operations, options.write):
+        print(measured, flush=True)
+        rows.append(measured)
+    if line := mean(rows):
+        print(line)
+    return 1 if any(measured.problem for measured in rows) else 0

@@ -6,6 +6,8 @@ from labkit.errors import LabkitError
 
 # The extra in pyproject.toml that installs each package.
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
+# The same for what only the tools of those who write notebooks need.
+TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
 
 
 class MissingPackageError(LabkitError, ImportError):
@@ -20,6 +22,6 @@ def unusable(package: str, problem: Exception, otherwise: str = "") -> MissingPa
         problem: what the import raised.
         otherwise: what to do without the package.
     """
-    install = f"""Run `pip install ".[{EXTRAS[package]}]"` in the course's folder"""
+    install = f"""Run `pip install ".[{(EXTRAS | TOOLS)[package]}]"` in the course's folder"""
     remedy = f"{install}, or {otherwise}." if otherwise else f"{install}."
     return MissingPackageError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)

@@ -72,9 +72,11 @@ def test_a_problem_is_printed_with_its_remedy(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ("doctor", "fetch", "bench", "plan")),
+        (["--help"], ("doctor", "fetch", "bench", "plan", "refresh", "budget")),
         (["fetch", "--help"], ("--all", "smollm2-135m hpo factbook")),
         (["bench", "--help"], ("--out", "--part", "lora-rate")),
+        (["refresh", "--help"], ("notebook", "--write")),
+        (["budget", "--help"], ("notebook", "--operations", "--write")),
         (["plan", "--help"], ("llama-65b", "--method", "--batch-size", "--gradient-checkpointing", "--gpu", "--json")),
     ],
 )

@@ -7,11 +7,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import labkit as lk
-from labkit.extras import EXTRAS
+from labkit.extras import EXTRAS, TOOLS
 from labkit.quant.bnb import load_bitsandbytes
+from labkit.testing.refresh import refresh
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -32,7 +34,7 @@ def names(requirements):
 
 def test_pyproject_has_each_package_in_its_extra_alone():
     extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
-    for package, extra in EXTRAS.items():
+    for package, extra in (EXTRAS | TOOLS).items():
         assert [name for name in extras if package in extras[name]] == [extra]
     assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
     assert set(EXTRAS.values()) == set(COURSE)
@@ -87,6 +89,18 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, p
     with pytest.raises(lk.LabkitError, match=f"^{package} cannot be used here: .*{package}") as caught:
         importlib.import_module(f"labkit.{needs}")
     assert f'`pip install ".[{EXTRAS[package]}]"`' in caught.value.remedy
+
+
+@pytest.mark.parametrize("package", TOOLS)
+def test_a_tool_that_executes_notebooks_is_asked_for_when_it_is_needed(monkeypatch, tmp_path, package):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    (result,) = refresh([tmp_path])
+    assert str(result.problem).startswith(f"{package} cannot be used here: ")
+    assert '`pip install ".[test]"`' in result.problem.remedy
 
 
 def test_without_bitsandbytes_the_other_backend_trains(monkeypatch, tiny, colours):

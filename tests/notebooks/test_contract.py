@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import labkit as lk
+from labkit.testing.notebooks import read
+from labkit.testing.provenance import VERSION, code_hash, outputs_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 # JupyterLab keeps copies of its own, in a hidden folder.
@@ -51,6 +53,24 @@ def test_stored_outputs_hold_no_error_and_no_path_of_one_machine(path):
                 output.get("data", {}).get("text/plain", "")
             )
             assert not MACHINE_PATHS.search(text), text
+
+
+@by_name(NOTEBOOKS)
+def test_stored_outputs_are_those_of_the_code_and_made_with_the_locked_packages(path):
+    notebook = read(path)
+    record = notebook.metadata.get("labkit")
+    remedy = f"labkit refresh --write {path.relative_to(ROOT)}"
+    assert record is not None, f"no record of how the outputs were made: {remedy}"
+    assert record["version"] == VERSION
+    assert record["code"] == code_hash(notebook), f"the code was changed since: {remedy}"
+    assert record["outputs"] == outputs_hash(notebook), f"the outputs were made by other means: {remedy}"
+    assert {"name", "system", "instructions", "threads", "precision"} <= record["processor"].keys()
+    assert {"labkit", "labkit.models"} <= record["sources"].keys()
+    assert all((path.parent / file).is_file() for file in record["data"])
+    # A package may have two releases in the lock, for two versions of Python.
+    lock = {line.split(" ;")[0] for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()}
+    for package in ("torch", "transformers", "numpy"):
+        assert f"{package}=={record['packages'][package].split('+')[0]}" in lock
 
 
 @by_name(LESSONS)
