@@ -88,9 +88,9 @@ def require_same(groups: Mapping[str, Sequence[Trial]], *names: str) -> None:
             )
 
 
-def require_same_cases(evaluations: Sequence[Evaluation]) -> None:
-    """Require all evaluations to be of equally many test cases."""
-    if len(found := sorted({each.total for each in evaluations})) > 1:
+def require_same_cases(runs: Sequence[Evaluation | str]) -> None:
+    """Require all runs, given by evaluations or hits, to have equally many test cases."""
+    if len(found := sorted({len(_hits(run)) for run in runs})) > 1:
         raise MistakeError(
             f"The runs were tested on {' and '.join(map(str, found))} cases. Test all on the same ones, in one task."
         )
@@ -106,9 +106,8 @@ def judged(groups: Mapping[str, Sequence[Evaluation | str]], said: Any) -> Compa
     (first, one), (second, other) = groups.items()
     if said not in VERDICTS:
         raise MistakeError(f"A verdict is one of these words: {', '.join(VERDICTS)}.")
-    found = compare(
-        *([each.hits if isinstance(each, Evaluation) else each for each in group] for group in (one, other))
-    )
+    require_same_cases([*one, *other])
+    found = compare([_hits(run) for run in one], [_hits(run) for run in other])
     low, high = (f"{100 * bound:+.1f}" for bound in found.interval)
     facts = f"{first} against {second}: the 95% interval of the difference goes from {low} to {high} points"
     if said != found.verdict:
@@ -127,6 +126,10 @@ def outcome(found: Comparison) -> str:
     if found.verdict == "undecided":
         return "Undecided does not mean equal: more seeds or more cases may still tell the two apart."
     return "The difference is more than chance, for this model, this task and this budget."
+
+
+def _hits(run: Evaluation | str) -> str:
+    return run.hits if isinstance(run, Evaluation) else run
 
 
 def _kind(value: Any) -> str:

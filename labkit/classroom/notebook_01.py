@@ -90,6 +90,7 @@ def mended_loss(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tor
     result = answer(logits.clone(), tokens.clone(), mask.clone())
     if untouched(result):
         return not_attempted("mended_loss")
+    result = torch.as_tensor(result)
     masked = tokens.masked_fill(mask == 0, -100)
     shifted = logits[:, :-1].flatten(0, 1)
     right = F.cross_entropy(shifted, masked[:, 1:].flatten())
@@ -119,7 +120,7 @@ def mended_loss(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tor
     for mistake, value in wrong.items():
         if torch.isclose(result, value, atol=1e-5):
             return f"✗ {mistake}" if mistake else not_attempted("mended_loss")
-    return f"✗ For the check's batch, the loss is {right:.3f}; yours is {float(result):.3f}."
+    return f"✗ For the check's batch, the loss is {right:.3f}; yours is {result.item():.3f}."
 
 
 @exercise(

@@ -1,11 +1,13 @@
-RIGHT = {
-    "relative_difference": lambda a, b: (a - b).norm() / b.norm(),
-    "qlora_bytes": lambda frozen, adapter: 4.127 / 8 * frozen + 16 * adapter,
-}
+from handed_in import changed, solutions, trials
+
+import labkit as lk
+
+FOUR, WHOLE = lk.QLoRA(rank=8), lk.LoRA(rank=8)
+PRICE = {"qlora": trials(0.6, FOUR), "lora": trials(0.9, WHOLE), "verdict": "worse"}
 
 
 def test_the_checks_are_fair(require_fair):
-    require_fair(RIGHT)
+    require_fair({**solutions("04"), "price_of_4_bits": PRICE})
 
 
 def test_typical_mistakes_are_explained(require_explained):
@@ -19,5 +21,23 @@ def test_typical_mistakes_are_explained(require_explained):
             ("qlora_bytes", lambda n, m: 4.127 / 8 * n, "adapter is trained"),
             ("qlora_bytes", lambda n, m: 4.127 / 8 * n + 4 * m, "Its gradients"),
             ("qlora_bytes", lambda n, m: 16 * (n + m), "full fine-tuning"),
+            ("price_of_4_bits", changed(PRICE, qlora=PRICE["lora"]), "qlora: the runs' methods are lora"),
+            ("price_of_4_bits", changed(PRICE, lora=trials(0.9)), "lora: the runs' methods are no run"),
+            ("price_of_4_bits", changed(PRICE, lora=trials(0.9, lk.LoRA(rank=16))), "rank or alpha"),
+            ("price_of_4_bits", changed(PRICE, qlora=trials(0.6, FOUR, [0])), "only one seed"),
+            ("price_of_4_bits", changed(PRICE, qlora=trials(0.6, FOUR, steps=60)), "differ in steps"),
+            ("price_of_4_bits", changed(PRICE, qlora=trials(0.6, FOUR, learning_rate=3e-3)), "differ in learning_rate"),
+            ("price_of_4_bits", changed(PRICE, verdict="undecided"), "one side of 0"),
+            ("price_of_4_bits", changed(PRICE, qlora=trials(0.9, FOUR)), "may be chance"),
         ]
     )
+
+
+def test_an_answer_may_be_right_in_another_way(said):
+    for name, answer in [
+        ("relative_difference", lambda a, b: float(((a - b) ** 2).sum().sqrt() / (b**2).sum().sqrt())),
+        ("qlora_bytes", lambda frozen, adapter: (4 + 1 / 8 + 0.002) * frozen / 8 + (4 + 4 + 8) * adapter),
+        ("price_of_4_bits", changed(PRICE, qlora=trials(0.9, FOUR), verdict="undecided")),
+        ("price_of_4_bits", changed(PRICE, qlora=trials(0.6, lk.QLoRA(rank=8, backend="labkit")))),
+    ]:
+        assert said(name, answer).startswith("✓")
