@@ -34,7 +34,7 @@ def mirrored(notebook: dict) -> dict:
         exercise = exercise_of(stub)
         if exercise is None:
             continue
-        stub["metadata"]["labkit"] = {"exercise": exercise.metadata()}
+        stub["metadata"]["labkit"] = stub["metadata"].get("labkit", {}) | {"exercise": exercise.metadata()}
         source = "".join(text["source"])
         if len(HEADING.findall(source)) != 1:
             raise SystemExit(
