@@ -9,7 +9,7 @@ from labkit.classroom.notebook_00 import examples_seen, other_form, own_data, tr
 from labkit.classroom.notebook_01 import adamw_bytes, completion_targets, mended_loss, updates_or_examples
 from labkit.classroom.notebook_02 import lora_parameters, merged_weight, rank_experiment
 from labkit.classroom.notebook_03 import absmax_int8, bits_per_parameter, block_sizes
-from labkit.classroom.notebook_04 import price_of_4_bits, qlora_bytes, relative_difference
+from labkit.classroom.notebook_04 import mended_adapter, price_of_4_bits, qlora_bytes, relative_difference
 from labkit.classroom.notebook_05 import extrapolate, levers, peak_of
 from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_search
 from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
@@ -27,6 +27,7 @@ __all__ = [
     "hint",
     "levers",
     "lora_parameters",
+    "mended_adapter",
     "mended_loss",
     "merged_ia3",
     "merged_weight",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from labkit.classroom.exercises import MistakeError, exercise, not_attempted, untouched
 from labkit.classroom.experiments import judged, outcome, parts, require_same, require_seeds, trials
@@ -98,3 +99,47 @@ def price_of_4_bits(answer: dict[str, Any]) -> str:
     require_same(groups, "steps", "batch_size", "accumulation", "learning_rate")
     compared = judged({name: [trial.evaluation for trial in group] for name, group in groups.items()}, verdict)
     return f"✓ Well measured. {outcome(compared)} Is the memory that QLoRA saves worth what may be lost?"
+
+
+@exercise(
+    minutes=15,
+    difficulty=2,
+    points=3,
+    kind="find the bug",
+    hints=(
+        "There are three bugs. Before any training, what should an adapter add to the output? Print what it adds.",
+        "Which parameters does the optimizer get? Look at requires_grad of each. Both matrices are to be trained.",
+        "Count how often x meets the scale on its way through forward. Notebook 02 has the equation.",
+    ),
+)
+def mended_adapter(answer: Callable[..., Any]) -> str:
+    """Check a mended LoRA layer: its B started at random, its A was frozen, and the scale was applied twice."""
+    torch.manual_seed(0)
+    base = nn.Linear(6, 5).requires_grad_(False)
+    layer = answer(base, 6, 5, 2, 8.0)
+    if untouched(layer):
+        return not_attempted("mended_adapter")
+    x, (A, B) = torch.randn(3, 6), (layer.A, layer.B)
+    starts, empty = torch.allclose(layer(x), base(x), atol=1e-6), not A.any() and not B.any()
+    with torch.no_grad():
+        A.normal_()
+        B.normal_()
+        added = layer(x) - base(x)
+        once = x @ A.T @ B.T
+    if not starts and not A.requires_grad and torch.allclose(added, 16 * once, atol=1e-4):
+        return not_attempted("mended_adapter")
+    if any(parameter.requires_grad for parameter in base.parameters()):
+        raise MistakeError("Now the base is trained, too. It is stored in 4 bits and has to stay frozen.")
+    if empty:
+        raise MistakeError("With both matrices at zero, neither gets a gradient. Only one of them may start there.")
+    if not starts:
+        raise MistakeError("Before any training, the layer's output already differs from the base's. What should B be?")
+    for name, matrix in (("A", A), ("B", B)):
+        if not matrix.requires_grad:
+            raise MistakeError(f"{name} gets no gradient. It would stay what it was at the start.")
+    for factor, mistake in ((16, "The scale is applied twice."), (1, "The scale is gone: it is alpha / rank.")):
+        if torch.allclose(added, factor * once, atol=1e-4):
+            raise MistakeError(mistake)
+    if not torch.allclose(added, 4 * once, atol=1e-4):
+        raise MistakeError("With other numbers in A and B, the layer does not add s·B(Ax), where s = alpha / rank.")
+    return "✓ Right: it starts as the base, trains both matrices, and scales once. None of the three raised an error."
