@@ -54,7 +54,8 @@ def answers(source):
         given = [node.value] if isinstance(node, ast.Return | ast.Assign | ast.AugAssign) else []
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("check."):
             given = node.args
-        for each in given:
+        given = [part for value in given for part in (value.elts if isinstance(value, ast.Tuple) else [value])]
+        for each in given + [node] * isinstance(node, ast.BoolOp):
             if isinstance(each, ast.BinOp) and not any(isinstance(part, ast.Name) for part in ast.walk(each)):
                 yield str(eval(ast.unparse(each)))  # 30 * 16 is 480 as well
             if isinstance(each, ast.Constant) and isinstance(each.value, str):
@@ -65,6 +66,8 @@ def answers(source):
 
 def test_what_a_solution_is_made_of_is_found():
     assert "rank * (inputs + outputs)" in set(answers(solution_cells()["lora_parameters"]["source"]))
+    assert "factors[:, None] * W" in set(answers(solution_cells()["merged_ia3"]["source"]))
+    assert "480" in set(answers(solution_cells()["examples_seen"]["source"]))
     assert plain("`rank` · (inputs + outputs)") == "rank*(inputs+outputs)"
 
 
