@@ -138,10 +138,10 @@ def _own_labels(task: Task) -> str:
         )
     if most > MOST_OF_ONE * total:
         raise MistakeError(
-            f"{most} of {total} test examples are {largest.strip()}: always naming that would look good. "
+            f"{most} of {total} test examples are {largest.strip()!r}: always naming that would look good. "
             "Bring more of the others, or pass balanced=True."
         )
     return (
         f"✓ {len(task.train)} examples to learn from, {total} to test with, {len(task.labels)} labels. "
-        f"Always naming {largest.strip()} would be right in {100 * most / total:.0f}%: that is what to beat."
+        f"Always naming {largest.strip()!r} would be right in {100 * most / total:.0f}%: that is what to beat."
     )

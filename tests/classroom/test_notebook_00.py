@@ -47,7 +47,7 @@ def test_typical_mistakes_are_explained(require_explained):
             ("own_data", replace(OWN, left_out={"no text": 20}), "more than a fifth"),
             ("own_data", replace(OWN, train=rows([" a", " b"] * 15, ending="")), "no ending in common"),
             ("own_data", replace(OWN, labels=(" a", " b", " c")), "No test example is of c"),
-            ("own_data", replace(OWN, test=rows([" a"] * 15 + [" b"])), "15 of 16 test examples are a"),
+            ("own_data", replace(OWN, test=rows([" a"] * 15 + [" b"])), "15 of 16 test examples are 'a'"),
         ]
     )
 
