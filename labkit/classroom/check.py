@@ -5,31 +5,42 @@ Each notebook has a file of checks, named after it; this module gathers them.
 """
 
 from labkit.classroom.exercises import hint
-from labkit.classroom.notebook_00 import examples_seen, triage_prompt
-from labkit.classroom.notebook_01 import adamw_bytes, completion_targets
-from labkit.classroom.notebook_02 import lora_parameters, merged_weight
-from labkit.classroom.notebook_03 import absmax_int8, bits_per_parameter
-from labkit.classroom.notebook_04 import qlora_bytes, relative_difference
-from labkit.classroom.notebook_05 import extrapolate, peak_of
-from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3
-from labkit.classroom.notebook_07 import is_bootstrap_tie, pareto_front
+from labkit.classroom.notebook_00 import examples_seen, other_form, own_data, triage_prompt
+from labkit.classroom.notebook_01 import adamw_bytes, completion_targets, fixed_loss, updates_or_examples
+from labkit.classroom.notebook_02 import lora_parameters, merged_weight, rank_experiment
+from labkit.classroom.notebook_03 import absmax_int8, bits_per_parameter, block_sizes
+from labkit.classroom.notebook_04 import fixed_adapter, price_of_4_bits, qlora_bytes, relative_difference
+from labkit.classroom.notebook_05 import extrapolate, levers, peak_of
+from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_search
+from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
 
 __all__ = [
     "absmax_int8",
     "adamw_bytes",
     "adapter_parameters",
     "bits_per_parameter",
+    "block_sizes",
+    "bootstrap_verdict",
     "completion_targets",
     "examples_seen",
     "extrapolate",
     "hint",
-    "is_bootstrap_tie",
+    "levers",
     "lora_parameters",
+    "fixed_adapter",
+    "fixed_loss",
     "merged_ia3",
     "merged_weight",
+    "other_form",
+    "own_data",
     "pareto_front",
     "peak_of",
+    "price_of_4_bits",
     "qlora_bytes",
+    "rank_experiment",
+    "rate_search",
     "relative_difference",
+    "replication",
     "triage_prompt",
+    "updates_or_examples",
 ]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from labkit.classroom.exercises import exercise, untouched
+from labkit.classroom.exercises import MistakeError, exercise, not_attempted, untouched
+from labkit.classroom.experiments import judged, outcome, parts, require_same, require_seeds, trials
 
 
 @exercise(
-    "A has a row for each unit of rank, as wide as the input. B has a column for each, as tall as the output.",
-    "Add the numbers in A, rank × inputs, and in B, outputs × rank.",
-    "return rank * (inputs + outputs)",
+    minutes=5,
+    difficulty=1,
+    points=1,
+    kind="compute",
+    hints=(
+        "A has a row for each unit of rank, as wide as the input. B has a column for each, as tall as the output.",
+        "A matrix holds as many numbers as its rows times its columns. Write that down for A, then for B.",
+        "Try it with 100 inputs, 30 outputs and rank 4. You should get 520.",
+    ),
 )
 def lora_parameters(answer: Callable[[int, int, int], int]) -> str:
     """Check how many numbers LoRA trains in one layer."""
     result = answer(100, 30, 4)
     if untouched(result):
-        return "○ lora_parameters: not attempted yet"
+        return not_attempted("lora_parameters")
     mistakes = {
         4 * 100 * 30: "That would be rank matrices of full size. A and B are thin: count each of them.",
         100 * 30: "That is the weight W itself, which is frozen.",
@@ -32,9 +40,15 @@ def lora_parameters(answer: Callable[[int, int, int], int]) -> str:
 
 
 @exercise(
-    "The adapter adds s·B(Ax) to the layer's output. Which matrix, added to W, does the same?",
-    "W + s·BA, with s = alpha / rank. The rank is the number of rows of A.",
-    "return W + alpha / A.shape[0] * (B @ A)",
+    minutes=10,
+    difficulty=2,
+    points=2,
+    kind="write code",
+    hints=(
+        "The adapter adds s·B(Ax) to the layer's output. Which matrix, added to W, does the same?",
+        "The scale s needs the rank. The function doesn't get it, but the shape of A or of B shows it.",
+        "@ multiplies matrices. Only one order of the two gives the shape of W: check it with .shape.",
+    ),
 )
 def merged_weight(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]) -> str:
     """Check the weight after a merge."""
@@ -43,7 +57,7 @@ def merged_weight(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, fl
     kept = W.clone()
     result = answer(W, A, B, 16.0)
     if untouched(result):
-        return "○ merged_weight: not attempted yet"
+        return not_attempted("merged_weight")
     if not torch.equal(W, kept):
         return "✗ Your function changed W in place. Other models may share it: return a new matrix."
     right = {
@@ -57,3 +71,35 @@ def merged_weight(answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, fl
             return f"✗ {mistake}" if mistake else "✓ Right: one matrix, and no trace of the adapter at inference."
     shape = tuple(getattr(result, "shape", ()))
     return f"✗ For W of shape (5, 7) you returned {shape or result}. Look at the order of B and A."
+
+
+@exercise(
+    minutes=15,
+    difficulty=2,
+    points=3,
+    kind="experiment",
+    hints=(
+        "Write a function of rank and seed: it trains with lk.LoRA(rank=…) and returns (run, lk.evaluate(…)).",
+        "Choose one number of steps and one rate for all runs, and pass the same three seeds for both ranks.",
+        "lk.compare wants two lists of evaluations, the small rank first. Read its interval before its verdict.",
+    ),
+)
+def rank_experiment(answer: dict[str, Any]) -> str:
+    """Check an experiment: does a small rank cost accuracy?"""
+    small, large, verdict = parts(answer, "small", "large", "verdict")
+    groups = {"small": trials("small", small), "large": trials("large", large)}
+    ranks = {name: sorted({getattr(trial.method, "rank", 0) for trial in group}) for name, group in groups.items()}
+    for name, found in ranks.items():
+        if 0 in found:
+            raise MistakeError(f"{name}: hand in the runs themselves, made with lk.LoRA. The check reads their rank.")
+        if len(found) > 1:
+            raise MistakeError(
+                f"{name}: the runs have several ranks, {', '.join(map(str, found))}. Keep to one a group."
+            )
+    (low,), (high,) = ranks.values()
+    if high < 8 * low:
+        raise MistakeError(f"Rank {low} against {high}: let the large one be at least eight times the small one.")
+    require_seeds(groups)
+    require_same(groups, "steps", "batch_size", "accumulation", "learning_rate")
+    compared = judged({name: [trial.evaluation for trial in group] for name, group in groups.items()}, verdict)
+    return f"✓ Well measured. {outcome(compared)} Section 5 asks the same with more runs, and a rate for each rank."

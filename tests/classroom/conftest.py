@@ -1,10 +1,12 @@
 """What the tests of all checks share."""
 
+from collections import defaultdict
+
 import pytest
 import torch
 
 from labkit.classroom import check
-from labkit.classroom.exercises import HINTS
+from labkit.classroom.exercises import EXERCISES
 
 NONSENSE = [object(), "x", -1, 2.5, [], {}, len, lambda: 1 / 0, lambda *a: 1 / 0]
 RESULTS = ["x", {}, [], [[1, 2]], (1, 2), ("a", "b"), 1j, float("nan"), object(), torch.ones(3)]
@@ -22,15 +24,18 @@ def said(capsys):
 
 
 @pytest.fixture
-def require_fair(request, said):
-    """A function that tries each check of a notebook with a right answer, with stubs and with nonsense.
+def names(request):
+    """The exercises of the notebook NN, in a file ``test_notebook_NN.py``."""
+    notebook = request.path.stem.removeprefix("test_notebook_")
+    return {name for name, exercise in EXERCISES.items() if exercise.notebook == notebook}
 
-    A file ``test_notebook_NN.py`` calls it with right answers to all exercises of notebook NN.
-    """
-    module = f"labkit.classroom.{request.path.stem.removeprefix('test_')}"
+
+@pytest.fixture
+def require_fair(names, said):
+    """A function that tries each check of a notebook with a right answer, with stubs and with nonsense."""
 
     def require(right):
-        assert set(right) == {name for name in HINTS if getattr(check, name).__module__ == module}
+        assert set(right) == names
         for name, answer in right.items():
             assert said(name, answer).startswith("✓")
             stubs = [None, ..., *([lambda *args: None, lambda *args: ...] if callable(answer) else [])]
@@ -44,13 +49,17 @@ def require_fair(request, said):
 
 
 @pytest.fixture
-def require_explained(said):
-    """A function that requires each wrong answer to be explained with certain words."""
+def require_explained(names, said):
+    """A function that requires of each exercise's wrong answers, three or more, that each has a message of its own."""
 
     def require(mistakes):
+        texts = defaultdict(list)
         for name, answer, words in mistakes:
             text = said(name, answer)
             assert text.startswith("✗")
             assert words in text
+            texts[name].append(text)
+        assert {name: len({*said_of}) for name, said_of in texts.items()} == {n: len(s) for n, s in texts.items()}
+        assert {name for name, said_of in texts.items() if len(said_of) >= 3} == names
 
     return require
