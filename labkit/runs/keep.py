@@ -32,6 +32,7 @@ PROVEN = ("loss", "grad_norm")  # what the first step must show again
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.02}
 
 
+UNFINISHED = "-unfinished"  # ends the name of a folder with the checkpoint of a run that was stopped
 LARGE = 200e6  # bytes of a checkpoint that is written without being asked for
 
 
@@ -67,7 +68,7 @@ class Kept:
     @property
     def unfinished(self) -> Path:
         """The folder with the checkpoint of a run that was stopped before its end."""
-        return self.folder.with_name(f"{self.folder.name}-unfinished")
+        return self.folder.with_name(self.folder.name + UNFINISHED)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -92,7 +93,7 @@ class Kept:
             folders.recover(self.folder.parent)
         if not os.path.lexists(self.folder):
             return None
-        _require_ours(self.folder)
+        require_ours(self.folder)
         try:
             record = self._read()
             _prove(record["history"][0], begin(), TOLERANCE[model.precision])
@@ -125,7 +126,7 @@ class Kept:
             warn(f"The run ended after {len(run.history)} of {run.config.steps} steps: it is not kept.", UserWarning)
             return 0
         try:
-            with folders.new_folder(self.folder, replace=True, check=_require_ours) as new:
+            with folders.new_folder(self.folder, replace=True, check=require_ours) as new:
                 run.write_weights(new)
                 sums = {path.name: files.sha256(path) for path in sorted(new.iterdir())}
                 records.write_record(new, "run", run.content() | {"identity": self.identity, "sha256": sums})
@@ -174,5 +175,6 @@ def _prove(first: dict[str, Any], trainer: Trainer, tolerance: float) -> None:
             )
 
 
-def _require_ours(folder: Path) -> None:
+def require_ours(folder: Path) -> None:
+    """Raise a ``LabkitError`` unless labkit wrote all that is in the folder of a kept run, damaged or not."""
     ownership.require_ours(folder, "run", KEYS, FILES, half=True)

@@ -13,6 +13,7 @@ from quick_runs import QUICK, equal, outputs, state
 from safetensors.torch import load_file, save_file
 
 import labkit as lk
+from labkit.cli import main
 from labkit.runs import identity, keep
 from labkit.storage import cache
 from labkit.training.loop import Trainer
@@ -387,3 +388,25 @@ def test_who_comes_second_waits_and_finds_the_run(train, home, tmp_path, monkeyp
     with pytest.warns(UserWarning, match=f"Another process is training .*{folder.name}; this one waits"):
         assert train().kept
     thread.join()
+
+
+def test_kept_runs_are_listed_and_removed(train, home, monkeypatch, capsys):
+    assert main(["kept"]) == 0
+    assert capsys.readouterr().out == ""
+    train()
+    train(keep="other", seed=1)
+    monkeypatch.setenv("KILL", "yes")
+    with pytest.raises(KilledError):
+        train(callbacks=[kill_at(5)], **LONG)
+    main(["kept"])
+    listed = sorted(line.split(" MB  ")[1][:45] for line in capsys.readouterr().out.splitlines())
+    finished = "lora on tiny, your dataset, 3 steps"
+    assert [line.split("  (")[0] for line in listed] == [finished, finished, "stopped before its end"]
+    (home / "kept" / "mine" / "notes.txt").write_text("mine")
+    size = sum(path.stat().st_size for path in (home / "kept" / "mine").glob("*/**/*") if path.is_file())
+    assert main(["kept", "--remove", "mine"]) == 0
+    assert capsys.readouterr().out == f"removed {size / 1e6:.1f} MB\n"
+    assert [path.name for path in (home / "kept" / "mine").iterdir()] == ["notes.txt"]
+    assert train(keep="other", seed=1).kept
+    assert main(["kept", "--remove", "mine"]) == 1
+    assert "no name of kept runs called 'mine'" in capsys.readouterr().err
