@@ -15,8 +15,8 @@ from labkit.planning import predict_step, require_fit, step_of
 from labkit.preparation import configure, encode_examples, largest_batches, prepare
 from labkit.process import as_by_default
 from labkit.runs import Run, describe
-from labkit.runs.identity import identity_of, resumable
-from labkit.runs.keep import Kept, require_keepable
+from labkit.runs.identity import identity_of, require_keepable, resumable
+from labkit.runs.keep import Kept
 from labkit.runs.places import new_place
 from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
@@ -106,8 +106,7 @@ def finetune(
             run.method, run.config, run.base, run.task = method, config, base, task.name
             with bar() as shown:
                 if shown:
-                    shown.say("a kept run, whose first step came out the same")
-                    shown(run.model, run.history[-1], True)
+                    shown.skip(run.history[-1], "a kept run, whose first step came out the same")
             return run
         if saved and not resume:
             saved.clear()
@@ -115,18 +114,19 @@ def finetune(
         tuned = trainer.model
         run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
         if kept:
-            kept.warn_if_full(tuned)
+            kept.warn_if_full(trainer)
             saved = saved or kept.checkpoints(trainer)
         with bar() as shown:
             try:
-                trainer.run([*callbacks, *([shown] if shown else [])], saved)
+                try:
+                    trainer.run([*callbacks, *([shown] if shown else [])], saved)
+                finally:
+                    run.history, run.memory = trainer.history, trainer.memory
+                if kept and (size := kept.keep(run)) and shown:
+                    shown.say(f"trained, and kept in {size / 1e6:.1f} MB")
             except BaseException as stop:
                 stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
                 raise
-            finally:
-                run.history, run.memory = trainer.history, trainer.memory
-            if kept and (size := kept.keep(run)) and shown:
-                shown.say(f"trained, and kept in {size / 1e6:.1f} MB")
     return run
 
 

@@ -12,18 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from labkit.errors import LabkitError, shown
 from labkit.methods import Method
 from labkit.models.fingerprint import fingerprint
 from labkit.models.model import Model
 from labkit.runs.run import describe
 from labkit.training.batching import Example
-from labkit.training.callbacks import Callback, Every
+from labkit.training.callbacks import Callback
 from labkit.training.config import TrainingConfig
 from labkit.training.identity import digest_of
+from labkit.training.processes import count_processes
 
 PACKAGES = ("torch", "transformers")
 # The parts of labkit that a run's numbers come from.
-CODE = ("evaluation", "methods", "models", "quant", "training", "preparation.py")
+CODE = ("evaluation", "methods", "models", "quant", "training", "preparation.py", "process.py")
 
 
 def identity_of(
@@ -39,6 +41,9 @@ def identity_of(
 
     Weights count to the last bit, and callbacks by their code: they add to the history, and may change the model. The
     model's name doesn't count, nor do threads and processor.
+
+    Raises:
+        LabkitError: a callback's code cannot be read.
     """
     base = describe(model)
     base["name"] = ""
@@ -62,14 +67,39 @@ def resumable(
     return {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": digest_of(examples)}
 
 
-def _code_of(callback: Callback) -> list[Any]:
-    measure = callback.measure if isinstance(callback, Every) else callback
-    code: Any = measure if inspect.isroutine(measure) else type(measure)
+def require_keepable(method: Method, inplace: bool) -> None:
+    """Raise a ``LabkitError`` where a run cannot be kept, or given back."""
+    if inplace:
+        raise LabkitError(
+            "A kept run has a model of its own, and inplace=True asks for the run to change the model it starts from.",
+            "Leave out keep or inplace.",
+        )
+    if type(method).__module__.split(".")[0] != "labkit":
+        raise LabkitError(
+            f"keep= cannot tell whether the code of {method.name}, which is not part of labkit, has changed.",
+            "Leave keep out, and use run.save and lk.load_run.",
+        )
+    if count_processes() > 1:
+        raise LabkitError("A run of several processes cannot be kept.", "Leave keep out, and use run.save.")
+
+
+def _code_of(callback: Any) -> list[Any]:
+    """Return a callback's name and source, and its attributes that are plain values or functions, such as Every's."""
+    code = callback if inspect.isroutine(callback) else type(callback).__call__
     try:
         source = hashlib.sha256(inspect.getsource(code).encode()).hexdigest()[:16]
-    except (OSError, TypeError):  # typed into a plain Python prompt, or not written in Python
-        source = ""
-    return [callback.steps if isinstance(callback, Every) else 0, code.__qualname__, source]
+    except (OSError, TypeError) as problem:  # typed into a plain Python prompt, or not written in Python
+        raise LabkitError(
+            f"keep= cannot tell whether the code of the callback {shown(callback)} has changed: it has no source.",
+            "Write it as a function in a notebook or a file, or leave keep out.",
+        ) from problem
+    found: list[Any] = [code.__qualname__, source]
+    for name, value in [] if code is callback else sorted(vars(callback).items()):
+        if inspect.isroutine(value):
+            found.append([name, _code_of(value)])
+        elif isinstance(value, bool | int | float | str):
+            found.append([name, value])
+    return found
 
 
 @cache

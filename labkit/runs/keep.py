@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,44 +11,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from labkit.errors import LabkitError
-from labkit.methods import Method
 from labkit.models.model import Model
 from labkit.models.truncation import warn
-from labkit.process import own_random_numbers
 from labkit.runs.load import load_run
 from labkit.runs.places import new_place
+from labkit.runs.proof import prove
 from labkit.runs.run import FILES, KEYS, Run
 from labkit.storage import cache, files, folders, ownership, records
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.loop import Trainer
-from labkit.training.processes import count_processes
-
-PROVEN = ("loss", "grad_norm")  # what the first step must show again
-# By how much it may differ, relatively: other threads and other processors add in another order, and round otherwise.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.02}
-
 
 UNFINISHED = "-unfinished"  # ends the name of a folder with the checkpoint of a run that was stopped
 LARGE = 200e6  # bytes of a checkpoint that is written without being asked for
-
-
-def require_keepable(method: Method, inplace: bool) -> None:
-    """Raise a ``LabkitError`` where a run cannot be kept, or given back."""
-    if inplace:
-        raise LabkitError(
-            "A kept run has a model of its own, and inplace=True asks for the run to change the model it starts from.",
-            "Leave out keep or inplace.",
-        )
-    if type(method).__module__.split(".")[0] != "labkit":
-        raise LabkitError(
-            f"keep= cannot tell whether the code of {method.name}, which is not part of labkit, has changed.",
-            "Leave keep out, and use run.save and lk.load_run.",
-        )
-    if count_processes() > 1:
-        raise LabkitError("A run of several processes cannot be kept.", "Leave keep out, and use run.save.")
 
 
 class Kept:
@@ -96,7 +70,7 @@ class Kept:
         require_ours(self.folder)
         try:
             record = self._read()
-            _prove(record["history"][0], begin(), TOLERANCE[model.precision])
+            prove(record["history"][0], begin())
             run = load_run(self.folder, model)
         except (LabkitError, OSError, LookupError, TypeError, AttributeError) as problem:
             cause = getattr(problem, "cause", f"{type(problem).__name__}: {problem}.")
@@ -109,8 +83,12 @@ class Kept:
     def checkpoints(self, trainer: Trainer) -> Checkpoints | None:
         """Return where a run saves its state, in case it is stopped; None where that would be large or of no use."""
         config = trainer.config
-        size = 3 * sum(p.nbytes for p in trainer.parameters)  # AdamW has two numbers for each weight
-        if config.optimizer != "adamw" or config.steps <= config.checkpoint_every or size > LARGE:
+        size = sum(p.nbytes for p in trainer.parameters)
+        state = 3 * size  # AdamW has two numbers for each weight
+        needless = config.optimizer != "adamw" or config.steps <= config.checkpoint_every
+        if (
+            needless or state > LARGE or 2 * state + size > self._free()
+        ):  # a new checkpoint is written before the old one goes
             return None
         saved = Checkpoints(self.unfinished, self.identity)
         try:
@@ -126,11 +104,13 @@ class Kept:
             warn(f"The run ended after {len(run.history)} of {run.config.steps} steps: it is not kept.", UserWarning)
             return 0
         try:
+            run.require_whole()
+            json.dumps(run.history)  # callbacks may have added what JSON would change or cannot hold
             with folders.new_folder(self.folder, replace=True, check=require_ours) as new:
                 run.write_weights(new)
                 sums = {path.name: files.sha256(path) for path in sorted(new.iterdir())}
                 records.write_record(new, "run", run.content() | {"identity": self.identity, "sha256": sums})
-        except LabkitError as problem:  # the run itself must not be lost
+        except (LabkitError, OSError, TypeError, ValueError) as problem:  # the run itself must not be lost
             warn(f"The run is not kept. {problem}", UserWarning)
             return 0
         Checkpoints(self.unfinished, self.identity).clear()
@@ -138,13 +118,15 @@ class Kept:
             self.unfinished.rmdir()
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
-    def warn_if_full(self, model: Model) -> None:
-        """Warn before the training if the disk has no room for what ``model`` trains."""
-        needed = sum(p.nbytes for p in model.trainable().values())
-        free = shutil.disk_usage(files.nearest_existing(self.folder)).free
-        if needed > free:
-            sizes = f"it takes {needed / 1e6:.0f} MB, and {self.folder} has {free / 1e6:.0f} MB left"
+    def warn_if_full(self, trainer: Trainer) -> None:
+        """Warn before a run begins if the disk has no room for it."""
+        size, free = sum(p.nbytes for p in trainer.parameters), self._free()
+        if size > free:
+            sizes = f"it takes {size / 1e6:.0f} MB, and {self.folder} has {free / 1e6:.0f} MB left"
             warn(f"There may be no room to keep this run: {sizes}. Free some space.", UserWarning)
+
+    def _free(self) -> int:
+        return shutil.disk_usage(files.nearest_existing(self.folder)).free
 
     def _read(self) -> dict[str, Any]:
         """Return the record, once all files have been compared with it."""
@@ -157,22 +139,6 @@ class Kept:
             if not file.is_file() or files.sha256(file) != digest:
                 raise records.damaged(file, "it is not as it was written")
         return record
-
-
-def _prove(first: dict[str, Any], trainer: Trainer, tolerance: float) -> None:
-    """Train the first step; raise a ``LabkitError`` unless it comes out as in the history, within the tolerance."""
-    trainer.optimizer.zero_grad(set_to_none=True)  # gradients that the caller left would be added to ours
-    try:
-        with own_random_numbers(trainer.model.device):
-            again = trainer.step(0)
-    finally:
-        trainer.close()
-    for key in PROVEN:
-        if not math.isclose(first[key], again[key], rel_tol=tolerance):
-            raise LabkitError(
-                f"the {key} of its first step was {first[key]:.6g}, and is {again[key]:.6g} now.",
-                "Train it again.",
-            )
 
 
 def require_ours(folder: Path) -> None:

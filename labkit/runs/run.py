@@ -76,6 +76,7 @@ class Run:
                 what was trained, so that a saved run couldn't bring it back.
         """
         folder = new_place(name, "runs")
+        self.require_whole()
         with folders.new_folder(folder, replace=overwrite, check=_require_run) as new:
             self.write_weights(new)
             content = self.content()
@@ -84,9 +85,12 @@ class Run:
             records.write_record(new, "run", content)
         return folder
 
-    def write_weights(self, folder: Path) -> None:
-        """Write what was trained into an empty folder; raise a ``LabkitError`` if the model no longer holds it."""
+    def require_whole(self) -> None:
+        """Raise a ``LabkitError`` if the model no longer holds what was trained."""
         self.trained.require_in(self.model, self.method.name)
+
+    def write_weights(self, folder: Path) -> None:
+        """Write what was trained into an empty folder."""
         self.method.save(self.model, folder)
         save_head(self.model, folder)
 

@@ -60,6 +60,13 @@ class Progress:
         """
         self.bar.set_description_str(text)
 
+    def skip(self, record: dict, text: str) -> None:
+        """Move the bar to a step that another run made, without a time."""
+        self.bar.bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
+        self.say(text)
+        self.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+        self.bar.update(record["step"] - self.bar.n)
+
     def close(self) -> None:
         """End the bar at its current step."""
         self.bar.close()
