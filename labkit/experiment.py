@@ -60,9 +60,10 @@ def finetune(
         keep: a name under LABKIT_HOME/kept (or a folder) to keep the run in. If a run of the very same model, method,
             settings, data and callbacks is kept there, it is returned instead of a new one (``run.kept``), after its
             first step has been trained again and has come out the same. Its callbacks are not called: the history
-            holds what they found. Runs that differ in any of this are kept beside each other; ``labkit kept`` lists
-            them with their sizes, and removes them. A run of an adapter that was stopped before its end goes on where
-            it was; one of full fine-tuning does so with ``checkpoints`` and ``resume=True``.
+            holds what they found. Without callbacks, a run that had only ``lk.Every`` is returned as well. Runs that
+            differ in any of this are kept beside each other; ``labkit kept`` lists them with their sizes, and removes
+            them. A run of an adapter that was stopped before its end goes on where it was; one of full fine-tuning
+            does so with ``checkpoints`` and ``resume=True``.
         progress: show a bar, which also says whether the run is a kept one.
         force: run even if the memory is predicted to be too small.
         **settings: fields of ``TrainingConfig``: steps, learning_rate, batch_size, seed, …

@@ -18,12 +18,13 @@ from labkit.models.fingerprint import fingerprint
 from labkit.models.model import Model
 from labkit.runs.run import describe
 from labkit.training.batching import Example
-from labkit.training.callbacks import Callback
+from labkit.training.callbacks import Callback, Every
 from labkit.training.config import TrainingConfig
 from labkit.training.identity import digest_of
 from labkit.training.processes import count_processes
 
 PACKAGES = ("torch", "transformers")
+MEASURES = "lk.Every"  # stands for a callback that only adds to the history
 # The parts of labkit that a run's numbers come from.
 CODE = ("evaluation", "methods", "models", "quant", "training", "preparation.py", "process.py")
 
@@ -93,7 +94,7 @@ def _code_of(callback: Any) -> list[Any]:
             f"keep= cannot tell whether the code of the callback {shown(callback)} has changed: it has no source.",
             "Write it as a function in a notebook or a file, or leave keep out.",
         ) from problem
-    found: list[Any] = [code.__qualname__, source]
+    found: list[Any] = [MEASURES if type(callback) is Every else code.__qualname__, source]
     for name, value in [] if code is callback else sorted(vars(callback).items()):
         if inspect.isroutine(value):
             found.append([name, _code_of(value)])

@@ -14,6 +14,8 @@ from typing import Any
 from labkit.errors import LabkitError
 from labkit.models.model import Model
 from labkit.models.truncation import warn
+from labkit.runs import unfinished
+from labkit.runs.identity import MEASURES
 from labkit.runs.load import load_run
 from labkit.runs.places import new_place
 from labkit.runs.proof import prove
@@ -22,8 +24,7 @@ from labkit.storage import cache, files, folders, ownership, records
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.loop import Trainer
 
-UNFINISHED = "-unfinished"  # ends the name of a folder with the checkpoint of a run that was stopped
-LARGE = 200e6  # bytes of a checkpoint that is written without being asked for
+COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "tokens", "seconds")  # of a history without callbacks
 
 
 class Kept:
@@ -38,11 +39,6 @@ class Kept:
         self.identity = identity
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder = new_place(name, "kept") / digest[:8]
-
-    @property
-    def unfinished(self) -> Path:
-        """The folder with the checkpoint of a run that was stopped before its end."""
-        return self.folder.with_name(self.folder.name + UNFINISHED)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -63,40 +59,22 @@ class Kept:
         Raises:
             LabkitError: there is something in the folder that labkit did not write.
         """
-        if not self.folder.is_dir():
-            folders.recover(self.folder.parent)
-        if not os.path.lexists(self.folder):
+        folder = self._find()
+        if folder is None:
             return None
-        require_ours(self.folder)
         try:
-            record = self._read()
+            record = self._read(folder)
             prove(record["history"][0], begin())
-            run = load_run(self.folder, model)
+            run = load_run(folder, model)
+            if folder != self.folder:
+                run.history = [{key: row[key] for key in COLUMNS} for row in run.history]
         except (LabkitError, OSError, LookupError, TypeError, AttributeError) as problem:
             cause = getattr(problem, "cause", f"{type(problem).__name__}: {problem}.")
-            warn(f"The kept run in {self.folder} is not used: {cause} It is trained again.", UserWarning)
+            warn(f"The kept run in {folder} is not used: {cause} It is trained again.", UserWarning)
             return None
         run.model.module.eval()
         run.kept = True
         return run
-
-    def checkpoints(self, trainer: Trainer) -> Checkpoints | None:
-        """Return where a run saves its state, in case it is stopped; None where that would be large or of no use."""
-        config = trainer.config
-        size = sum(p.nbytes for p in trainer.parameters)
-        state = 3 * size  # AdamW has two numbers for each weight
-        needless = config.optimizer != "adamw" or config.steps <= config.checkpoint_every
-        if (
-            needless or state > LARGE or 2 * state + size > self._free()
-        ):  # a new checkpoint is written before the old one goes
-            return None
-        saved = Checkpoints(self.unfinished, self.identity)
-        try:
-            saved.load(trainer.named, trainer.adamw)
-        except records.DamagedError as problem:
-            warn(f"{problem.cause} The run begins anew.", UserWarning)
-            saved.clear()
-        return saved
 
     def keep(self, run: Run) -> int:
         """Write a run, in place of what is there, and return its bytes; where that fails, warn and return 0."""
@@ -113,29 +91,47 @@ class Kept:
         except (LabkitError, OSError, TypeError, ValueError) as problem:  # the run itself must not be lost
             warn(f"The run is not kept. {problem}", UserWarning)
             return 0
-        Checkpoints(self.unfinished, self.identity).clear()
-        with suppress(OSError):
-            self.unfinished.rmdir()
+        unfinished.remove(self.folder)
         return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def checkpoints(self, trainer: Trainer) -> Checkpoints | None:
+        """Return where a run saves its state in case it is stopped, if it should."""
+        return unfinished.checkpoints(self.folder, self.identity, trainer)
 
     def warn_if_full(self, trainer: Trainer) -> None:
         """Warn before a run begins if the disk has no room for it."""
-        size, free = sum(p.nbytes for p in trainer.parameters), self._free()
+        size = sum(p.nbytes for p in trainer.parameters)
+        free = shutil.disk_usage(files.nearest_existing(self.folder)).free
         if size > free:
             sizes = f"it takes {size / 1e6:.0f} MB, and {self.folder} has {free / 1e6:.0f} MB left"
             warn(f"There may be no room to keep this run: {sizes}. Free some space.", UserWarning)
 
-    def _free(self) -> int:
-        return shutil.disk_usage(files.nearest_existing(self.folder)).free
+    def _find(self) -> Path | None:
+        """Return the folder of the run or, where no callbacks are asked for, of the same with measurements."""
+        if not self.folder.is_dir():
+            folders.recover(self.folder.parent)
+        if os.path.lexists(self.folder):
+            require_ours(self.folder)
+            return self.folder
+        others = self.folder.parent.glob("*/" + records.FILE) if not self.identity["callbacks"] else ()
+        for path in sorted(others):
+            with suppress(LabkitError, TypeError, LookupError):  # damaged, or no run at all
+                theirs = records.read_json(path, "run", ("identity",))["identity"]
+                if self._is_same(theirs) and all(each[0] == MEASURES for each in theirs["callbacks"]):
+                    return path.parent
+        return None
 
-    def _read(self) -> dict[str, Any]:
+    def _is_same(self, identity: dict[str, Any]) -> bool:
+        return identity | {"callbacks": self.identity["callbacks"]} == self.identity
+
+    def _read(self, folder: Path) -> dict[str, Any]:
         """Return the record, once all files have been compared with it."""
-        path = self.folder / records.FILE
+        path = folder / records.FILE
         record = records.read_json(path, "run", (*KEYS, "identity", "sha256"))
-        if record["identity"] != self.identity or not record["history"]:
+        if not self._is_same(record["identity"]) or not record["history"]:
             raise records.damaged(path, "it is of another run")
         for name, digest in record["sha256"].items():
-            file = self.folder / name
+            file = folder / name
             if not file.is_file() or files.sha256(file) != digest:
                 raise records.damaged(file, "it is not as it was written")
         return record

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from labkit.errors import LabkitError, unknown
-from labkit.runs.keep import UNFINISHED, require_ours
+from labkit.runs import unfinished
+from labkit.runs.keep import require_ours
 from labkit.runs.places import place
 from labkit.storage import cache, folders, records
-from labkit.training.checkpoints import Checkpoints
 
 
 def kept_runs() -> list[tuple[str, Path, int, str]]:
@@ -34,10 +34,8 @@ def remove_kept(name: str | Path) -> int:
     removed = 0
     for folder in _folders(shelf):
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        if folder.name.endswith(UNFINISHED):
-            Checkpoints(folder, {}).clear()
-            with suppress(OSError):  # it holds something else
-                folder.rmdir()
+        if folder.name.endswith(unfinished.UNFINISHED):
+            unfinished.remove(folder)
         else:
             require_ours(folder)
             folders.discard(folder)
@@ -60,7 +58,7 @@ def _folders(shelf: Path) -> list[Path]:
 
 
 def _describe(folder: Path) -> str:
-    if folder.name.endswith(UNFINISHED):
+    if folder.name.endswith(unfinished.UNFINISHED):
         return "stopped before its end"
     try:
         record = records.read_json(folder / records.FILE, "run", ("method", "base", "task", "history"))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import labkit as lk
 from labkit.cli import main
-from labkit.runs import identity, keep
+from labkit.runs import identity, keep, unfinished
 from labkit.storage import cache
 from labkit.training.loop import Trainer
 
@@ -185,6 +185,29 @@ def test_other_code_of_labkit_or_a_callback_makes_another_run(train, monkeypatch
         train(callbacks=[partial(measure)])
     monkeypatch.setattr(identity, "_own_code", lambda: "newer")
     assert not train(callbacks=[lk.Every(1, first)]).kept
+
+
+def test_measurements_make_no_other_weights(train, ids, home):
+    plain = train(keep=None)
+    measured = [lk.Every(2, lambda model: {"rise": 1.0}), lk.Every(1, lambda model: {"fall": 2.0})]
+    assert not train(callbacks=measured).kept
+    kept = train()
+    assert kept.kept
+    assert torch.equal(outputs(kept.model, ids), outputs(plain.model, ids))
+    for row, before in zip(kept.history, plain.history, strict=True):
+        assert row | {"seconds": 0} == before | {"seconds": 0}
+    assert train(callbacks=measured).history[1]["rise"] == 1.0
+    assert not train(callbacks=measured[:1]).kept  # which has no column "fall"
+    for folder in folders(home):
+        tampered_loss(folder)
+    with pytest.warns(UserWarning, match="is not used"):
+        assert not train().kept
+    assert train().kept
+
+
+def test_other_callbacks_may_change_the_weights(train):
+    train(callbacks=[lambda model, record, last: None])
+    assert not train().kept
 
 
 def tampered_loss(folder):
@@ -398,7 +421,7 @@ def test_a_damaged_checkpoint_costs_the_steps_and_no_more(train, home, ids, monk
 
 
 def test_large_states_are_saved_on_request_only(train, home, tmp_path, monkeypatch):
-    monkeypatch.setattr(keep, "LARGE", 1000)
+    monkeypatch.setattr(unfinished, "LARGE", 1000)
     monkeypatch.setenv("KILL", "yes")
     callbacks = [kill_at(5)]
     with pytest.raises(KilledError):
