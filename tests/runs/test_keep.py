@@ -125,7 +125,7 @@ CHANGES = {
     "seed": lambda tiny, colours: {"seed": 1},
     "data": lambda tiny, colours: {"task": replace(colours, train=colours.train.select(range(1, 24)))},
     "order": lambda tiny, colours: {"task": replace(colours, train=colours.train.select(range(23, -1, -1)))},
-    "replay": lambda tiny, colours: {"replay": ["The sky was blue."], "replay_every": 2},
+    "replay": lambda tiny, colours: {"replay": ["The sky was blue."]},
     "callbacks": lambda tiny, colours: {"callbacks": [lk.Every(2, lambda model: {"norm": 1.0})]},
 }
 
