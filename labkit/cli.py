@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="download models and data into the cache")
     fetch.add_argument("name", nargs="*", help=f"assets (default: {' '.join(CORE)})")
     fetch.add_argument("--all", action="store_true", help="every asset of the course")
+    kept = commands.add_parser("kept", help="list the runs that finetune(keep=…) has kept, with their sizes")
+    kept.add_argument("--remove", metavar="NAME", help="remove the runs that are kept under this name")
     bench = commands.add_parser("bench", help="run a comparison whose results notebooks read")
     bench.add_argument("name", help="which one, such as lora-rate")
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
@@ -39,7 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
             from labkit.diagnosis import doctor
 
             return 0 if doctor() else 1
-        handlers = {"bench": _bench, "budget": _budget, "fetch": _fetch, "plan": _plan, "refresh": _refresh}
+        handlers = {
+            "bench": _bench,
+            "budget": _budget,
+            "fetch": _fetch,
+            "kept": _kept,
+            "plan": _plan,
+            "refresh": _refresh,
+        }
         return handlers[options.command](options)
     except LabkitError as problem:
         print(f"labkit: {problem}", file=sys.stderr)
@@ -53,6 +62,17 @@ def _fetch(options: argparse.Namespace) -> int:
     for name in load_manifest() if options.all else options.name or CORE:
         folder = ensure(name)
         print(f"{name:<14}{folder}")
+    return 0
+
+
+def _kept(options: argparse.Namespace) -> int:
+    from labkit.runs.shelf import kept_runs, remove_kept
+
+    if options.remove:
+        print(f"removed {remove_kept(options.remove) / 1e6:.1f} MB")
+        return 0
+    for name, folder, size, what in kept_runs():
+        print(f"{name:<20} {size / 1e6:>8.1f} MB  {what}  ({folder.name})")
     return 0
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
-from dataclasses import asdict
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,16 @@ from labkit.planning import predict_step, require_fit, step_of
 from labkit.preparation import configure, encode_examples, largest_batches, prepare
 from labkit.process import as_by_default
 from labkit.runs import Run, describe
+from labkit.runs.identity import identity_of, require_keepable, resumable
+from labkit.runs.keep import Kept
 from labkit.runs.places import new_place
 from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
-from labkit.training.batching import Example
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
+from labkit.training.processes import meet_the_others
 
 
 @as_by_default()
@@ -40,6 +39,7 @@ def finetune(
     callbacks: Sequence[Callback] = (),
     checkpoints: str | Path | None = None,
     resume: bool = False,
+    keep: str | Path | None = None,
     progress: bool = True,
     force: bool = False,
     **settings: Any,
@@ -57,12 +57,20 @@ def finetune(
         callbacks: called after each step, such as ``lk.Every``.
         checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
         resume: go on from the newest checkpoint there; without it, old checkpoints are removed.
-        progress: show a bar.
+        keep: a name under LABKIT_HOME/kept (or a folder) to keep the run in. If a run of the very same model, method,
+            settings, data and callbacks is kept there, it is returned instead of a new one (``run.kept``), after its
+            first step has been trained again and has come out the same. Its callbacks are not called: the history
+            holds what they found. Without callbacks, a run that had only ``lk.Every`` is returned as well. Runs that
+            differ in any of this are kept beside each other; ``labkit kept`` lists them with their sizes, and removes
+            them. A run of an adapter that was stopped before its end goes on where it was; one of full fine-tuning
+            does so with ``checkpoints`` and ``resume=True``.
+        progress: show a bar, which also says whether the run is a kept one.
         force: run even if the memory is predicted to be too small.
         **settings: fields of ``TrainingConfig``: steps, learning_rate, batch_size, seed, …
 
     Raises:
-        LabkitError: bad settings, nothing to learn, too little memory, or a checkpoint of another run.
+        LabkitError: bad settings, nothing to learn, too little memory, a checkpoint of another run, or a run that
+            cannot be kept.
         TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
 
     Whatever else ends the run early, such as the stop button, reaches the caller too, and has the run so far in its
@@ -77,28 +85,49 @@ def finetune(
         for batch in largest_batches(examples, rehearsal, config, -1):
             require_fit(model, step_of(model, method, config, batch, len(task.labels)), inplace=inplace)
     base = describe(model)
-    saved = None
+    saved = kept = None
     if resume and checkpoints is None:
         raise LabkitError("resume=True needs the folder of the checkpoints.", "Pass checkpoints=… as in the first run.")
     if checkpoints is not None:
-        if config.optimizer != "adamw":
-            raise LabkitError("Checkpoints hold the states of AdamW only.", 'Set optimizer="adamw", or no checkpoints.')
-        folder = new_place(checkpoints, "checkpoints")
-        saved = Checkpoints(folder, _identity(base, method, config, examples + rehearsal), model.old_fingerprint())
-        if not resume:
+        saved = _checkpoints(checkpoints, config, model, resumable(base, method, config, examples + rehearsal))
+    if keep is not None:
+        require_keepable(method, inplace)
+        kept = Kept(keep, identity_of(model, method, config, examples, rehearsal, task.labels, callbacks))
+    processes = meet_the_others(model.device)
+
+    def begin() -> Trainer:
+        tuned = prepare(model, task, method, config.seed, inplace=inplace)
+        return Trainer(tuned, examples, config, rehearsal, processes)
+
+    def bar() -> AbstractContextManager[Progress | None]:
+        return closing(Progress(config.steps)) if progress and processes.rank == 0 else nullcontext()
+
+    with kept.alone() if kept else nullcontext():
+        if kept and (run := kept.find(model, begin)):
+            run.method, run.config, run.base, run.task = method, config, base, task.name
+            with bar() as shown:
+                if shown:
+                    shown.skip(run.history[-1], "a kept run, whose first step came out the same")
+            return run
+        if saved and not resume:
             saved.clear()
-    tuned = prepare(model, task, method, config.seed, inplace=inplace)
-    trainer = Trainer(tuned, examples, config, rehearsal)
-    run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
-    shown = progress and trainer.processes.rank == 0
-    try:
-        with closing(Progress(config.steps)) if shown else nullcontext() as bar:
-            trainer.run([*callbacks, *([bar] if bar else [])], saved)
-    except BaseException as stop:
-        stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
-        raise
-    finally:
-        run.history, run.memory = trainer.history, trainer.memory
+        trainer = begin()
+        tuned = trainer.model
+        run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
+        if kept:
+            kept.warn_if_full(trainer)
+            saved = saved or kept.checkpoints(trainer)
+        with bar() as shown:
+            try:
+                try:
+                    trainer.run([*callbacks, *([shown] if shown else [])], saved)
+                finally:
+                    run.history, run.memory = trainer.history, trainer.memory
+                if kept and (size := kept.keep(run)) and shown:
+                    shown.say(f"trained, and kept in {size / 1e6:.1f} MB")
+            except BaseException as stop:
+                stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
+                raise
     return run
 
 
@@ -120,8 +149,7 @@ def predict_memory(
     return max((predict_step(step).on(model.device) for step in steps), key=lambda report: report.peak)
 
 
-def _identity(base: dict[str, Any], method: Method, config: TrainingConfig, examples: list[Example]) -> dict[str, Any]:
-    """Return what a checkpoint must share with a run that resumes from it."""
-    content = json.dumps([(e.tokens, e.learned, e.label) for e in examples])
-    data = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": data}
+def _checkpoints(name: str | Path, config: TrainingConfig, model: Model, identity: dict[str, Any]) -> Checkpoints:
+    if config.optimizer != "adamw":
+        raise LabkitError("Checkpoints hold the states of AdamW only.", 'Set optimizer="adamw", or no checkpoints.')
+    return Checkpoints(new_place(name, "checkpoints"), identity, model.old_fingerprint())

@@ -55,6 +55,7 @@ class FullFineTuning(Method):
         """
         require_no_adapter(base)
         tuned = base.copy(share_weights=False)
+        tuned.module.requires_grad_(True)
         tuned.untrained_head = None
         path = folder / WEIGHTS
         try:

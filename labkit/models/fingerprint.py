@@ -11,18 +11,20 @@ from torch import nn
 SAMPLE = 64
 
 
-def fingerprint(module: nn.Module) -> str:
+def fingerprint(module: nn.Module, *, exact: bool = False) -> str:
     """Return 16 hexadecimal digits of all weights' names, shapes and values.
 
-    Values are rounded to bfloat16, so the same weights stored in another precision count as the same.
+    Values are rounded to bfloat16, so the same weights stored in another precision count as the same. With ``exact``
+    they are not, and the smallest change counts.
     """
+    hash_of = _hash_exactly if exact else _hash
     state = module.state_dict()
     digest = hashlib.sha256()
     with ThreadPoolExecutor(max_workers=4) as pool:  # hashing leaves Python's lock to others
         hashes = {}
         for tensor in state.values():
             if _place(tensor) not in hashes:  # tied weights are hashed once
-                hashes[_place(tensor)] = pool.submit(_hash, tensor)
+                hashes[_place(tensor)] = pool.submit(hash_of, tensor)
         for name, tensor in state.items():
             digest.update(f"{name}{tuple(tensor.shape)}".encode() + hashes[_place(tensor)].result())
     return digest.hexdigest()[:16]
@@ -62,6 +64,11 @@ def _place(tensor: torch.Tensor) -> tuple:
 
 def _hash(tensor: torch.Tensor) -> bytes:
     return hashlib.sha256(_rounded(tensor)).digest()
+
+
+def _hash_exactly(tensor: torch.Tensor) -> bytes:
+    values = tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8)
+    return hashlib.sha256(f"{tensor.dtype}".encode() + values.numpy().data).digest()
 
 
 def _rounded(tensor: torch.Tensor) -> memoryview:

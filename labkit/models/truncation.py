@@ -87,11 +87,11 @@ def say_cut(lengths: Sequence[int], rooms: Sequence[int], what: str, part: str, 
         warn(f"{which} {were} longer than {limit} tokens and lost {their} {part}.")
 
 
-def warn(text: str) -> None:
-    """Give a ``TruncationWarning`` that points to the line that called labkit, where it is shown once."""
+def warn(text: str, kind: type[Warning] = TruncationWarning) -> None:
+    """Give a warning that points to the line that called labkit, where it is shown once."""
     names = [frame.f_globals.get("__name__", "").split(".")[0] for frame, _ in walk_stack(sys._getframe())]
     # the caller's frame, or that of a decorator around labkit's function
     place = len(names) - names[::-1].index("labkit")
     while place + 1 < len(names) and names[place] in ("torch", "contextlib"):
         place += 1
-    warnings.warn(text, TruncationWarning, stacklevel=place + 1)
+    warnings.warn(text, kind, stacklevel=place + 1)

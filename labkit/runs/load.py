@@ -95,7 +95,7 @@ def _read(path: Path) -> Record:
             task=content["task"],
             labels=tuple(content["labels"]),
             history=[dict(row) for row in content["history"]],
-            memory=MemoryReport(**content["memory"]) if content["memory"] else None,
+            memory=_report(content["memory"]) if content["memory"] else None,
             name=str(base["name"]),
             fingerprint=base["fingerprint"],
             quantization=Quantization(**stored) if stored else None,
@@ -104,6 +104,10 @@ def _read(path: Path) -> Record:
     except (KeyError, TypeError, ValueError, AttributeError, LabkitError) as problem:
         reason = getattr(problem, "cause", f"{type(problem).__name__}: {problem}").rstrip(".")
         raise records.damaged(path, f"it is damaged ({reason})") from problem
+
+
+def _report(stored: dict[str, Any]) -> MemoryReport:
+    return MemoryReport(**stored | {"timeline": tuple(tuple(moment) for moment in stored.get("timeline", ()))})
 
 
 def _load_base(record: Record, run: str) -> Model:

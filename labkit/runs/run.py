@@ -36,6 +36,7 @@ class Run:
         labels: the classes of an encoder's head, in order.
         history: a record for each step, with the keys step, loss, learning_rate, grad_norm, tokens, seconds.
         memory: what one step held in memory at its peak.
+        kept: whether this is an earlier run that ``finetune(…, keep=…)`` gave back instead of training.
     """
 
     model: Model
@@ -46,6 +47,7 @@ class Run:
     labels: tuple[str, ...] = ()
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     memory: MemoryReport | None = field(default=None, repr=False)
+    kept: bool = field(default=False, compare=False)
     trained: Trained = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,21 +76,35 @@ class Run:
                 what was trained, so that a saved run couldn't bring it back.
         """
         folder = new_place(name, "runs")
+        self.require_whole()
+        with folders.new_folder(folder, replace=overwrite, check=_require_run) as new:
+            self.write_weights(new)
+            content = self.content()
+            if self.memory:
+                content["memory"]["timeline"] = ()  # thousands of numbers
+            records.write_record(new, "run", content)
+        return folder
+
+    def require_whole(self) -> None:
+        """Raise a ``LabkitError`` if the model no longer holds what was trained."""
         self.trained.require_in(self.model, self.method.name)
-        content = {
+
+    def write_weights(self, folder: Path) -> None:
+        """Write what was trained into an empty folder."""
+        self.method.save(self.model, folder)
+        save_head(self.model, folder)
+
+    def content(self) -> dict[str, Any]:
+        """Return all but the weights, as a record holds it."""
+        return {
             "method": self.method.to_dict(),
             "config": asdict(self.config),
             "base": self.base,
             "task": self.task,
             "labels": self.labels,
             "history": self.history,
-            "memory": asdict(self.memory) | {"timeline": ()} if self.memory else None,
+            "memory": asdict(self.memory) if self.memory else None,
         }
-        with folders.new_folder(folder, replace=overwrite, check=_require_run) as new:
-            self.method.save(self.model, new)
-            save_head(self.model, new)
-            records.write_record(new, "run", content)
-        return folder
 
 
 def describe(model: Model) -> dict[str, Any]:

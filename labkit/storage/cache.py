@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from labkit.storage.files import writing_to
+
+PATIENCE = 10  # seconds that a process waits for another one before it warns
 
 
 def home() -> Path:
@@ -34,9 +37,19 @@ def offline() -> bool:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold a lock file, so that two processes do not fill the same part of the cache at once."""
+def locked(name: str, waiting: str = "") -> Iterator[None]:
+    """Hold a lock file, so that two processes do not fill the same part of the cache at once.
+
+    Args:
+        name: of the lock.
+        waiting: what to warn of if another process holds the lock for longer than ``PATIENCE``.
+    """
     with writing_to(home() / "locks") as folder:
-        lock = FileLock(folder / f"{name}.lock").acquire()
-    with lock:  # outside writing_to, which would blame the lock's folder for errors inside the block
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            held = lock.acquire(timeout=PATIENCE if waiting else -1)
+        except Timeout:
+            warnings.warn(waiting, stacklevel=3)
+            held = lock.acquire()
+    with held:  # outside writing_to, which would blame the lock's folder for errors inside the block
         yield

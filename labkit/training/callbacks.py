@@ -52,8 +52,20 @@ class Progress:
         """Move the bar and show the loss."""
         self.bar.update(record["step"] - self.bar.n)  # a resumed run doesn't start at 0
         self.bar.set_postfix(loss=f"{record['loss']:.3f}")
-        if last:
-            self.close()
+
+    def say(self, text: str) -> None:
+        """Write a line in front of the bar.
+
+        In a notebook this changes the bar that is there already, so a cell's stored outputs are the same as without.
+        """
+        self.bar.set_description_str(text)
+
+    def skip(self, record: dict, text: str) -> None:
+        """Move the bar to a step that another run made, without a time."""
+        self.bar.bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
+        self.say(text)
+        self.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
+        self.bar.update(record["step"] - self.bar.n)
 
     def close(self) -> None:
         """End the bar at its current step."""

@@ -1,9 +1,13 @@
-"""Compare a checkpoint's identity (model, method, settings, data) with a run's."""
+"""What a run is made of (model, method, settings, data), and how a checkpoint's differs from a run's."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
+from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
 
 # A run may resume even if these changed, because they change none of its numbers:
@@ -17,6 +21,12 @@ FREE = {
     "method": ("learning_rate",),
     "settings": ("checkpoint_every", "gradient_checkpointing", "max_length"),
 }
+
+
+def digest_of(examples: Sequence[Example]) -> str:
+    """Return 16 hexadecimal digits of encoded examples: their tokens, what is learned of them, and their order."""
+    content = json.dumps([(e.tokens, e.learned, e.label) for e in examples])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def differences(theirs: dict, ours: dict) -> list[str]:

@@ -141,3 +141,19 @@ def test_tensors_made_in_inference_mode_are_hashed_each_time():
     with torch.inference_mode():
         net.table[3] = 2
     assert fingerprint.fingerprint(net) != before
+
+
+def test_the_exact_one_changes_with_the_last_bit_and_the_precision():
+    module = tiny_model(num_hidden_layers=1).module
+    weight = module.model.norm.weight
+    rounded, exact = fingerprint.fingerprint(module), fingerprint.fingerprint(module, exact=True)
+    assert fingerprint.fingerprint(module, exact=True) == exact
+    with torch.no_grad():
+        weight[0] = torch.nextafter(weight[0], torch.tensor(9.0))
+    assert fingerprint.fingerprint(module) == rounded
+    changed = fingerprint.fingerprint(module, exact=True)
+    module.to(torch.bfloat16).to(torch.float32)
+    stored = fingerprint.fingerprint(module, exact=True)
+    module.to(torch.bfloat16)
+    assert len({exact, changed, stored, fingerprint.fingerprint(module, exact=True)}) == 4
+    assert fingerprint.fingerprint(module) == rounded

@@ -68,8 +68,12 @@ def test_the_bar_moves_with_the_steps(tiny, capsys):
     assert (bar.bar.n, bar.bar.total) == (3, 5)
     bar(tiny, {"step": 4, "loss": 0.5}, True)
     assert bar.bar.n == 4
-    assert bar.bar.disable  # closed
-    assert "loss=0.500" in capsys.readouterr().err
+    bar.say("done")
+    bar.close()
+    assert bar.bar.disable
+    shown = capsys.readouterr().err
+    assert "loss=0.500" in shown
+    assert "done:  80%" in shown
 
 
 def test_a_bar_is_shown_unless_it_is_turned_off(tiny, colours, capsys):
