@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patheffects import withStroke
 
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import label_ends, wrapped
+from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import look_of, looks, method_look
 from labkit.display.style import GREY, INK, SMALL, axes_for, legend
 
@@ -39,8 +39,7 @@ def bars(
     """
     groups = {name: value if isinstance(value, Mapping) else {"": value} for name, value in values.items()}
     parts = list(dict.fromkeys(part for group in groups.values() for part in group))
-    rows = len(groups) * (1 if stacked else len(parts))
-    ax = axes_for(ax, height=1.3 + 0.34 * rows)
+    ax = axes_for(ax, height=1.3 + room(groups, 0.34 * (1 if stacked else len(parts))))
     grouped = parts != [""]
     # Bars of their own have their names beside them, and need no colours unless they are methods.
     styles = looks(parts) if grouped else {name: method_look(name) or look_of("") for name in groups}
@@ -129,7 +128,7 @@ def errors(percent: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None 
         xlabel: label of the axis, with its unit; it is linear from -1 to 1, and logarithmic beyond.
         ax: where to draw.
     """
-    ax = axes_for(ax, height=1.4 + 0.5 * len(percent))
+    ax = axes_for(ax, height=1.4 + room(percent, 0.5))
     boxes = ax.boxplot(
         list(percent.values()),
         orientation="horizontal",

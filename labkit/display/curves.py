@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import MaxNLocator
 
 from labkit.display.alt import course, describe, listed
-from labkit.display.labels import label_ends, wrapped
+from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import looks
 from labkit.display.style import GREY, INK, SMALL, axes_for
 from labkit.errors import require_number, unknown
@@ -73,7 +73,7 @@ def curves(
 def accuracy(evaluations: Mapping[str, Evaluation], chance: float, ax: Axes | None = None) -> Axes:
     """Draw accuracies with their 95% intervals, and the accuracy of guessing as a dotted line."""
     chance = require_number("chance", chance, low=0)
-    ax = axes_for(ax, height=1.3 + 0.45 * len(evaluations))
+    ax = axes_for(ax, height=1.3 + room(evaluations, 0.45))
     names = [wrapped(name) for name in evaluations]
     for row, (evaluation, look) in enumerate(zip(evaluations.values(), looks(evaluations).values(), strict=True)):
         low, high = (100 * bound for bound in evaluation.interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 from labkit.display.style import INK, SMALL
 
@@ -131,31 +130,31 @@ def label_points(
     def place(renderer: RendererBase) -> None:
         point = ax.figure.dpi / 72
         spots = {name: ax.transData.transform(at) for name, at in points.items()}
-        taken = [Bbox([at - 5 * point, at + 5 * point]) for at in spots.values()]
-        strokes = [Bbox(ax.transData.transform([line[:2], line[2:]])).padded(point) for line in lines]
+        taken = [(*(at - 5 * point), *(at + 5 * point)) for at in spots.values()]
+        strokes = [(*one.min(axis=0) - point, *one.max(axis=0) + point) for one in map(ends, lines)]
         for name, text in texts.items():
             size = Text.get_window_extent(text, renderer)
-            width, height = size.width + 2 * point, size.height
-            beside = 7 * point
-            places = [
-                (dx, dy)
-                for far in range(24)
-                for dx in (beside, -beside - width, -width / 2)
-                for dy in (beside / 2 + far * height, -beside / 2 - (far + 1) * height)
-            ]
-            boxes = [Bbox.from_bounds(spots[name][0] + dx, spots[name][1] + dy, width, height) for dx, dy in places]
-            costs = [
-                # First of all, no text over another; then, no text over a line, unless it would be far away.
-                100 * (sum(_shared(box, other) for other in taken) + _outside(box, ax.bbox))
-                + sum(_shared(box, stroke) for stroke in strokes)
-                + height * np.hypot(*offset)
-                for box, offset in zip(boxes, places, strict=True)
-            ]
-            best = int(np.argmin(costs))
-            text.set_position(places[best])
+            width, height, beside = size.width + 2 * point, size.height, 7 * point
+            offsets = np.array(
+                [
+                    (dx, dy)
+                    for far in range(24)
+                    for dx in (beside, -beside - width, -width / 2, beside + width, -beside - 2 * width)
+                    for dy in (beside / 2 + far * height, -beside / 2 - (far + 1) * height)
+                ]
+            )
+            boxes = np.hstack([spots[name] + offsets, spots[name] + offsets + (width, height)])
+            outside = width * height - _shared(boxes, [ax.bbox.extents])
+            # First of all, no text over another; then, no text over a line, unless it would be far away.
+            costs = 100 * (_shared(boxes, taken) + outside) + _shared(boxes, strokes)
+            best = int(np.argmin(costs + height * np.hypot(*offsets.T)))
+            text.set_position(tuple(offsets[best]))
             if text.arrow_patch is not None:
                 text.arrow_patch.set_visible(best >= 6)
-            taken.append(boxes[best])
+            taken.append(tuple(boxes[best]))
+
+    def ends(line: tuple[float, float, float, float]) -> np.ndarray:
+        return ax.transData.transform([line[:2], line[2:]])
 
     ax.add_artist(_Placer(place))
 
@@ -163,6 +162,12 @@ def label_points(
 def wrapped(name: str) -> str:
     """Return a name in lines that leave room for the drawing."""
     return "\n".join(fill(line, WIDEST) for line in str(name).split("\n"))
+
+
+def room(names: Iterable[str], least: float) -> float:
+    """Return the height of a row for each name in inches: rows are as high as the names need, or as ``least``."""
+    lines = [wrapped(name).count("\n") + 1 for name in names]
+    return len(lines) * max(least, 0.19 * max(lines, default=1))
 
 
 def _write(
@@ -174,10 +179,8 @@ def _write(
     return ax.annotate(wrapped(name), xy, at, arrowprops=leader, **style, **settings)
 
 
-def _shared(box: Bbox, other: Bbox) -> float:
-    both = Bbox.intersection(box, other)
-    return both.width * both.height if both else 0.0
-
-
-def _outside(box: Bbox, axes: Bbox) -> float:
-    return box.width * box.height - _shared(box, axes)
+def _shared(boxes: np.ndarray, others: Sequence[Any]) -> np.ndarray:
+    """Return the area that each box shares with the others. Boxes are (left, bottom, right, top)."""
+    one, other = boxes[:, None], np.reshape(others, (-1, 4))[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    return sides.clip(min=0).prod(axis=-1).sum(axis=-1)

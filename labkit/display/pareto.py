@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-
 from labkit.display.alt import describe, listed, number
 from labkit.display.curves import interval
 from labkit.display.labels import label_points
 from labkit.display.looks import looks
-from labkit.display.style import GREY, axes_for, end_at_100
+from labkit.display.style import GREY, axes_for, end_at_100, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,11 +66,7 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
         strokes += [(at, 100 * bottom, at, 100 * top), (left, 100 * height, right, 100 * height)]
     if log:
         ax.set_xscale("log")
-        share = means[x].max() / means[x].min()
-        if share < 30:  # too few powers of ten to read values from
-            ax.xaxis.set_major_locator(MaxNLocator(5) if share < 8 else LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-            ax.xaxis.set_minor_formatter(NullFormatter())
+        plain_log(ax.xaxis, means[x].min(), means[x].max())
     ax.margins(x=0.15, y=0.12)
     end_at_100(ax)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")

@@ -14,6 +14,10 @@ import labkit.testing.nbval_numbers as plugin
 
 TABLE = 'import pandas as pd\ntable = pd.DataFrame({"loss": [%s, 12.5], "steps": [10, 20]})\ntable'
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+PICTURE = f"""from IPython.display import display
+display({{"image/png": "{PIXEL}", "text/plain": "mean %s"}}, raw=True)"""
+
 
 def stream(text, name="stdout"):
     return [new_output("stream", name=name, text=text)]
@@ -23,6 +27,10 @@ def table(loss):
     frame = pd.DataFrame({"loss": [loss, 12.5], "steps": [10, 20]})
     data = {"text/plain": repr(frame), "text/html": frame._repr_html_()}
     return [new_output("execute_result", data=data, execution_count=1)]
+
+
+def picture(words):
+    return [new_output("display_data", data={"image/png": PIXEL, "text/plain": words})]
 
 
 # Source, stored outputs, and what the report says where the cell fails.
@@ -47,6 +55,7 @@ CELLS = {
         [*stream("1.01\n"), *stream("2.01\n", "stderr")],
         None,
     ),
+    "words of a picture": (PICTURE % "3.1", picture("mean 3.0"), None),
     "two markers": ("print(1.0)  # ±2%\nprint(2.0)  # ±3%", stream("1.0\n2.0\n"), "several"),
     "ignored": ("# NBVAL_IGNORE_OUTPUT\nprint(1.0)  # ±2%", stream("9.0\n"), None),
     "error": ("1 / 0  # ±2%", [], "ZeroDivisionError"),
