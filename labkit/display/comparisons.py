@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import label_ends, label_points, room, wrapped
+from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import look_of, looks, method_look
+from labkit.display.points import label_points
 from labkit.display.style import GREY, axes_for, end_at_100, legend, plain_log
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ WIDEST = 26  # letters in a line
 LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3}
 
 
-class _Placer(Artist):
-    """Calls a function before the texts of the axes are drawn: only then the limits and sizes are known."""
+class Placer(Artist):
+    """Call a function before the texts of the axes are drawn: only then the limits and sizes are known."""
 
     def __init__(self, place: Callable[[RendererBase], None]):
         super().__init__()
@@ -31,6 +31,7 @@ class _Placer(Artist):
         self.set_in_layout(False)
 
     def draw(self, renderer: RendererBase) -> None:
+        """Place the texts."""
         self.place(renderer)
 
 
@@ -43,7 +44,7 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """
     low, high = sorted(ax.get_ylim())
     texts = [
-        _write(
+        write(
             ax,
             name,
             (x, min(max(y, low), high)),
@@ -68,13 +69,13 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
             text.xy = (text.xy[0], y)
             text.set_position((1 + gap, (place - box.y0) / box.height))
 
-    ax.add_artist(_Placer(place))
+    ax.add_artist(Placer(place))
 
 
 def row_above(ax: Axes, starts: Mapping[str, float]) -> None:
     """Write names above the axes, each from its x on, or as near to it as the others allow."""
     texts = [
-        _write(ax, name, (x, 1), (0, 1.02), INK, xycoords=ax.get_xaxis_transform(), textcoords="axes fraction")
+        write(ax, name, (x, 1), (0, 1.02), INK, xycoords=ax.get_xaxis_transform(), textcoords="axes fraction")
         for name, x in starts.items()
     ]
 
@@ -87,7 +88,7 @@ def row_above(ax: Axes, starts: Mapping[str, float]) -> None:
         for text, width, middle in zip(texts, widths, spread(wanted, widths, box.x0, box.x1), strict=True):
             text.set_position(((middle - width / 2 - box.x0) / box.width, 1 + 8 * point / box.height))
 
-    ax.add_artist(_Placer(place))
+    ax.add_artist(Placer(place))
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
@@ -108,57 +109,6 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
     return places.tolist()
 
 
-def label_points(
-    ax: Axes,
-    points: Mapping[str, tuple[float, float]],
-    colors: Mapping[str, str],
-    lines: Sequence[tuple[float, float, float, float]] = (),
-) -> None:
-    """Write names beside points, each at the nearest place where it covers no point and no other name.
-
-    Args:
-        ax: where the points are.
-        points: x and y by name; the first ones choose their places first.
-        colors: of the texts, by name.
-        lines: upright or level ones that names should rather not stand on, as (x, y, x, y).
-    """
-    texts = {
-        name: _write(ax, name, at, (0, 0), colors[name], textcoords="offset pixels", va="bottom", in_layout=False)
-        for name, at in points.items()
-    }
-
-    def place(renderer: RendererBase) -> None:
-        point = ax.figure.dpi / 72
-        spots = {name: ax.transData.transform(at) for name, at in points.items()}
-        taken = [(*(at - 5 * point), *(at + 5 * point)) for at in spots.values()]
-        strokes = [(*one.min(axis=0) - point, *one.max(axis=0) + point) for one in map(ends, lines)]
-        for name, text in texts.items():
-            size = Text.get_window_extent(text, renderer)
-            width, height, beside = size.width + 2 * point, size.height, 7 * point
-            offsets = np.array(
-                [
-                    (dx, dy)
-                    for far in range(24)
-                    for dx in (beside, -beside - width, -width / 2, beside + width, -beside - 2 * width)
-                    for dy in (beside / 2 + far * height, -beside / 2 - (far + 1) * height)
-                ]
-            )
-            boxes = np.hstack([spots[name] + offsets, spots[name] + offsets + (width, height)])
-            outside = width * height - _shared(boxes, [ax.bbox.extents])
-            # First of all, no text over another; then, no text over a line, unless it would be far away.
-            costs = 100 * (_shared(boxes, taken) + outside) + _shared(boxes, strokes)
-            best = int(np.argmin(costs + height * np.hypot(*offsets.T)))
-            text.set_position(tuple(offsets[best]))
-            if text.arrow_patch is not None:
-                text.arrow_patch.set_visible(best >= 6)
-            taken.append(tuple(boxes[best]))
-
-    def ends(line: tuple[float, float, float, float]) -> np.ndarray:
-        return ax.transData.transform([line[:2], line[2:]])
-
-    ax.add_artist(_Placer(place))
-
-
 def wrapped(name: str) -> str:
     """Return a name in lines that leave room for the drawing."""
     return "\n".join(fill(line, WIDEST) for line in str(name).split("\n"))
@@ -170,17 +120,11 @@ def room(names: Iterable[str], least: float) -> float:
     return len(lines) * max(least, 0.19 * max(lines, default=1))
 
 
-def _write(
+def write(
     ax: Axes, name: str, xy: tuple[float, float], at: tuple[float, float], color: str, **settings: Any
 ) -> Annotation:
+    """Write a name at a place, with a line from it to the point ``xy``."""
     leader = {**LEADER, "color": color, "alpha": 0.6}
     halo = [withStroke(linewidth=3, foreground="white")]
     style: dict[str, Any] = {"color": color, "fontsize": SMALL, "path_effects": halo, "zorder": 4}
     return ax.annotate(wrapped(name), xy, at, arrowprops=leader, **style, **settings)
-
-
-def _shared(boxes: np.ndarray, others: Sequence[Any]) -> np.ndarray:
-    """Return the area that each box shares with the others. Boxes are (left, bottom, right, top)."""
-    one, other = boxes[:, None], np.reshape(others, (-1, 4))[None]
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    return sides.clip(min=0).prod(axis=-1).sum(axis=-1)

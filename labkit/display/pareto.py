@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.display.alt import describe, listed, number
 from labkit.display.curves import interval
-from labkit.display.labels import label_points
 from labkit.display.looks import looks
+from labkit.display.points import label_points
 from labkit.display.style import GREY, axes_for, end_at_100, plain_log
 
 if TYPE_CHECKING:
