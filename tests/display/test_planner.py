@@ -63,13 +63,13 @@ def test_the_picture_changes_and_leaves_no_figure_behind(planner, models):
     assert not plt.get_fignums()
 
 
-@pytest.mark.parametrize("model", ["smollm2-135m", "llama-65b"])
-def test_the_picture_can_be_read(model, monkeypatch):
+@pytest.mark.parametrize(("model", "cards"), [("smollm2-135m", ""), ("llama-65b", "16, 24, 48")])
+def test_the_picture_can_be_read(model, cards, monkeypatch):
     figures = []
     monkeypatch.setattr(module, "as_html", lambda figure, words: figures.append(figure) or words)
     words = module._draw(lk.plan(model, "qlora"))
     assert faults(figures[0]) == []
-    assert re.search(r"Lines mark GPUs of [\d, ]+ GB\.$", words)
+    assert re.findall(r"Lines mark GPUs of ([\d, ]+) GB\.$", words) == ([cards] if cards else [])
 
 
 def test_a_choice_made_before_is_not_planned_again(planner, models, monkeypatch):
