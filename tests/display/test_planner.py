@@ -63,7 +63,7 @@ def test_the_picture_changes_and_leaves_no_figure_behind(planner, models):
     assert not plt.get_fignums()
 
 
-@pytest.mark.parametrize(("model", "cards"), [("smollm2-135m", ""), ("llama-65b", "16, 24, 48")])
+@pytest.mark.parametrize(("model", "cards"), [("smollm2-135m", ""), ("llama-65b", "16, 24, 48, 80")])
 def test_the_picture_can_be_read(model, cards, monkeypatch):
     figures = []
     monkeypatch.setattr(module, "as_html", lambda figure, words: figures.append(figure) or words)
