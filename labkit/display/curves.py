@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
-from labkit.display.alt import course, describe, listed
+from labkit.display.alt import course, describe, listed, number
 from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import looks
 from labkit.display.style import GREY, INK, SMALL, axes_for
@@ -52,8 +52,18 @@ def curves(
     xlabel: str,
     ylabel: str,
     ax: Axes | None = None,
+    *,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Axes:
-    """Draw named curves, each with its name at its end, and told apart by colour, line and marker."""
+    """Draw named curves, each with its name at its end, and told apart by colour, line and marker.
+
+    Args:
+        curves: the xs and ys of each curve by its name.
+        xlabel: label of the axis, with its unit.
+        ylabel: label of the axis, with its unit.
+        ax: where to draw.
+        bands: where curves are means: the lowest and the highest ys by the name of the curve.
+    """
     ax = axes_for(ax)
     styles = looks(curves)
     drawn = {name: (list(map(float, xs)), list(map(float, ys))) for name, (xs, ys) in curves.items()}
@@ -61,12 +71,15 @@ def curves(
         look, few = styles[name], len(xs) <= 20
         marks: dict[str, Any] = {"markevery": 1 if few else max(1, len(xs) // 10), "markersize": 6 if few else 5}
         ax.plot(xs, ys, color=look.ink, linestyle=look.line, marker=look.marker, label=name, **marks)
+    for name, (lows, highs) in (bands or {}).items():
+        ax.fill_between(drawn[name][0], lows, highs, color=styles[name].tint, alpha=0.5, linewidth=0, zorder=0.5)
     if xlabel == "step":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     label_ends(ax, {name: (xs[-1], ys[-1], styles[name].text) for name, (xs, ys) in drawn.items()})
     said = listed(course(name, xs, ys) for name, (xs, ys) in drawn.items())
-    describe(ax, f"Line chart: {ylabel} over {xlabel}. {said}")
+    around = listed(f"{n} {number(low[-1])} to {number(high[-1])}" for n, (low, high) in bands.items()) if bands else ""
+    describe(ax, f"Line chart: {ylabel} over {xlabel}. {said}" + (f" Bands, at their ends: {around}" if around else ""))
     return ax
 
 

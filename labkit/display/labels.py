@@ -111,7 +111,10 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
 
 def wrapped(name: str) -> str:
     """Return a name in lines that leave room for the drawing."""
-    return "\n".join(fill(line, WIDEST) for line in str(name).split("\n"))
+    lines = str(name).split("\n")
+    return "\n".join(
+        fill(line, WIDEST, break_long_words=any(len(word) > 40 for word in line.split())) for line in lines
+    )
 
 
 def room(names: Iterable[str], least: float) -> float:

@@ -65,6 +65,9 @@ HARD = {
     "bars, stacked": lambda: lk.plots.bars({n: {"a": 1.0, "b": 2} for n in SHORT}, "size (MB)", stacked=True),
     "columns": lambda: lk.plots.columns([1] * 16, "code", "share (%)", mark=1, name="all equal"),
     "curves": lambda: lk.plots.curves(CURVES, "step", "loss (nats a token)"),
+    "curves, bands": lambda: lk.plots.curves(
+        {"mean": ([1, 2, 3], [4, 5, 6])}, "rank r", "share (%)", bands={"mean": ([1, 2, 3], [7, 8, 9])}
+    ),
     "curves, equal": lambda: lk.plots.curves({n: ([1, 2], [3, 3]) for n in SHORT}, "step", "loss (nats a token)"),
     "curves, long": lambda: lk.plots.curves({n: ([1], [5e6]) for n in LONG[:6]}, "step", "loss (nats a token)"),
     "differences": lambda: lk.plots.differences(table(LONG)),

@@ -6,6 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import labkit as lk
+from labkit.display import plots
 from labkit.display.plots import accuracy, curves, history, memory, timeline
 from labkit.evaluation import Evaluation, wilson
 from labkit.memory import KINDS, MemoryReport
@@ -128,6 +129,13 @@ def test_curves_differ_with_and_without_colour():
     ax = curves({name: ([0, 1], [n, n]) for n, name in enumerate(names)}, "x (s)", "y (m)")
     assert [line.get_label() for line in ax.lines] == [text.get_text() for text in ax.texts] == list(names)
     assert len({line.get_color() for line in ax.lines}) == len({line.get_marker() for line in ax.lines}) == len(names)
+
+
+def test_means_have_bands():
+    ax = curves(CURVES, "step", "loss", bands={"large": ([4.0, 1.0], [6.0, 3.0])})
+    (band,) = ax.collections
+    assert {tuple(point) for point in band.get_paths()[0].vertices} == {(1, 4), (1, 6), (2, 1), (2, 3)}
+    assert plots.alt_text(ax).endswith("Bands, at their ends: large 1 to 3.")
 
 
 def test_a_report_without_a_timeline_is_not_drawn():
