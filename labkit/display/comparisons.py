@@ -63,9 +63,9 @@ def sweep(
         high, low = values.index(max(values)), values.index(min(values))
         ends[name], tops[name] = (places[-1], values[-1], look.text), (places[high], values[high])
         extremes = [
-            f"{word} {values[at]:.0f} at {_place(places[at])}" for word, at in (("highest", high), ("lowest", low))
+            f"{word} {values[at]:.1f} at {_place(places[at])}" for word, at in (("highest", high), ("lowest", low))
         ]
-        said.append(f"{name or 'mean'} {', '.join(extremes)}" if high != low else f"{name} {values[high]:.0f}")
+        said.append(f"{name or 'mean'} {', '.join(extremes)}" if high != low else f"{name} {values[high]:.1f}")
     if words:
         ax.margins(x=0.15)
     else:
@@ -104,8 +104,12 @@ def differences(table: DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(row["points"], place, look.marker, color=look.ink, markersize=7, markerfacecolor=face)
     ax.set_yticks(places, [wrapped(name) for name in styles])
     ax.set(xlabel=f"accuracy minus that of {against} (points)\nwith 95% interval; filled where it is decided")
-    said = ["{first} {points:+.1f} ({low:+.1f} to {high:+.1f}), {verdict}".format_map(row) for row in rows]
-    describe(ax, f"Dots with intervals: accuracy minus that of {against} (points). {listed(said)}")
+    decided = [
+        "{first} {points:+.1f} ({low:+.1f} to {high:+.1f})".format_map(r) for r in rows if r["verdict"] != "undecided"
+    ]
+    others = ["{first} {points:+.1f}".format_map(row) for row in rows if row["verdict"] == "undecided"]
+    said = f"Decided: {listed(decided or ['none'])} Undecided: {listed(others or ['none'])}"
+    describe(ax, f"Dots with 95% intervals: accuracy minus that of {against} (points). {said}")
     return ax
 
 

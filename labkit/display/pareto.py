@@ -74,9 +74,9 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
     chosen = sorted(points, key=lambda name: not best[name])  # names on the front choose their places first
     colors = {name: look.text for name, look in styles.items()}
     label_points(ax, {name: points[name] for name in chosen}, colors, strokes)
-    said = [f"{name} {100 * a:.0f} at {number(cost)}" for name, cost, a in means.sort_values(x).itertuples()]
-    on_it = ", ".join(line.index)
-    describe(ax, f"Dots: mean accuracy (%) over {xlabel}. {listed(said)} On the Pareto front: {on_it}.")
+    said = listed(f"{name} {100 * gain:.1f} at {number(cost)}" for name, cost, gain in line.itertuples())
+    beaten = ", ".join(name for name in means.index if not best[name]) or "none"
+    describe(ax, f"Dots: mean accuracy (%) over {xlabel}. On the Pareto front: {said} Beaten: {beaten}.")
     return ax
 
 

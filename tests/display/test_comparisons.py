@@ -175,3 +175,4 @@ def test_a_difference_is_drawn_with_its_interval_and_filled_where_it_is_decided(
     names = {tick.get_text(): place for tick, place in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True)}
     assert names == {"lora": 1, "ia3": 0}
     assert "minus that of full (points)" in ax.get_xlabel()
+    assert lk.plots.alt_text(ax).endswith("Decided: ia3 -4.0 (-6.0 to -2.0). Undecided: lora +1.5.")
