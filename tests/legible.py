@@ -3,6 +3,7 @@
 from itertools import combinations
 
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
@@ -34,7 +35,7 @@ def hidden_ticks(ax: Axes):
 
 def faults(figure, smallest=SMALL):
     """Return what is wrong with a figure: texts over one another, cut off, small or pale, and lines too pale."""
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     texts = texts_of(figure)
     found = [f"{text.get_text()!r} has {text.get_size()} points" for text, _ in texts if text.get_size() < smallest]
     for (one, first), (other, second) in combinations(texts, 2):

@@ -1,4 +1,4 @@
-"""Draw bars of plain numbers, their values beside them, and how errors are spread."""
+"""Draw bars of plain numbers, and their values beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patheffects import withStroke
 
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import label_ends, wrapped
+from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import look_of, looks, method_look
 from labkit.display.style import GREY, INK, SMALL, axes_for, legend
 
@@ -39,8 +39,7 @@ def bars(
     """
     groups = {name: value if isinstance(value, Mapping) else {"": value} for name, value in values.items()}
     parts = list(dict.fromkeys(part for group in groups.values() for part in group))
-    rows = len(groups) * (1 if stacked else len(parts))
-    ax = axes_for(ax, height=1.3 + 0.34 * rows)
+    ax = axes_for(ax, height=1.3 + room(groups, 0.34 * (1 if stacked else len(parts))))
     grouped = parts != [""]
     # Bars of their own have their names beside them, and need no colours unless they are methods.
     styles = looks(parts) if grouped else {name: method_look(name) or look_of("") for name in groups}
@@ -119,42 +118,3 @@ def _write(ax: Axes, bars: BarContainer, values: np.ndarray) -> None:
     said = [f"{x:,.{2 if abs(x) < 10 else 1 if abs(x) < 100 else 0}f}" if abs(x) >= 0.1 else number(x) for x in values]
     halo = [withStroke(linewidth=3, foreground="white")]
     ax.bar_label(bars, said, padding=4, color=INK, fontsize=SMALL, path_effects=halo)
-
-
-def errors(percent: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
-    """Draw how errors in % are spread: boxes hold the middle half of them, and their whiskers reach to the ends.
-
-    Args:
-        percent: the errors by the name of who made them.
-        xlabel: label of the axis, with its unit; it is linear from -1 to 1, and logarithmic beyond.
-        ax: where to draw.
-    """
-    ax = axes_for(ax, height=1.4 + 0.5 * len(percent))
-    boxes = ax.boxplot(
-        list(percent.values()),
-        orientation="horizontal",
-        whis=(0, 100),
-        widths=0.5,
-        patch_artist=True,
-        medianprops={"color": INK, "linewidth": 2},
-    )
-    for patch, look in zip(boxes["boxes"], looks(percent).values(), strict=True):
-        patch.set(facecolor=look.tint, edgecolor=look.ink)
-    ax.set_yticks(range(1, len(percent) + 1), [wrapped(name) for name in percent])
-    ax.axvline(0, color=GREY, linestyle=":")
-    ax.set(xlabel=xlabel, xscale="symlog")
-    low, high = (max(1, abs(end)) for end in ax.get_xlim())
-    ticks = [
-        *(-(10**power) for power in range(int(np.ceil(np.log10(low))), -1, -1)),
-        0,
-        *(10**power for power in range(int(np.ceil(np.log10(high))) + 1)),
-    ]
-    ax.invert_yaxis()
-    ax.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
-    ax.grid(visible=False, axis="y")
-    said = [
-        f"{name} from {number(min(each))} to {number(max(each))}, median {number(float(np.median(each)))}"
-        for name, each in percent.items()
-    ]
-    describe(ax, f"Box plots: {xlabel}. {listed(said)}")
-    return ax

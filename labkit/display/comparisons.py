@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.ticker import LogFormatter, ScalarFormatter
-
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import label_ends, label_points, wrapped
+from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import look_of, looks, method_look
-from labkit.display.style import GREY, axes_for, end_at_100, legend
+from labkit.display.points import label_points
+from labkit.display.style import GREY, axes_for, end_at_100, legend, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +63,9 @@ def sweep(
         high, low = values.index(max(values)), values.index(min(values))
         ends[name], tops[name] = (places[-1], values[-1], look.text), (places[high], values[high])
         extremes = [
-            f"{word} {values[at]:.0f} at {_place(places[at])}" for word, at in (("highest", high), ("lowest", low))
+            f"{word} {values[at]:.1f} at {_place(places[at])}" for word, at in (("highest", high), ("lowest", low))
         ]
-        said.append(f"{name or 'mean'} {', '.join(extremes)}" if high != low else f"{name} {values[high]:.0f}")
+        said.append(f"{name or 'mean'} {', '.join(extremes)}" if high != low else f"{name} {values[high]:.1f}")
     if words:
         ax.margins(x=0.15)
     else:
@@ -93,7 +92,7 @@ def differences(table: DataFrame, ax: Axes | None = None) -> Axes:
         table: as ``lk.compare`` returned it, with one method in the column ``second``.
         ax: where to draw.
     """
-    ax = axes_for(ax, height=1.3 + 0.3 * len(table))
+    ax = axes_for(ax, height=1.3 + room(table["first"], 0.3))
     (against,) = table["second"].unique()
     places = range(len(table) - 1, -1, -1)  # the first row on top
     ax.axvline(0, color=GREY, linewidth=1)
@@ -105,8 +104,12 @@ def differences(table: DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(row["points"], place, look.marker, color=look.ink, markersize=7, markerfacecolor=face)
     ax.set_yticks(places, [wrapped(name) for name in styles])
     ax.set(xlabel=f"accuracy minus that of {against} (points)\nwith 95% interval; filled where it is decided")
-    said = ["{first} {points:+.1f} ({low:+.1f} to {high:+.1f}), {verdict}".format_map(row) for row in rows]
-    describe(ax, f"Dots with intervals: accuracy minus that of {against} (points). {listed(said)}")
+    decided = [
+        "{first} {points:+.1f} ({low:+.1f} to {high:+.1f})".format_map(r) for r in rows if r["verdict"] != "undecided"
+    ]
+    others = ["{first} {points:+.1f}".format_map(row) for row in rows if row["verdict"] == "undecided"]
+    said = f"Decided: {listed(decided or ['none'])} Undecided: {listed(others or ['none'])}"
+    describe(ax, f"Dots with 95% intervals: accuracy minus that of {against} (points). {said}")
     return ax
 
 
@@ -117,7 +120,7 @@ def predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None 
         pairs: (measured, predicted) in bytes, by the name of a method.
         ax: where to draw.
     """
-    ax = axes_for(ax, height=4.4)
+    ax = axes_for(ax, height=max(4.4, 1 + room(pairs, 0.2)))
     every = [value / 1e6 for points in pairs.values() for point in points for value in point]
     ends = [0.8 * min(every), 1.25 * max(every)]
     ax.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="predicted = measured")
@@ -126,9 +129,8 @@ def predictions(pairs: Mapping[str, Sequence[tuple[int, int]]], ax: Axes | None 
         # Open, so that those behind are seen, too.
         ax.plot(xs, ys, look.marker, color=look.ink, markerfacecolor="none", markersize=9, label=wrapped(name))
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))
+    plain_log(ax.xaxis, *ends)
+    plain_log(ax.yaxis, *ends)
     ax.set(xlabel="measured peak of a step (MB)", ylabel="predicted peak (MB)")
     legend(ax)
     worst = {name: max((p / m - 1 for m, p in points), key=abs) for name, points in pairs.items()}

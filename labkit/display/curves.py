@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
-from labkit.display.alt import course, describe, listed
-from labkit.display.labels import label_ends, wrapped
+from labkit.display.alt import course, describe, listed, number
+from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import looks
 from labkit.display.style import GREY, INK, SMALL, axes_for
 from labkit.errors import require_number, unknown
@@ -52,15 +52,17 @@ def curves(
     xlabel: str,
     ylabel: str,
     ax: Axes | None = None,
+    *,
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Axes:
     """Draw named curves, each with its name at its end, and told apart by colour, line and marker.
 
     Args:
-        curves: the x and y of each curve, by its name.
-        xlabel, ylabel: labels of the axes, with their units.
+        curves: the xs and ys of each curve by its name.
+        xlabel: label of the axis, with its unit.
+        ylabel: label of the axis, with its unit.
         ax: where to draw.
-        bands: the lowest and highest y around a curve, such as those of several layers or seeds, by its name.
+        bands: where curves are means: the lowest and the highest ys by the name of the curve.
     """
     ax = axes_for(ax)
     styles = looks(curves)
@@ -69,22 +71,22 @@ def curves(
         look, few = styles[name], len(xs) <= 20
         marks: dict[str, Any] = {"markevery": 1 if few else max(1, len(xs) // 10), "markersize": 6 if few else 5}
         ax.plot(xs, ys, color=look.ink, linestyle=look.line, marker=look.marker, label=name, **marks)
-        if bands and name in bands:
-            low, high = (list(map(float, ends)) for ends in bands[name])
-            ax.fill_between(xs, low, high, color=look.tint, alpha=0.3, linewidth=0)
+    for name, (lows, highs) in (bands or {}).items():
+        ax.fill_between(drawn[name][0], lows, highs, color=styles[name].tint, alpha=0.5, linewidth=0, zorder=0.5)
     if xlabel == "step":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     label_ends(ax, {name: (xs[-1], ys[-1], styles[name].text) for name, (xs, ys) in drawn.items()})
     said = listed(course(name, xs, ys) for name, (xs, ys) in drawn.items())
-    describe(ax, f"Line chart: {ylabel} over {xlabel}. {said}")
+    around = listed(f"{n} {number(low[-1])} to {number(high[-1])}" for n, (low, high) in bands.items()) if bands else ""
+    describe(ax, f"Line chart: {ylabel} over {xlabel}. {said}" + (f" Bands, at their ends: {around}" if around else ""))
     return ax
 
 
 def accuracy(evaluations: Mapping[str, Evaluation], chance: float, ax: Axes | None = None) -> Axes:
     """Draw accuracies with their 95% intervals, and the accuracy of guessing as a dotted line."""
     chance = require_number("chance", chance, low=0)
-    ax = axes_for(ax, height=1.3 + 0.45 * len(evaluations))
+    ax = axes_for(ax, height=1.3 + room(evaluations, 0.45))
     names = [wrapped(name) for name in evaluations]
     for row, (evaluation, look) in enumerate(zip(evaluations.values(), looks(evaluations).values(), strict=True)):
         low, high = (100 * bound for bound in evaluation.interval)

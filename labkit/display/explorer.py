@@ -70,4 +70,4 @@ def _draw(scaled: np.ndarray, grid: torch.Tensor, name: str) -> str:
     ax = figure.subplots()
     draw_grid(ax, scaled, grid, looks(LEVELS)[name].ink)
     ax.set(xlabel=f"weight / absmax of its block, with the levels of {name}", ylabel="weights", xlim=(-1.05, 1.05))
-    return as_html(figure, said(name, grid))
+    return as_html(figure, said(name, grid, scaled))

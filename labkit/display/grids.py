@@ -27,7 +27,7 @@ def grids(weight: torch.Tensor, grids: Mapping[str, torch.Tensor], block_size: i
         draw_grid(ax, scaled, levels, looks(grids)[name].ink)
         ax.set_ylabel(f"{name}\nweights")
         ax.set_yticks([])
-        describe(ax, said(name, levels))
+        describe(ax, said(name, levels, scaled))
     drawing.axes[-1].set_xlabel("weight / largest absolute weight of its block")
     return list(drawing.axes)
 
@@ -40,13 +40,13 @@ def draw_grid(ax: Axes, scaled: np.ndarray, levels: torch.Tensor, color: str) ->
     ax.vlines(places, 0, 1, transform=ax.get_xaxis_transform(), color=color, linewidth=1.5)
 
 
-def said(name: str, levels: torch.Tensor) -> str:
+def said(name: str, levels: torch.Tensor, scaled: np.ndarray) -> str:
     """Return what such a drawing shows, in words."""
     places = np.unique(levels.numpy())
-    inner = int((np.abs(places) < 0.5).sum())
+    inner, near = (np.abs(places) < 0.5).sum(), (np.abs(scaled) < 0.5).mean()
     return (
-        f"Histogram of the weights, each divided by the largest absolute weight of its block: a bell around 0. Lines "
-        f"mark the {len(places)} levels of {name}, of which {inner} lie between -0.5 and 0.5."
+        f"Histogram: weight / largest absolute weight of its block, and lines at the {len(places)} levels of {name}. "
+        f"Between -0.5 and 0.5 are {near:.0%} of the weights, and {inner} levels."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 from labkit.display.style import INK, SMALL
 
@@ -22,8 +21,8 @@ WIDEST = 26  # letters in a line
 LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3}
 
 
-class _Placer(Artist):
-    """Calls a function before the texts of the axes are drawn: only then the limits and sizes are known."""
+class Placer(Artist):
+    """Call a function before the texts of the axes are drawn: only then the limits and sizes are known."""
 
     def __init__(self, place: Callable[[RendererBase], None]):
         super().__init__()
@@ -32,6 +31,7 @@ class _Placer(Artist):
         self.set_in_layout(False)
 
     def draw(self, renderer: RendererBase) -> None:
+        """Place the texts."""
         self.place(renderer)
 
 
@@ -44,7 +44,7 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """
     low, high = sorted(ax.get_ylim())
     texts = [
-        _write(
+        write(
             ax,
             name,
             (x, min(max(y, low), high)),
@@ -69,13 +69,13 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
             text.xy = (text.xy[0], y)
             text.set_position((1 + gap, (place - box.y0) / box.height))
 
-    ax.add_artist(_Placer(place))
+    ax.add_artist(Placer(place))
 
 
 def row_above(ax: Axes, starts: Mapping[str, float]) -> None:
     """Write names above the axes, each from its x on, or as near to it as the others allow."""
     texts = [
-        _write(ax, name, (x, 1), (0, 1.02), INK, xycoords=ax.get_xaxis_transform(), textcoords="axes fraction")
+        write(ax, name, (x, 1), (0, 1.02), INK, xycoords=ax.get_xaxis_transform(), textcoords="axes fraction")
         for name, x in starts.items()
     ]
 
@@ -88,7 +88,7 @@ def row_above(ax: Axes, starts: Mapping[str, float]) -> None:
         for text, width, middle in zip(texts, widths, spread(wanted, widths, box.x0, box.x1), strict=True):
             text.set_position(((middle - width / 2 - box.x0) / box.width, 1 + 8 * point / box.height))
 
-    ax.add_artist(_Placer(place))
+    ax.add_artist(Placer(place))
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
@@ -109,75 +109,25 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
     return places.tolist()
 
 
-def label_points(
-    ax: Axes,
-    points: Mapping[str, tuple[float, float]],
-    colors: Mapping[str, str],
-    lines: Sequence[tuple[float, float, float, float]] = (),
-) -> None:
-    """Write names beside points, each at the nearest place where it covers no point and no other name.
-
-    Args:
-        ax: where the points are.
-        points: x and y by name; the first ones choose their places first.
-        colors: of the texts, by name.
-        lines: upright or level ones that names should rather not stand on, as (x, y, x, y).
-    """
-    texts = {
-        name: _write(ax, name, at, (0, 0), colors[name], textcoords="offset pixels", va="bottom", in_layout=False)
-        for name, at in points.items()
-    }
-
-    def place(renderer: RendererBase) -> None:
-        point = ax.figure.dpi / 72
-        spots = {name: ax.transData.transform(at) for name, at in points.items()}
-        taken = [Bbox([at - 5 * point, at + 5 * point]) for at in spots.values()]
-        strokes = [Bbox(ax.transData.transform([line[:2], line[2:]])).padded(point) for line in lines]
-        for name, text in texts.items():
-            size = Text.get_window_extent(text, renderer)
-            width, height = size.width + 2 * point, size.height
-            beside = 7 * point
-            places = [
-                (dx, dy)
-                for far in range(24)
-                for dx in (beside, -beside - width, -width / 2)
-                for dy in (beside / 2 + far * height, -beside / 2 - (far + 1) * height)
-            ]
-            boxes = [Bbox.from_bounds(spots[name][0] + dx, spots[name][1] + dy, width, height) for dx, dy in places]
-            costs = [
-                # First of all, no text over another; then, no text over a line, unless it would be far away.
-                100 * (sum(_shared(box, other) for other in taken) + _outside(box, ax.bbox))
-                + sum(_shared(box, stroke) for stroke in strokes)
-                + height * np.hypot(*offset)
-                for box, offset in zip(boxes, places, strict=True)
-            ]
-            best = int(np.argmin(costs))
-            text.set_position(places[best])
-            if text.arrow_patch is not None:
-                text.arrow_patch.set_visible(best >= 6)
-            taken.append(boxes[best])
-
-    ax.add_artist(_Placer(place))
-
-
 def wrapped(name: str) -> str:
     """Return a name in lines that leave room for the drawing."""
-    return "\n".join(fill(line, WIDEST) for line in str(name).split("\n"))
+    lines = str(name).split("\n")
+    return "\n".join(
+        fill(line, WIDEST, break_long_words=any(len(word) > 40 for word in line.split())) for line in lines
+    )
 
 
-def _write(
+def room(names: Iterable[str], least: float) -> float:
+    """Return the height of a row for each name in inches: rows are as high as the names need, or as ``least``."""
+    lines = [wrapped(name).count("\n") + 1 for name in names]
+    return len(lines) * max(least, 0.19 * max(lines, default=1))
+
+
+def write(
     ax: Axes, name: str, xy: tuple[float, float], at: tuple[float, float], color: str, **settings: Any
 ) -> Annotation:
+    """Write a name at a place, with a line from it to the point ``xy``."""
     leader = {**LEADER, "color": color, "alpha": 0.6}
     halo = [withStroke(linewidth=3, foreground="white")]
     style: dict[str, Any] = {"color": color, "fontsize": SMALL, "path_effects": halo, "zorder": 4}
     return ax.annotate(wrapped(name), xy, at, arrowprops=leader, **style, **settings)
-
-
-def _shared(box: Bbox, other: Bbox) -> float:
-    both = Bbox.intersection(box, other)
-    return both.width * both.height if both else 0.0
-
-
-def _outside(box: Bbox, axes: Bbox) -> float:
-    return box.width * box.height - _shared(box, axes)

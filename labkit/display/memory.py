@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labkit.display.alt import describe, listed, number
-from labkit.display.labels import row_above, wrapped
+from labkit.display.labels import room, row_above, wrapped
 from labkit.display.style import INK, PALETTE, SMALL, axes_for, contrast, legend, tinted
 from labkit.errors import LabkitError
 from labkit.memory import KINDS
@@ -31,7 +31,7 @@ KIND_STYLES = {
 
 def memory(reports: Mapping[str, MemoryReport], ax: Axes | None = None, unit: str = "MB") -> Axes:
     """Draw a stacked bar for each report: what was in memory at the peak of a step, in MB or GB (10⁶, 10⁹ bytes)."""
-    ax = axes_for(ax, 7, 1.7 + 0.6 * len(reports))
+    ax = axes_for(ax, 7, 1.7 + room(reports, 0.6))
     scale = {"MB": 1e6, "GB": 1e9}[unit]
     most = max(report.peak for report in reports.values()) / scale
     left = [0.0] * len(reports)

@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-
 from labkit.display.alt import describe, listed, number
 from labkit.display.curves import interval
-from labkit.display.labels import label_points
 from labkit.display.looks import looks
-from labkit.display.style import GREY, axes_for, end_at_100
+from labkit.display.points import label_points
+from labkit.display.style import GREY, axes_for, end_at_100, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,11 +66,7 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
         strokes += [(at, 100 * bottom, at, 100 * top), (left, 100 * height, right, 100 * height)]
     if log:
         ax.set_xscale("log")
-        share = means[x].max() / means[x].min()
-        if share < 30:  # too few powers of ten to read values from
-            ax.xaxis.set_major_locator(MaxNLocator(5) if share < 8 else LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-            ax.xaxis.set_minor_formatter(NullFormatter())
+        plain_log(ax.xaxis, means[x].min(), means[x].max())
     ax.margins(x=0.15, y=0.12)
     end_at_100(ax)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")
@@ -80,9 +74,9 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
     chosen = sorted(points, key=lambda name: not best[name])  # names on the front choose their places first
     colors = {name: look.text for name, look in styles.items()}
     label_points(ax, {name: points[name] for name in chosen}, colors, strokes)
-    said = [f"{name} {100 * a:.0f} at {number(cost)}" for name, cost, a in means.sort_values(x).itertuples()]
-    on_it = ", ".join(line.index)
-    describe(ax, f"Dots: mean accuracy (%) over {xlabel}. {listed(said)} On the Pareto front: {on_it}.")
+    said = listed(f"{name} {100 * gain:.1f} at {number(cost)}" for name, cost, gain in line.itertuples())
+    beaten = ", ".join(name for name in means.index if not best[name]) or "none"
+    describe(ax, f"Dots: mean accuracy (%) over {xlabel}. On the Pareto front: {said} Beaten: {beaten}.")
     return ax
 
 

@@ -1,8 +1,9 @@
 """The course's figures, as ``lk.plots``. They share one look, name their units, and say in words what they show."""
 
 from labkit.display.alt import alt_text, describe
-from labkit.display.bars import bars, columns, errors
+from labkit.display.bars import bars, columns
 from labkit.display.block import block
+from labkit.display.boxes import errors
 from labkit.display.comparisons import differences, predictions, sweep
 from labkit.display.curves import accuracy, curves, history
 from labkit.display.decisions import decisions

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's "Color Universal Design" (2008): eight colours that the colour-blind can tell apart, too.
@@ -91,7 +93,7 @@ def legend(ax: Axes, *, columns: int = 0, reverse: bool = False) -> None:
     """Draw the legend outside the axes, where it covers nothing: on the right, or above in so many columns."""
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     if columns:
-        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": columns}
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": columns}
     ax.legend(frameon=False, fontsize=SMALL, labelcolor=INK, reverse=reverse, **place)
 
 
@@ -99,6 +101,14 @@ def end_at_100(ax: Axes, axis: str = "y") -> None:
     """Let an axis of percentages end at 0 and 100 where the margins would lead past them."""
     low, high = getattr(ax, f"get_{axis}lim")()
     getattr(ax, f"set_{axis}lim")(max(low, 0), min(high, 100), auto=True)  # a later curve may still widen it
+
+
+def plain_log(axis: Axis, low: float, high: float) -> None:
+    """Give a logarithmic axis numbers in plain digits where there are too few powers of ten to read values from."""
+    if high < 30 * low:
+        axis.set_major_locator(MaxNLocator(5) if high < 8 * low else LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _luminance(color: Any) -> float:

@@ -1,9 +1,11 @@
-from io import BytesIO
+import re
+from base64 import b64decode
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from legible import faults
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -55,7 +57,11 @@ def verdict(explorer):
 
 
 def picture(explorer):
-    return bytes(explorer.children[-1].value)
+    """Return the words and the bytes of the picture."""
+    (words, data) = re.fullmatch(
+        r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)">', explorer.children[-1].value
+    ).groups()
+    return words, b64decode(data)
 
 
 def expected(model, layer, format, size, double):
@@ -81,7 +87,7 @@ def test_the_layers_to_choose_from_are_the_linear_ones_but_the_head(either):
 
 @pytest.mark.parametrize("paths", [QUERY, MLP], ids=["query", "mlp"])
 def test_error_and_bits_are_those_of_quantize(either, paths, monkeypatch):
-    monkeypatch.setattr(module, "_draw", lambda *what: b"")  # drawing takes most of the time
+    monkeypatch.setattr(module, "_draw", lambda *what: "")  # drawing takes most of the time
     explorer = QuantizationExplorer(either)
     layer = paths[either.name.replace("-", "_")]
     for format, size, double in CHOICES:
@@ -99,7 +105,7 @@ def test_setting_a_control_draws_another_picture(tiny):
         before = picture(explorer), verdict(explorer), explorer.error
         choose(explorer, **{name: value})
         after = picture(explorer), verdict(explorer), explorer.error
-        assert all(shown.startswith(b"\x89PNG\r\n\x1a\n") for shown in (before[0], after[0]))
+        assert all(data.startswith(b"\x89PNG\r\n\x1a\n") for (_, data), *_ in (before, after))
         assert all(one != other for one, other in zip(before, after, strict=True))
 
 
@@ -127,22 +133,24 @@ def test_the_picture_shows_the_weights_and_the_levels_of_the_format(tiny, drawn)
     for name in ["int4", "fp4", "nf4"]:
         choose(explorer, format=name)
         (ax,) = drawn[-1].axes
-        histogram, lines = ax.collections
+        (lines,), (histogram,) = ax.collections, ax.patches
         places = np.array(lines.get_segments())[:, 0, 0]
         assert places.tolist() == sorted(set(levels(name).tolist()))
         assert name in ax.get_xlabel()
         assert ax.get_ylabel() == "weights"
+        assert f"levels of {name}" in picture(explorer)[0]
+        assert faults(drawn[-1]) == []
 
         weight = tiny.module.get_submodule(QUERY["tiny"]).weight.detach().double().numpy().reshape(-1, 32)
         counts, _ = np.histogram(weight / np.abs(weight).max(axis=1, keepdims=True), 121, (-1, 1))
-        assert sorted({y for _, y in histogram.get_paths()[0].vertices}) == sorted({0, *counts})
+        assert sorted({y for _, y in histogram.get_xy()}) == sorted({0, *counts})
 
 
 def test_a_short_last_block_adds_no_weights_to_the_picture(tiny, drawn):
     choose(QuantizationExplorer(tiny), block_size=4096)  # of 1024 weights
     weight = tiny.module.model.layers[0].self_attn.q_proj.weight.detach().double().numpy()
     counts, _ = np.histogram(weight / np.abs(weight).max(), 121, (-1, 1))
-    assert drawn[-1].axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == counts.max()
+    assert drawn[-1].axes[0].patches[0].get_xy()[:, 1].max() == counts.max()
 
 
 def test_of_a_large_layer_the_first_weights_are_looked_at(tiny, monkeypatch):
@@ -153,12 +161,6 @@ def test_of_a_large_layer_the_first_weights_are_looked_at(tiny, monkeypatch):
     assert explorer.error == pytest.approx(((quantized.dequantize() - weight).norm() / weight.norm()).item())
     assert explorer.bits == quantized.bits_per_parameter == 8 * (500 / 2 + 8 * 4) / 500
     assert "(500 weights" in verdict(explorer)
-
-
-def test_pictures_are_grey(tiny):
-    pixels = plt.imread(BytesIO(picture(QuantizationExplorer(tiny))))[..., :3]
-    assert pixels.min() < 0.2
-    assert np.ptp(pixels, axis=-1).max() < 0.02
 
 
 def test_no_figure_stays_open(either):

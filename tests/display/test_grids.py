@@ -30,7 +30,14 @@ def counts(weight, size):
 
 
 def heights(ax):
-    return [bar.get_height() for bar in ax.patches]
+    """Return the height of each bin of the outline."""
+    (outline,) = ax.patches
+    points = outline.get_xy()
+    bins = np.digitize((points[1:, 0] + points[:-1, 0]) / 2, BINS) - 1
+    level = (points[1:, 1] == points[:-1, 1]) & (points[1:, 0] > points[:-1, 0])
+    found = np.zeros(121)
+    found[bins[level]] = points[1:, 1][level]
+    return found.tolist()
 
 
 @pytest.fixture(autouse=True)
@@ -105,11 +112,3 @@ def test_grids_stand_one_below_the_other_over_the_same_histogram():
     assert [len(ax.collections[0].get_segments()) for ax in axes] == [5, 15, 15]
     assert axes[0].figure.axes == axes
     assert not any(len(ax.get_yticks()) for ax in axes)
-
-
-def test_figures_are_grey(tmp_path):
-    (ax,) = lk.plots.grids(random(8, 64), {"nf4": levels("nf4")})
-    ax.figure.savefig(tmp_path / "figure.png", dpi=60)
-    pixels = plt.imread(tmp_path / "figure.png")[..., :3]
-    assert pixels.min() < 0.2
-    assert np.ptp(pixels, axis=-1).max() < 0.02

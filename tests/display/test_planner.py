@@ -1,5 +1,8 @@
+import re
+
 import matplotlib
 import pytest
+from legible import faults
 from matplotlib import pyplot as plt
 from tiny import tiny_config
 
@@ -51,12 +54,22 @@ def test_the_verdict_gives_both_sizes(planner, models):
 
 def test_the_picture_changes_and_leaves_no_figure_behind(planner, models):
     choose(planner, model=models[0], method="full", batch_size=1, length=32)
-    before = bytes(planner.children[-1].value)
+    before = planner.children[-1].value
     choose(planner, model=models[1])
-    after = bytes(planner.children[-1].value)
-    assert before[:4] == after[:4] == b"\x89PNG"
+    after = planner.children[-1].value
     assert before != after
+    for picture in (before, after):
+        assert picture.startswith('<img alt="Stacked bars: memory at the peak of a step (GB). full ')
     assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(("model", "cards"), [("smollm2-135m", ""), ("llama-65b", "16, 24, 48, 80")])
+def test_the_picture_can_be_read(model, cards, monkeypatch):
+    figures = []
+    monkeypatch.setattr(module, "as_html", lambda figure, words: figures.append(figure) or words)
+    words = module._draw(lk.plan(model, "qlora"))
+    assert faults(figures[0]) == []
+    assert re.findall(r"Lines mark GPUs of ([\d, ]+) GB\.$", words) == ([cards] if cards else [])
 
 
 def test_a_choice_made_before_is_not_planned_again(planner, models, monkeypatch):

@@ -156,7 +156,7 @@ def simulated(count, total, rng, gain=0.0, seeds=0.15):
 
 
 def test_equal_methods_are_told_apart_in_at_most_five_of_a_hundred_cases():
-    """Of 200 cases, 10 are expected, and more than 18 in fewer than one of a hundred such tests; however much seeds differ."""
+    """However much seeds differ. Of 200 cases, 10 are expected; more than 18 are less likely than one in a hundred."""
     rng = np.random.default_rng(4)
     for seeds in (0.1, 0.5):
         verdicts = [lk.compare(*simulated(3, 200, rng, seeds=seeds)[:2], draws=400).verdict for _ in range(200)]

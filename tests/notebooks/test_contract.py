@@ -73,6 +73,16 @@ def test_stored_outputs_are_those_of_the_code_and_made_with_the_locked_packages(
         assert f"{package}=={record['packages'][package].split('+')[0]}" in lock
 
 
+@by_name(NOTEBOOKS)
+def test_every_picture_has_words_for_those_who_do_not_see_it(path):
+    for cell in cells(path, "code"):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                words = output["metadata"].get("image/png", {}).get("alt", "")
+                assert len(words) >= 40, cell["source"]
+                assert " " in words.strip()
+
+
 @by_name(LESSONS)
 def test_a_lesson_opens_and_closes_as_promised(path):
     text = cells(path, "markdown")

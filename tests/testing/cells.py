@@ -59,6 +59,11 @@ CELLS = {
         ],
         None,
     ),
+    "words of a picture": (
+        "from IPython.display import display\ndisplay({'image/png': 'bmV3', 'text/plain': 'mean 3.1'}, raw=True)",
+        [new_output("display_data", data={"image/png": "b2xk", "text/plain": "mean 3.0"})],
+        None,
+    ),
     "ignored": ("# NBVAL_IGNORE_OUTPUT\nprint(1.0)  # ±2%", stream("9.0\n"), None),
     "error": ("1 / 0  # ±2%", [], "ZeroDivisionError"),
 }
