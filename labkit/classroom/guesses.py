@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +95,28 @@ class Guess:
         except ImportError:  # a plain terminal: the question is in the notebook's text too
             return
         if self.choices:
-            field: Any = widgets.ToggleButtons(options=self.choices, value=self.value)
+            # Not ToggleButtons, which cut off long choices and don't tell a screen reader which one is chosen.
+            field: Any = widgets.RadioButtons(options=self.choices, value=self.value, layout={"width": "auto"})
         else:
             shown = "" if self.value is None else f"{self.value:g}"
-            field = widgets.Text(shown, placeholder="a number", continuous_update=False)
-        problem = widgets.Label()
+            label = {"description": "your guess", "tooltip": self.question}
+            field = widgets.Text(shown, placeholder="a number", continuous_update=False, **label)
+        problem = widgets.HTML(layout={"display": "none"})  # not a Label, which doesn't wrap
+
+        def tell(text: str) -> None:
+            problem.value, problem.layout.display = escape(text), None if text else "none"
 
         def keep(change: dict[str, Any]) -> None:
             try:
                 self.make(change["new"] if self.choices else float(change["new"].replace(",", ".")))
-                problem.value = ""
+                tell("")
             except ValueError:
-                problem.value = "Write a number, such as 0.5."
+                tell("Write a number, such as 0.5.")
             except LabkitError as fault:
-                problem.value = str(fault)
+                tell(str(fault))
 
         field.observe(keep, names="value")
-        display(widgets.VBox([widgets.Label(self.question), field, problem]))
+        display(widgets.VBox([widgets.HTML(escape(self.question)), field, problem]))
 
 
 def unattended() -> bool:

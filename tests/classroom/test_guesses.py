@@ -59,7 +59,7 @@ def test_the_choice_nearest_to_the_result_is_right():
 def test_widgets_make_guesses(shown):
     chosen, typed = lk.guess("Which?", ["a", "b"]), lk.guess("How much?")
     buttons, field = (box.children[1] for box in shown)
-    assert isinstance(buttons, widgets.ToggleButtons)
+    assert isinstance(buttons, widgets.RadioButtons)
     assert buttons.value is None
     buttons.value = "b"
     field.value = "2,5"

@@ -1,0 +1,166 @@
+"""A notebook open in JupyterLab: run it, move its widgets, look at it in a theme."""
+
+import re
+from pathlib import Path
+
+RUN = 900  # seconds that a notebook may take
+# What axe looks at: what cells show, not JupyterLab's own toolbars and menus.
+OUTPUTS = {"include": [[".jp-OutputArea-output"]]}
+# Contrast, names, roles, alternative texts and the order of focus; "experimental" has the rule on this order.
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice", "experimental"]}
+CONTROLS = "select, .widget-toggle-buttons, [role=slider], input"
+
+TAKES_FOCUS = """root => course.stops = [...root.querySelectorAll(
+  "a[href], button, input, select, textarea, [tabindex], [contenteditable=true]")]"""
+
+HELPERS = """
+window.course = {
+  panel: () => jupyterapp.shell.currentWidget,
+  kernel: () => course.panel()?.sessionContext?.session?.kernel,
+  code: () => course.panel().content.widgets.map(cell => cell.model)
+    .filter(model => model.type === "code" && model.sharedModel.source.trim()),
+  outputs: () => course.code().flatMap(model => model.outputs.toJSON()),
+  errors: () => course.outputs().filter(out => out.output_type === "error"),
+  // The promise of run-all-cells ends with the run; a wait for it could not be told from one for a dead kernel.
+  ran: () => course.errors().length > 0 ||
+    course.code().every(model => model.executionCount) && course.kernel().status === "idle",
+  // Note when somebody first touches a widget, and what it shows anew since: its picture, its words.
+  watch: root => {
+    const seen = course.seen = {};
+    const touched = () => seen.touched ??= performance.now();
+    for (const kind of ["pointerdown", "keydown", "change"])
+      root.addEventListener(kind, touched, {capture: true, once: true});
+    const observer = course.observer = new MutationObserver(async changes => {
+      for (const {target} of changes) {
+        const picture = target.matches?.("img") || target.querySelector?.("img");
+        if (target.matches?.("img")) await target.decode().catch(() => {});
+        if (target.matches?.("img, .widget-html-content"))
+          seen[picture ? "picture" : "words"] = performance.now();
+      }
+    });
+    observer.observe(root, {subtree: true, childList: true, attributes: true, attributeFilter: ["src"]});
+  },
+  answered: () => (course.seen.picture || course.seen.words) && course.kernel().status === "idle",
+}
+"""
+
+
+class LabPage:
+    """A notebook in JupyterLab, with what the browser's console complains of."""
+
+    def __init__(self, page, address: str, notebook: str):
+        self.page, self.complaints = page, []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
+        page.add_init_script(HELPERS)
+        page.goto(address.format(notebook))
+        self.wait("window.jupyterapp && course.kernel()?.status === 'idle'")
+
+    def wait(self, condition: str, seconds: float = 60) -> None:
+        self.page.wait_for_function(condition, timeout=1000 * seconds)
+
+    def command(self, name: str, **arguments) -> None:
+        # Not awaited here: some commands end with the run that they start, or with a dialog.
+        start = "([name, given]) => {course.ended = jupyterapp.commands.execute(name, given)}"
+        self.page.evaluate(start, [name, arguments])
+
+    def run_all(self) -> None:
+        """Clear all outputs, run all cells, and require that each ran and none failed."""
+        self.command("notebook:clear-all-cell-outputs")
+        self.page.evaluate("course.ended")
+        self.command("notebook:run-all-cells")
+        self.wait("course.ran()", RUN)
+        assert self.page.evaluate("course.errors()") == []
+
+    def restart(self) -> None:
+        """Restart the kernel, and say yes when asked."""
+        self.command("kernelmenu:restart")
+        self.page.get_by_role("button", name="Confirm Kernel Restart").click()
+        self.page.evaluate("course.ended")
+        self.wait("course.kernel().status === 'idle'")
+
+    def run(self, cell: int) -> None:
+        """Run a single cell."""
+        self.page.evaluate("cell => {course.panel().content.activeCellIndex = cell}", cell)
+        self.command("notebook:run-cell")
+        self.wait("course.panel().content.activeCell.model.executionCount && course.ran()")
+
+    def printed(self) -> str:
+        """Return what the cells printed."""
+        streams = "course.outputs().filter(out => out.output_type === 'stream')"
+        return self.page.evaluate(f"{streams}.map(out => [out.text].flat().join('')).join('')")
+
+    def close(self) -> None:
+        """End the kernel, which holds gigabytes, and close the page."""
+        self.page.evaluate("course.panel().sessionContext.shutdown()")
+        self.page.close()
+
+    def theme(self, name: str) -> None:
+        self.command("apputils:change-theme", theme=name)
+        self.wait(f"document.body.dataset.jpThemeName === '{name}' && !document.querySelector('#jupyterlab-splash')")
+
+    def widgets(self):
+        """Return the widgets that hold a control and a picture."""
+        outputs = self.page.locator(".jp-OutputArea-output")
+        return outputs.filter(has=self.page.locator(CONTROLS)).filter(has=self.page.locator("img")).all()
+
+    def controls(self, widget):
+        """Return the controls of a widget, in the order of the document."""
+        return widget.locator(CONTROLS).all()
+
+    def tab_stops(self, widget) -> tuple[list[str], list[str]]:
+        """Return where the Tab key stops within a widget, and where it should: all that takes focus, in order."""
+        widget.evaluate(TAKES_FOCUS)
+        expected = self.page.evaluate("course.stops.map(it => it.outerHTML)")
+        self.page.evaluate("course.stops[0].focus()")
+        stops = []
+        for _ in expected:
+            stops.append(self.page.evaluate("document.activeElement.outerHTML"))
+            self.page.keyboard.press("Tab")
+        return stops, expected
+
+    def seconds_to_answer(self, widget, control) -> dict[str, float]:
+        """Move a control; return after how many seconds the widget's picture was another, and its words."""
+        widget.evaluate("root => course.watch(root)")
+        move(control)
+        self.wait("course.answered()")
+        seen = self.page.evaluate("course.observer.disconnect(), course.seen")
+        return {what: (when - seen["touched"]) / 1000 for what, when in seen.items() if what != "touched"}
+
+    def faults(self) -> list[str]:
+        """Return what axe finds wrong with the outputs, in the theme that is on."""
+        from axe_playwright_python.sync_playwright import Axe  # of the extra `browser`
+
+        found = Axe().run(self.page, context=OUTPUTS, options=RULES).response
+        return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
+
+    def whole(self) -> None:
+        """Make the window as high as the notebook."""
+        height = self.page.evaluate("Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')]"
+                                    ".map(panel => panel.scrollHeight)) + 200")
+        self.page.set_viewport_size({"width": 1280, "height": height})
+
+    def shoot(self, folder: Path, name: str) -> None:
+        """Keep pictures of the whole notebook, and of each figure."""
+        self.page.screenshot(path=folder / f"{name}.png")
+        for number, figure in enumerate(self.page.locator(".jp-OutputArea-output:has(img)").all(), 1):
+            figure.screenshot(path=folder / f"{name}-{number:02}.png")
+
+
+def move(control) -> None:
+    """Move a control as a person would: to the next choice, or one step on."""
+    kind = control.evaluate("it => it.type || it.role || it.tagName")
+    if kind == "select-one":
+        control.select_option(index=control.evaluate("it => (it.selectedIndex + 1) % it.length"))
+    elif kind == "slider":
+        control.press("ArrowRight")
+    elif kind == "checkbox":
+        control.click()
+    else:
+        control.locator("button.mod-active + button").click()
+
+
+def label(control) -> str:
+    """Return the words beside a control."""
+    row = control.locator("xpath=ancestor-or-self::*[contains(@class, 'widget-')][label][1]")
+    return re.sub(r"\s+", " ", row.locator("label").all_inner_texts()[0]).strip()
