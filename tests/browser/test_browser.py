@@ -14,7 +14,9 @@ SCREENSHOTS = Path(os.environ.get("LABKIT_SCREENSHOTS") or ROOT / "tests" / "bro
 ASKED = os.environ.get("NOTEBOOKS", "00 03").split()
 LESSONS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem[:2] in ASKED or ASKED == ["all"]]
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-LIMIT = 0.5  # seconds for a widget to answer
+LIMIT = 0.5  # seconds for a widget to show something new
+# Seconds for its picture. The planner plans a step anew, in up to a second of computing, and says so at once.
+PICTURE = {"05_memory": 5.0}
 TRIES = 3  # the best counts: other programs may hold up one
 WORDS_ONLY = {"double quantization"}  # rounds the scales, which the explorer's picture does not show
 QUESTIONS = """
@@ -79,6 +81,10 @@ def require_accessible(lab, name):
     assert not any(faults.values()), faults
 
 
+def within(limits, times):
+    return all(time < limit for time, limit in zip(times, limits, strict=True))
+
+
 @pytest.mark.parametrize("notebook", LESSONS, ids=lambda path: path.stem)
 def test_a_notebook_runs_answers_and_is_accessible(notebook, open_lab):
     lab = open_lab(f"notebooks/{notebook.name}")
@@ -87,12 +93,13 @@ def test_a_notebook_runs_answers_and_is_accessible(notebook, open_lab):
         stops, expected = lab.tab_stops(widget)
         assert stops == expected
         for control in lab.controls(widget):
-            shown = "words" if label(control) in WORDS_ONLY else "picture"
-            times = []
-            while len(times) < TRIES and min(times, default=LIMIT) >= LIMIT:
-                times.append(lab.seconds_to_answer(widget, control)[shown])
-            print(f"{notebook.stem}: {label(control)}: new {shown} after", *(f"{time:.2f} s" for time in times))
-            assert min(times) < LIMIT
+            name, tries = label(control), []
+            shown = "words" if name in WORDS_ONLY else "picture"
+            limits = (LIMIT, PICTURE.get(notebook.stem, LIMIT))
+            while len(tries) < TRIES and not any(within(limits, times) for times in tries):
+                tries.append(lab.seconds_to_answer(widget, control, shown))
+            print(f"{notebook.stem}: {name}: {shown} after", *(f"{answer:.2f} s" for _, answer in tries))
+            assert any(within(limits, times) for times in tries), (name, tries)
     require_accessible(lab, notebook.stem)
 
 
