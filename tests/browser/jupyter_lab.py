@@ -46,9 +46,10 @@ def serving(notebooks: Path, scratch: Path):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"]
     command += ["--LabApp.expose_app_in_browser=True"]
-    with (scratch / "log.txt").open("w") as log, subprocess.Popen(
-        command, env=environment, stdout=log, stderr=log
-    ) as server:
+    with (
+        (scratch / "log.txt").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
         try:
             yield f"{_address(server, scratch)}lab/tree/{{}}?reset&token={token}"
         finally:

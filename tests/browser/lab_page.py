@@ -4,7 +4,8 @@ from pathlib import Path
 
 RUN = 900  # seconds that a notebook may take
 # What axe looks at: what cells show, not JupyterLab's own toolbars and menus.
-OUTPUTS = {"include": [[".jp-OutputArea-output"]]}
+# JupyterLab 4 shows no alternative text of pictures in outputs: what is asked of these is in `faults`.
+OUTPUTS = {"include": [[".jp-OutputArea-output"]], "exclude": [[".jp-RenderedImage"]]}
 # Contrast, names, roles, alternative texts and the order of focus; "experimental" has the rule on this order.
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice", "experimental"]}
 CONTROLS = "select, .widget-toggle-buttons, [role=slider], input"
@@ -140,13 +141,19 @@ class LabPage:
         from axe_playwright_python.sync_playwright import Axe  # of the extra `browser`
 
         found = Axe().run(self.page, context=OUTPUTS, options=RULES).response
-        return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
+        faults = [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
+        # Where other programs find the words for a figure, and JupyterLab may one day.
+        figures = [out for out in self.page.evaluate("course.outputs()") if "image/png" in out.get("data", {})]
+        mute = [out["data"]["text/plain"] for out in figures if not out["metadata"].get("image/png", {}).get("alt")]
+        return faults + [f"a figure without words: {text}" for text in mute]
 
     def whole(self) -> None:
-        """Make the window as high as the notebook."""
-        height = self.page.evaluate("Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')]"
-                                    ".map(panel => panel.scrollHeight)) + 200")
+        """Make the window as high as the notebook, and show it from its beginning."""
+        panel = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer')"
+        height = self.page.evaluate(f"{panel}.scrollHeight") + 120  # of menus and bars
         self.page.set_viewport_size({"width": 1280, "height": height})
+        self.page.evaluate(f"{panel}.scrollTop = 0")
+        self.wait(f"{panel}.scrollTop === 0 && {panel}.clientHeight >= {height - 200}")
 
     def shoot(self, folder: Path, name: str) -> None:
         """Keep pictures of the whole notebook, and of each figure."""
