@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+WINDOW = {"width": 1280, "height": 900}
 RUN = 900  # seconds that a notebook may take
 # What axe looks at: what cells show, not JupyterLab's own toolbars and menus.
 # JupyterLab 4 shows no alternative text of pictures in outputs: what is asked of these is in `faults`.
@@ -12,8 +13,6 @@ CONTROLS = "select, .widget-toggle-buttons, [role=slider], input"
 
 # JupyterLab's debugger asks a kernel for its state, and complains if it is restarted meanwhile.
 HARMLESS = ("Could not restore the debugger state",)
-TAKES_FOCUS = """root => course.stops = [...root.querySelectorAll(
-  "a[href], button, input, select, textarea, [tabindex], [contenteditable=true]")]"""
 
 HELPERS = """
 window.course = {
@@ -47,19 +46,15 @@ window.course = {
 
 
 class LabPage:
-    """A notebook in JupyterLab, with what the browser's console complains of."""
+    """A notebook in JupyterLab, and what the browser complained of meanwhile."""
 
     def __init__(self, page, address: str, notebook: str):
         self.page, self.complaints = page, []
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", self._listen)
+        page.on("console", lambda line: self.complaints.append(line.text) if is_complaint(line) else None)
         page.add_init_script(HELPERS)
         page.goto(address.format(notebook))
         self.wait("window.jupyterapp && course.kernel()?.status === 'idle'")
-
-    def _listen(self, line) -> None:
-        if line.type == "error" and not line.text.startswith(HARMLESS):
-            self.complaints.append(line.text)
 
     def wait(self, condition: str, seconds: float = 60) -> None:
         self.page.wait_for_function(condition, timeout=1000 * seconds)
@@ -109,13 +104,9 @@ class LabPage:
         outputs = self.page.locator(".jp-OutputArea-output")
         return outputs.filter(has=self.page.locator(CONTROLS)).filter(has=self.page.locator("img")).all()
 
-    def controls(self, widget):
-        """Return the controls of a widget, in the order of the document."""
-        return widget.locator(CONTROLS).all()
-
     def tab_stops(self, widget) -> tuple[list[str], list[str]]:
         """Return where the Tab key stops within a widget, and where it should: all that takes focus, in order."""
-        widget.evaluate(TAKES_FOCUS)
+        widget.evaluate("root => {course.stops = [...root.querySelectorAll('button, input, select, [tabindex]')]}")
         expected = self.page.evaluate("course.stops.map(it => it.outerHTML)")
         self.page.evaluate("course.stops[0].focus()")
         stops = []
@@ -147,19 +138,20 @@ class LabPage:
         mute = [out["data"]["text/plain"] for out in figures if not out["metadata"].get("image/png", {}).get("alt")]
         return faults + [f"a figure without words: {text}" for text in mute]
 
-    def whole(self) -> None:
-        """Make the window as high as the notebook, and show it from its beginning."""
-        panel = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer')"
+    def shoot(self, folder: Path, name: str) -> None:
+        """Keep pictures of the whole notebook, in a window as high as it is, and of each figure."""
+        panel = "document.querySelector('.jp-WindowedPanel-outer')"
         height = self.page.evaluate(f"{panel}.scrollHeight") + 120  # of menus and bars
         self.page.set_viewport_size({"width": 1280, "height": height})
         self.page.evaluate(f"{panel}.scrollTop = 0")
-        self.wait(f"{panel}.scrollTop === 0 && {panel}.clientHeight >= {height - 200}")
-
-    def shoot(self, folder: Path, name: str) -> None:
-        """Keep pictures of the whole notebook, and of each figure."""
+        self.wait(f"{panel}.clientHeight >= {height - 200}")
         self.page.screenshot(path=folder / f"{name}.png")
         for number, figure in enumerate(self.page.locator(".jp-OutputArea-output:has(img)").all(), 1):
             figure.screenshot(path=folder / f"{name}-{number:02}.png")
+
+
+def is_complaint(line) -> bool:
+    return line.type == "error" and not line.text.startswith(HARMLESS)
 
 
 def move(control) -> None:

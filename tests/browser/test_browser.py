@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_lab import BROWSERS, chromium, serving
-from lab_page import LabPage, label
+from lab_page import CONTROLS, WINDOW, LabPage, label
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(os.environ.get("LABKIT_SCREENSHOTS") or ROOT / "tests" / "browser" / "screenshots")
@@ -59,7 +59,7 @@ def open_lab(browser, address):
     pages = []
 
     def opened(notebook):
-        pages.append(LabPage(browser.new_page(viewport={"width": 1280, "height": 900}), address, notebook))
+        pages.append(LabPage(browser.new_page(viewport=WINDOW), address, notebook))
         return pages[-1]
 
     yield opened
@@ -71,7 +71,6 @@ def open_lab(browser, address):
 
 def require_accessible(lab, name):
     """In both themes: keep pictures, and require that axe finds no fault with what the cells show."""
-    lab.whole()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     faults = {}
     for short, theme in THEMES.items():
@@ -92,7 +91,7 @@ def test_a_notebook_runs_answers_and_is_accessible(notebook, open_lab):
     for widget in lab.widgets():
         stops, expected = lab.tab_stops(widget)
         assert stops == expected
-        for control in lab.controls(widget):
+        for control in widget.locator(CONTROLS).all():
             name, tries = label(control), []
             shown = "words" if name in WORDS_ONLY else "picture"
             limits = (LIMIT, PICTURE.get(notebook.stem, LIMIT))
