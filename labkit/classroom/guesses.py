@@ -15,6 +15,8 @@ from labkit.printing import printable
 from labkit.storage import cache, records
 from labkit.storage.files import write_text
 
+# ipywidgets sets radio buttons 20 pixels apart, too near for some fingers (WCAG 2.2: 24), and lets long choices overlap.
+STYLE = "<style>.labkit-guess .widget-radio-box label {height: auto; padding: 4px 0}</style>"
 FACTOR = 1.5  # a guessed number is right if it is off by at most this factor
 
 
@@ -116,7 +118,8 @@ class Guess:
                 tell(str(fault))
 
         field.observe(keep, names="value")
-        display(widgets.VBox([widgets.HTML(escape(self.question)), field, problem]))
+        box = widgets.VBox([widgets.HTML(STYLE + escape(self.question)), field, problem])
+        display(box.add_class("labkit-guess"))
 
 
 def unattended() -> bool:

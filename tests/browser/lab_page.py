@@ -131,7 +131,7 @@ class LabPage:
         """Return what axe finds wrong with the outputs, in the theme that is on."""
         from axe_playwright_python.sync_playwright import Axe  # of the extra `browser`
 
-        # JupyterLab's body has no height and hides what leaves it: axe would take all for hidden, and ask for no contrast.
+        # JupyterLab's body has no height and hides what leaves it: axe would take all for hidden.
         self.page.evaluate("document.body.style.height = '100vh'")
         found = Axe().run(self.page, context=OUTPUTS, options=RULES).response
         # Nothing passes where nothing is seen; and of a contrast that axe can't tell, nobody knows that it is enough.

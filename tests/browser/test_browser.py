@@ -22,7 +22,7 @@ WORDS_ONLY = {"double quantization"}  # rounds the scales, which the explorer's 
 QUESTIONS = """
 import labkit as lk
 which = lk.guess("Is 1 < 2, or would you say that it is the other way round, now that you have thought about it for \
-as long as a question takes that is too long for one line?", ["Yes, it certainly always is smaller than 2", "No"])
+as long as a question takes that is too long for one line?", ["Yes", "No", "It " + "really " * 30 + "depends"])
 how_many = lk.guess("How many?")
 ---
 which.reveal("No")
