@@ -137,9 +137,13 @@ class LabPage:
         # Nothing passes where nothing is seen; and of a contrast that axe can't tell, nobody knows that it is enough.
         assert "color-contrast" in {rule["id"] for rule in found["passes"]}
         unknown = [rule for rule in found["incomplete"] if rule["id"] == "color-contrast"]
-        nodes = [(rule["id"], node["html"]) for rule in found["violations"] + unknown for node in rule["nodes"]]
-        # The arrow of a list to choose from is a picture behind it, of which axe can tell no contrast.
-        faults = [f"{rule}: {html[:200]}" for rule, html in nodes if (rule, html[:7]) != ("color-contrast", "<select")]
+        faults = [
+            f"{rule['id']}: {' '.join(node['failureSummary'].split())}: {node['html'][:200]}"
+            for rule in found["violations"] + unknown
+            for node in rule["nodes"]
+            # The arrow of a list to choose from is a picture behind it, of which axe can tell no contrast.
+            if not (rule in unknown and node["html"].startswith("<select"))
+        ]
         # Where other programs find the words for a figure, and JupyterLab may one day.
         figures = [out for out in self.page.evaluate("course.outputs()") if "image/png" in out.get("data", {})]
         mute = [out["data"]["text/plain"] for out in figures if not out["metadata"].get("image/png", {}).get("alt")]
