@@ -151,11 +151,10 @@ class LabPage:
 
     def shoot(self, folder: Path, name: str) -> None:
         """Keep pictures of the whole notebook, in a window as high as it is, and of each figure."""
-        panel = "document.querySelector('.jp-WindowedPanel-outer')"
-        height = self.page.evaluate(f"{panel}.scrollHeight") + 120  # of menus and bars
-        self.page.set_viewport_size({"width": 1280, "height": height})
-        self.page.evaluate(f"{panel}.scrollTop = 0")
-        self.wait(f"{panel}.clientHeight >= {height - 200}")
+        for _ in range(2):  # cells out of sight have a guessed height until they are seen
+            height = self.page.evaluate("document.querySelector('.jp-WindowedPanel-inner').offsetHeight")
+            self.page.set_viewport_size({"width": 1280, "height": height + 200})  # of menus and bars, too
+            self.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         self.page.screenshot(path=folder / f"{name}.png")
         for number, figure in enumerate(self.page.locator(".jp-OutputArea-output:has(img)").all(), 1):
             figure.screenshot(path=folder / f"{name}-{number:02}.png")
