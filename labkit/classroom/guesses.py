@@ -16,8 +16,12 @@ from labkit.storage import cache, records
 from labkit.storage.files import write_text
 
 # ipywidgets sets radio buttons 20 pixels apart, too near for some fingers (WCAG 2.2: 24), and cuts off long choices.
-CHOICE = "display: flex; flex-direction: row-reverse; justify-content: flex-end; height: auto; padding: 4px 0"
-STYLE = f"<style>.labkit-guess .widget-radio-box label {{{CHOICE}}}</style>"
+STYLE = """<style>
+.labkit-guess .widget-radio-box label {
+  display: flex; flex-direction: row-reverse; justify-content: flex-end; height: auto; padding: 4px 0;
+}
+.labkit-guess .widget-html-content {line-height: 1.5; padding: 4px 0}
+</style>"""
 FACTOR = 1.5  # a guessed number is right if it is off by at most this factor
 
 

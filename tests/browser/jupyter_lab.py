@@ -18,8 +18,9 @@ NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 
 
 def chromium() -> str | None:
-    """Return the path of a Chromium that starts, or None: ``LABKIT_CHROMIUM``, or the first on the PATH."""
-    for name in filter(None, (os.environ.get("LABKIT_CHROMIUM"), *BROWSERS)):
+    """Return the path of a Chromium that starts: ``LABKIT_CHROMIUM`` or, if that isn't set, the first on the PATH."""
+    chosen = os.environ.get("LABKIT_CHROMIUM")
+    for name in [chosen] if chosen else BROWSERS:
         path = shutil.which(name)
         # Ubuntu has a "chromium-browser" that only says how to install one.
         if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:

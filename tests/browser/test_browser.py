@@ -32,13 +32,15 @@ how_many.reveal(3)
 
 @pytest.fixture(scope="module")
 def browser():
-    if chromium() is None:
+    path = chromium()
+    assert path or not os.environ.get("LABKIT_CHROMIUM"), "what LABKIT_CHROMIUM names does not start"
+    if path is None:
         pytest.skip(f"no browser: LABKIT_CHROMIUM names none, and none of {', '.join(BROWSERS)} is on the PATH")
     reason = 'needs the extra browser: pip install -e ".[browser]"'
     api = pytest.importorskip("playwright.sync_api", reason=reason)
     pytest.importorskip("axe_playwright_python", reason=reason)
     with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium())
+        yield playwright.chromium.launch(executable_path=path)
 
 
 @pytest.fixture(scope="module")

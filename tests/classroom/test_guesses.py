@@ -69,6 +69,8 @@ def test_widgets_make_guesses(shown):
     assert shown[1].children[2].value == "Write a number, such as 0.5."
     lk.guess("Which?", ["a", "b"])
     assert shown[2].children[1].value == "b"
+    lk.guess("Is a < b?")
+    assert shown[3].children[0].value.endswith("Is a &lt; b?")
 
 
 def test_a_guess_among_other_choices_is_forgotten(shown):
