@@ -1,4 +1,5 @@
 # make lab   opens the course in JupyterLab        make test  runs every check, the notebooks too
+# make test-browser  opens notebooks in JupyterLab with Chromium: NOTEBOOKS="00 03" unless others, or all, are named
 # make lock  renews requirements.lock              make bench prints the comparisons of speed and memory
 # make setup installs the course and fetches the first model, as make lab does, and opens nothing
 # make install-cells  writes the cell that installs the course into every notebook (see pyproject.toml, project.urls)
@@ -29,8 +30,9 @@ EXTRAS := lab,quant,peft
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x \
 	-p tests.notebooks.peak
+NOTEBOOKS ?= 00 03
 
-.PHONY: lab setup test check unit notebooks install-cells lock bench gpu gpu-dry clean
+.PHONY: lab setup test check unit notebooks test-browser install-cells lock bench gpu gpu-dry clean
 
 lab: setup
 	$(BIN)/jupyter lab $(ROOT_FLAG) --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
@@ -38,7 +40,7 @@ lab: setup
 setup: $(VENV)/.lab
 	$(BIN)/labkit fetch
 
-test: check unit notebooks
+test: check unit notebooks test-browser
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -53,6 +55,11 @@ unit: $(VENV)/.test
 notebooks: $(VENV)/.test
 	$(BIN)/labkit fetch --all
 	$(NBVAL) notebooks
+
+# -s shows how fast the widgets answer.
+test-browser: $(VENV)/.browser
+	$(BIN)/labkit fetch --all
+	NOTEBOOKS="$(NOTEBOOKS)" $(BIN)/python -m pytest tests/browser -s -p no:cacheprovider
 
 install-cells: $(VENV)/.test
 	$(BIN)/python tools/install_cell.py
@@ -90,6 +97,10 @@ $(VENV)/.lab: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.test: $(VENV)/.lab
 	$(call install,$(LOCKED) --editable ".[test]")
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	$(call install,$(LOCKED) --editable ".[browser]")
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.test

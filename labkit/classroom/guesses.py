@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from labkit.printing import printable
 from labkit.storage import cache, records
 from labkit.storage.files import write_text
 
+# ipywidgets sets radio buttons 20 pixels apart, too near for some fingers (WCAG 2.2: 24), and cuts off long choices.
+STYLE = """<style>
+.labkit-guess .widget-radio-box label {
+  display: flex; flex-direction: row-reverse; justify-content: flex-end; height: auto; padding: 4px 0;
+}
+.labkit-guess .widget-html-content {line-height: 1.5; padding: 4px 0}
+</style>"""
 FACTOR = 1.5  # a guessed number is right if it is off by at most this factor
 
 
@@ -94,23 +102,29 @@ class Guess:
         except ImportError:  # a plain terminal: the question is in the notebook's text too
             return
         if self.choices:
-            field: Any = widgets.ToggleButtons(options=self.choices, value=self.value)
+            # Not ToggleButtons, which cut off long choices and don't tell a screen reader which one is chosen.
+            field: Any = widgets.RadioButtons(options=self.choices, value=self.value, layout={"width": "auto"})
         else:
             shown = "" if self.value is None else f"{self.value:g}"
-            field = widgets.Text(shown, placeholder="a number", continuous_update=False)
-        problem = widgets.Label()
+            label = {"description": "your guess", "tooltip": self.question}
+            field = widgets.Text(shown, placeholder="a number", continuous_update=False, **label)
+        problem = widgets.HTML(layout={"display": "none"})  # not a Label, which doesn't wrap
+
+        def tell(text: str) -> None:
+            problem.value, problem.layout.display = escape(text), None if text else "none"
 
         def keep(change: dict[str, Any]) -> None:
             try:
                 self.make(change["new"] if self.choices else float(change["new"].replace(",", ".")))
-                problem.value = ""
+                tell("")
             except ValueError:
-                problem.value = "Write a number, such as 0.5."
+                tell("Write a number, such as 0.5.")
             except LabkitError as fault:
-                problem.value = str(fault)
+                tell(str(fault))
 
         field.observe(keep, names="value")
-        display(widgets.VBox([widgets.Label(self.question), field, problem]))
+        box = widgets.VBox([widgets.HTML(STYLE + escape(self.question)), field, problem])
+        display(box.add_class("labkit-guess"))
 
 
 def unattended() -> bool:

@@ -21,7 +21,7 @@ try:
 except ImportError as problem:
     raise unusable("ipywidgets", problem) from problem
 
-SAMPLE = 2**18  # weights of a layer that are looked at: few enough to answer a moved slider at once
+SAMPLE = 2**18  # weights of a layer that are looked at: few enough to answer a choice at once
 
 
 class QuantizationExplorer(widgets.VBox):
@@ -40,8 +40,10 @@ class QuantizationExplorer(widgets.VBox):
         model.require_floats()
         self._layers = find_targets(model.module, "all-linear")
         self.layer = widgets.Dropdown(options=list(self._layers), description="layer")
-        self.format = widgets.ToggleButtons(options=list(LEVELS), description="format")
-        self.block_size = widgets.SelectionSlider(
+        # Without an own tooltip, ipywidgets 8 shows "null" over the description.
+        self.format = widgets.ToggleButtons(options=list(LEVELS), description="format", tooltip="")
+        # Not a slider, to which ipywidgets gives no name that a screen reader could say, and no value but its place.
+        self.block_size = widgets.Dropdown(
             options=[32, 64, 128, 256, 512, 1024, 2048, 4096], value=64, description="block size"
         )
         self.double = widgets.Checkbox(value=False, description="double quantization")

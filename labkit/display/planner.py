@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from html import escape
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from labkit.display.alt import alt_text
 from labkit.display.memory import memory
 from labkit.display.pictures import as_html
 from labkit.display.style import INK, SMALL
+from labkit.errors import LabkitError
 from labkit.extras import unusable
 from labkit.methods.method import METHODS
 from labkit.models.config import BLUEPRINTS
@@ -35,15 +37,18 @@ class MemoryPlanner(widgets.VBox):
 
     Attributes:
         model, method, precision, batch_size, length, checkpointing: the controls; code can set their ``value``, too.
-        plan: of the last choice.
+        plan: of the last choice that can be planned.
     """
 
     def __init__(self, models: Sequence[str] = tuple(BLUEPRINTS)):
         self.model = widgets.Dropdown(options=models, description="model")
-        self.method = widgets.ToggleButtons(options=list(METHODS), description="method")
-        self.precision = widgets.ToggleButtons(options=list(PRECISIONS), value="bfloat16", description="precision")
-        self.batch_size = widgets.SelectionSlider(options=[2**i for i in range(8)], description="batch size")
-        self.length = widgets.SelectionSlider(options=[2**i for i in range(5, 12)], value=512, description="length")
+        # Without an own tooltip, ipywidgets 8 shows "null" over the description.
+        self.method = widgets.ToggleButtons(options=list(METHODS), description="method", tooltip="")
+        precisions = {"options": list(PRECISIONS), "value": "bfloat16"}
+        self.precision = widgets.ToggleButtons(**precisions, description="precision", tooltip="")
+        # Not sliders, to which ipywidgets gives no name that a screen reader could say, and no value but its place.
+        self.batch_size = widgets.Dropdown(options=[2**i for i in range(8)], description="batch size")
+        self.length = widgets.Dropdown(options=[2**i for i in range(5, 12)], value=512, description="length")
         self.checkpointing = widgets.Checkbox(value=False, description="gradient checkpointing")
         self._verdict, self._picture = widgets.HTML(), widgets.HTML()
         self._controls = [self.model, self.method, self.precision, self.batch_size, self.length, self.checkpointing]
@@ -53,8 +58,15 @@ class MemoryPlanner(widgets.VBox):
         super().__init__([*self._controls, self._verdict, self._picture])
 
     def update(self) -> None:
-        """Plan the chosen run and draw it."""
-        self.plan = _planned(*(control.value for control in self._controls))
+        """Plan the chosen run and draw it, or say why it can't be done."""
+        self._verdict.value = "planning …"
+        try:
+            self.plan = _planned(*(control.value for control in self._controls))
+        except LabkitError as refusal:  # an error here would be lost: it belongs to no cell
+            self._verdict.value = escape(str(refusal)).replace("\n", "<br>")
+            self._picture.layout.display = "none"
+            return
+        self._picture.layout.display = None
         self._verdict.value = (
             f"<b>{readable(self.plan.peak)}</b> of tensors at the peak; on a GPU about "
             f"<b>{readable(self.plan.total)}</b>, with what its allocator and CUDA take"

@@ -59,7 +59,7 @@ def test_the_choice_nearest_to_the_result_is_right():
 def test_widgets_make_guesses(shown):
     chosen, typed = lk.guess("Which?", ["a", "b"]), lk.guess("How much?")
     buttons, field = (box.children[1] for box in shown)
-    assert isinstance(buttons, widgets.ToggleButtons)
+    assert isinstance(buttons, widgets.RadioButtons)
     assert buttons.value is None
     buttons.value = "b"
     field.value = "2,5"
@@ -69,6 +69,8 @@ def test_widgets_make_guesses(shown):
     assert shown[1].children[2].value == "Write a number, such as 0.5."
     lk.guess("Which?", ["a", "b"])
     assert shown[2].children[1].value == "b"
+    lk.guess("Is a < b?")
+    assert shown[3].children[0].value.endswith("Is a &lt; b?")
 
 
 def test_a_guess_among_other_choices_is_forgotten(shown):

@@ -79,6 +79,18 @@ def test_a_choice_made_before_is_not_planned_again(planner, models, monkeypatch)
     choose(planner, batch_size=2)
 
 
+def test_a_method_that_the_model_does_not_take_is_refused_in_words(planner, models):
+    choose(planner, model=models[0], method="lora", batch_size=2, length=64)
+    before = planner.plan
+    choose(planner, method="head")  # of an encoder
+    assert "has no classifier" in planner.children[-2].value
+    assert planner.children[-1].layout.display == "none"
+    assert planner.plan is before
+    choose(planner, method="lora")
+    assert "at the peak" in planner.children[-2].value
+    assert planner.children[-1].layout.display is None
+
+
 def test_all_published_sizes_are_on_offer(monkeypatch):
     plans = {}
     monkeypatch.setattr(module, "_planned", lambda model, *rest: plans.setdefault(model, lk.plan("smollm2-135m")))

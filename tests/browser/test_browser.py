@@ -1,0 +1,127 @@
+"""The notebooks in a real JupyterLab, as a learner has them: run `make test-browser`, with NOTEBOOKS="02 05" or so."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_lab import BROWSERS, chromium, serving
+from lab_page import CONTROLS, WINDOW, LabPage, label
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = Path(os.environ.get("LABKIT_SCREENSHOTS") or ROOT / "tests" / "browser" / "screenshots")
+ASKED = os.environ.get("NOTEBOOKS", "00 03").split()
+LESSONS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem[:2] in ASKED or ASKED == ["all"]]
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+LIMIT = 0.5  # seconds for a widget to show something new
+# Seconds for its picture. The planner plans a step anew, in up to a second of computing, and says so at once.
+PICTURE = {"05_memory": 5.0}
+TRIES = 3  # the best counts: other programs may hold up one
+WORDS_ONLY = {"double quantization"}  # rounds the scales, which the explorer's picture does not show
+QUESTIONS = """
+import labkit as lk
+which = lk.guess("Is 1 < 2, or would you say that it is the other way round, now that you have thought about it for \
+as long as a question takes that is too long for one line?", ["Yes", "No", "It " + "really " * 30 + "depends"])
+how_many = lk.guess("How many?")
+---
+which.reveal("No")
+how_many.reveal(3)
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    assert path or not os.environ.get("LABKIT_CHROMIUM"), "what LABKIT_CHROMIUM names does not start"
+    if path is None:
+        pytest.skip(f"no browser: LABKIT_CHROMIUM names none, and none of {', '.join(BROWSERS)} is on the PATH")
+    reason = 'needs the extra browser: pip install -e ".[browser]"'
+    api = pytest.importorskip("playwright.sync_api", reason=reason)
+    pytest.importorskip("axe_playwright_python", reason=reason)
+    with api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=path)
+
+
+@pytest.fixture(scope="module")
+def address(browser, tmp_path_factory):
+    """A JupyterLab that serves copies of the notebooks, and one that asks for guesses."""
+    folder = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in QUESTIONS.split("---")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "questions.ipynb")
+    with serving(folder, tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+@pytest.fixture
+def open_lab(browser, address):
+    """A function that opens a notebook; afterwards, the browser must not have complained."""
+    pages = []
+
+    def opened(notebook):
+        pages.append(LabPage(browser.new_page(viewport=WINDOW), address, notebook))
+        return pages[-1]
+
+    yield opened
+    for page in pages:
+        page.close()
+    for page in pages:
+        assert page.complaints == []
+
+
+def require_accessible(lab, name):
+    """In both themes: keep pictures, and require that axe finds no fault with what the cells show."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    faults = {}
+    for short, theme in THEMES.items():
+        lab.theme(theme)
+        lab.shoot(SCREENSHOTS, f"{name}-{short}")
+        faults[short] = lab.faults()
+    assert not any(faults.values()), faults
+
+
+def within(limits, times):
+    return all(time < limit for time, limit in zip(times, limits, strict=True))
+
+
+@pytest.mark.parametrize("notebook", LESSONS, ids=lambda path: path.stem)
+def test_a_notebook_runs_answers_and_is_accessible(notebook, open_lab):
+    lab = open_lab(f"notebooks/{notebook.name}")
+    lab.run_all()
+    for widget in lab.widgets():
+        stops, expected = lab.tab_stops(widget)
+        assert stops == expected
+        for control in widget.locator(CONTROLS).all():
+            name, tries = label(control), []
+            shown = "words" if name in WORDS_ONLY else "picture"
+            limits = (LIMIT, PICTURE.get(notebook.stem, LIMIT))
+            while len(tries) < TRIES and not any(within(limits, times) for times in tries):
+                tries.append(lab.seconds_to_answer(widget, control, shown))
+            print(f"{notebook.stem}: {name}: {shown} after", *(f"{answer:.2f} s" for _, answer in tries))
+            assert any(within(limits, times) for times in tries), (name, tries)
+    require_accessible(lab, notebook.stem)
+
+
+def test_a_guess_is_asked_for_kept_and_revealed(open_lab):
+    lab = open_lab("questions.ipynb")
+    lab.run_all()
+    assert lab.printed() == ""  # nothing is revealed before there is a guess
+    lab.page.get_by_role("radio", name="No", exact=True).click()
+    number = lab.page.get_by_role("textbox", name="your guess")
+    number.fill("many")
+    number.press("Enter")
+    lab.page.get_by_text("Write a number").wait_for()
+    number.fill("4,5")
+    number.press("Tab")
+    lab.page.get_by_text("Write a number").wait_for(state="hidden")
+    lab.run(1)
+    for _ in range(2):
+        assert "You guessed No; it is No." in lab.printed()
+        assert "You guessed 4.5; it is 3. Right so far: 2 of 2." in lab.printed()
+        lab.restart()
+        lab.run_all()
+        assert lab.page.get_by_role("radio", name="No", exact=True).is_checked()
+        assert number.input_value() == "4.5"
+    require_accessible(lab, "questions")
