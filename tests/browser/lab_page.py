@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-# A list to choose from has an arrow behind it, as a picture, and a block is no text: axe can tell no contrast of either.
+# A list to choose from has a picture of an arrow behind it, and a block is no text: axe can tell no contrast of these.
 CONTRASTLESS = re.compile(r"^<select|^<b>█</b>$")
 WINDOW = {"width": 1280, "height": 900}
 RUN = 900  # seconds that a notebook may take
@@ -153,10 +153,14 @@ class LabPage:
 
     def shoot(self, folder: Path, name: str) -> None:
         """Keep pictures of the whole notebook, in a window as high as it is, and of each figure."""
-        for _ in range(2):  # cells out of sight have a guessed height until they are seen
-            height = self.page.evaluate("document.querySelector('.jp-WindowedPanel-inner').offsetHeight")
-            self.page.set_viewport_size({"width": 1280, "height": height + 200})  # of menus and bars, too
-            self.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+        # Cells out of sight have a guessed height until they are seen, in a frame after that in which they come.
+        measured = "document.querySelector('.jp-WindowedPanel-inner').offsetHeight"
+        frames = f"new Promise(end => requestAnimationFrame(() => requestAnimationFrame(() => end({measured}))))"
+        shown = 0
+        while (height := self.page.evaluate(frames)) > shown:
+            shown = height + 100
+            self.page.set_viewport_size({"width": 1280, "height": shown + 100})  # of menus and bars
+        self.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         self.page.screenshot(path=folder / f"{name}.png")
         for number, figure in enumerate(self.page.locator(".jp-OutputArea-output:has(img)").all(), 1):
             figure.screenshot(path=folder / f"{name}-{number:02}.png")
