@@ -20,11 +20,14 @@ HARMLESS = ("Could not restore the debugger state",)
 HELPERS = """
 window.course = {
   panel: () => jupyterapp.shell.currentWidget,
+  node: selector => course.panel().content.node.querySelector(selector),
   kernel: () => course.panel()?.sessionContext?.session?.kernel,
   code: () => course.panel().content.widgets.map(cell => cell.model)
     .filter(model => model.type === "code" && model.sharedModel.source.trim()),
   outputs: () => course.code().flatMap(model => model.outputs.toJSON()),
   errors: () => course.outputs().filter(out => out.output_type === "error"),
+  height: () => new Promise(end =>  // after the next frame, which may bring more of the cells
+    requestAnimationFrame(() => requestAnimationFrame(() => end(course.node(".jp-WindowedPanel-inner").offsetHeight)))),
   // The promise of run-all-cells ends with the run; a wait for it could not be told from one for a dead kernel.
   ran: () => course.errors().length > 0 ||
     course.code().every(model => model.executionCount) && course.kernel().status === "idle",
@@ -153,14 +156,13 @@ class LabPage:
 
     def shoot(self, folder: Path, name: str) -> None:
         """Keep pictures of the whole notebook, in a window as high as it is, and of each figure."""
-        # Cells out of sight have a guessed height until they are seen, in a frame after that in which they come.
-        measured = "document.querySelector('.jp-WindowedPanel-inner').offsetHeight"
-        frames = f"new Promise(end => requestAnimationFrame(() => requestAnimationFrame(() => end({measured}))))"
+        # JupyterLab draws cells out of sight later, and guesses their height until then.
+        self.page.add_style_tag(content=".jp-Cell {content-visibility: visible !important}")
         shown = 0
-        while (height := self.page.evaluate(frames)) > shown:
+        while (height := self.page.evaluate("course.height()")) > shown:
             shown = height + 100
             self.page.set_viewport_size({"width": 1280, "height": shown + 100})  # of menus and bars
-        self.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+        self.page.evaluate("course.node('.jp-WindowedPanel-outer').scrollTop = 0")
         self.page.screenshot(path=folder / f"{name}.png")
         for number, figure in enumerate(self.page.locator(".jp-OutputArea-output:has(img)").all(), 1):
             figure.screenshot(path=folder / f"{name}-{number:02}.png")
