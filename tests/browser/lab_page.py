@@ -188,4 +188,4 @@ def move(control) -> None:
 def label(control) -> str:
     """Return the words beside a control."""
     row = control.locator("xpath=ancestor-or-self::*[contains(@class, 'widget-')][label][1]")
-    return " ".join(row.locator("label").last.inner_text().split())
+    return " ".join(row.locator("label").last.text_content().split())
