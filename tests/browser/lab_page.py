@@ -173,7 +173,7 @@ def is_complaint(line) -> bool:
 
 
 def move(control) -> None:
-    """Move a control as a person would: to the next choice, or one step on."""
+    """Move a control as a person would: to the next choice, one step on, or to the button beside the one that is on."""
     kind = control.evaluate("it => it.type || it.role || it.tagName")
     if kind == "select-one":
         control.select_option(index=control.evaluate("it => (it.selectedIndex + 1) % it.length"))
@@ -182,7 +182,7 @@ def move(control) -> None:
     elif kind == "checkbox":
         control.click()
     else:
-        control.locator("button.mod-active + button, button:first-child:not(.mod-active)").last.click()
+        control.locator("button:has(+ .mod-active), .mod-active + button").first.click()
 
 
 def label(control) -> str:
