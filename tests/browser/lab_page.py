@@ -1,7 +1,10 @@
 """A notebook open in JupyterLab: run it, move its widgets, look at it in a theme."""
 
+import re
 from pathlib import Path
 
+# A list to choose from has a picture of an arrow behind it, and a block is no text: axe can tell no contrast of these.
+CONTRASTLESS = re.compile(r"^<select|^<b>█</b>$")
 WINDOW = {"width": 1280, "height": 900}
 RUN = 900  # seconds that a notebook may take
 # What axe looks at: what cells show, not JupyterLab's own toolbars and menus.
@@ -17,11 +20,14 @@ HARMLESS = ("Could not restore the debugger state",)
 HELPERS = """
 window.course = {
   panel: () => jupyterapp.shell.currentWidget,
+  node: selector => course.panel().content.node.querySelector(selector),
   kernel: () => course.panel()?.sessionContext?.session?.kernel,
   code: () => course.panel().content.widgets.map(cell => cell.model)
     .filter(model => model.type === "code" && model.sharedModel.source.trim()),
   outputs: () => course.code().flatMap(model => model.outputs.toJSON()),
   errors: () => course.outputs().filter(out => out.output_type === "error"),
+  height: () => new Promise(end =>  // after the next frame, which may bring more of the cells
+    requestAnimationFrame(() => requestAnimationFrame(() => end(course.node(".jp-WindowedPanel-inner").offsetHeight)))),
   // The promise of run-all-cells ends with the run; a wait for it could not be told from one for a dead kernel.
   ran: () => course.errors().length > 0 ||
     course.code().every(model => model.executionCount) && course.kernel().status === "idle",
@@ -141,8 +147,7 @@ class LabPage:
             f"{rule['id']}: {' '.join(node['failureSummary'].split())}: {node['html'][:200]}"
             for rule in found["violations"] + unknown
             for node in rule["nodes"]
-            # The arrow of a list to choose from is a picture behind it, of which axe can tell no contrast.
-            if not (rule in unknown and node["html"].startswith("<select"))
+            if rule not in unknown or not CONTRASTLESS.search(node["html"])
         ]
         # Where other programs find the words for a figure, and JupyterLab may one day.
         figures = [out for out in self.page.evaluate("course.outputs()") if "image/png" in out.get("data", {})]
@@ -151,10 +156,13 @@ class LabPage:
 
     def shoot(self, folder: Path, name: str) -> None:
         """Keep pictures of the whole notebook, in a window as high as it is, and of each figure."""
-        for _ in range(2):  # cells out of sight have a guessed height until they are seen
-            height = self.page.evaluate("document.querySelector('.jp-WindowedPanel-inner').offsetHeight")
-            self.page.set_viewport_size({"width": 1280, "height": height + 200})  # of menus and bars, too
-            self.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
+        # JupyterLab draws cells out of sight later, and guesses their height until then.
+        self.page.add_style_tag(content=".jp-Cell {content-visibility: visible !important}")
+        shown = 0
+        while (height := self.page.evaluate("course.height()")) > shown:
+            shown = height + 100
+            self.page.set_viewport_size({"width": 1280, "height": shown + 100})  # of menus and bars
+        self.page.evaluate("course.node('.jp-WindowedPanel-outer').scrollTop = 0")
         self.page.screenshot(path=folder / f"{name}.png")
         for number, figure in enumerate(self.page.locator(".jp-OutputArea-output:has(img)").all(), 1):
             figure.screenshot(path=folder / f"{name}-{number:02}.png")
@@ -165,7 +173,7 @@ def is_complaint(line) -> bool:
 
 
 def move(control) -> None:
-    """Move a control as a person would: to the next choice, or one step on."""
+    """Move a control as a person would: to the next choice, one step on, or to the button beside the one that is on."""
     kind = control.evaluate("it => it.type || it.role || it.tagName")
     if kind == "select-one":
         control.select_option(index=control.evaluate("it => (it.selectedIndex + 1) % it.length"))
@@ -174,10 +182,10 @@ def move(control) -> None:
     elif kind == "checkbox":
         control.click()
     else:
-        control.locator("button.mod-active + button, button:first-child:not(.mod-active)").last.click()
+        control.locator("button:has(+ .mod-active), .mod-active + button").first.click()
 
 
 def label(control) -> str:
     """Return the words beside a control."""
     row = control.locator("xpath=ancestor-or-self::*[contains(@class, 'widget-')][label][1]")
-    return " ".join(row.locator("label").last.inner_text().split())
+    return " ".join(row.locator("label").last.text_content().split())
