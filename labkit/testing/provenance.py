@@ -77,7 +77,7 @@ def causes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cause]:
     """Return what differs between two records: packages, processor, own code, and data, each as far as both name it."""
     found = []
     for name, (before, after) in _different(then, now, "packages").items():
-        install = f"use Python {before}" if name == "python" else f"pip install {name}=={before.split('+')[0]}"
+        install = f"use Python {before}" if name == "python" else f"install {name}=={before.split('+')[0]} with pip"
         found.append(Cause(f"{name} {before} → {after}", install))
     processor = _different(then, now, "processor")
     threads = processor.pop("threads", None)
