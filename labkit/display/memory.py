@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
     from labkit.memory.report import MemoryReport
 
-# Weights, then what the update needs, then what depends on the batch: neighbours differ in lightness or hatch.
+# Weights, as in drawings of models; then what the update needs, in blue; then what depends on the batch. Neighbours
+# differ in lightness or hatch.
+TRAINED, FROZEN = PALETTE["vermillion"], "#DCE4EE"
 KIND_STYLES = {
-    "trainable": (PALETTE["blue"], ""),
-    "frozen": ("#b8b8b8", ""),
-    "quantized": (PALETTE["sky blue"], "xx"),
-    "optimizer": (PALETTE["orange"], ""),
-    "gradients": (PALETTE["vermillion"], "//"),
+    "trainable": (TRAINED, ""),
+    "frozen": (FROZEN, ""),
+    "quantized": (FROZEN, "////"),
+    "optimizer": (PALETTE["sky blue"], ""),
+    "gradients": (PALETTE["blue"], "\\\\"),
     "activations": (PALETTE["bluish green"], ""),
     "logits": (PALETTE["yellow"], ".."),
-    "temporaries": (tinted(PALETTE["reddish purple"]), "\\\\"),
+    "temporaries": (tinted(PALETTE["reddish purple"]), "xx"),
 }
 
 
