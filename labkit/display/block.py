@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Polygon
 from torch import nn
 
+from labkit.display.alt import describe
 from labkit.display.states import INK, STATES
 from labkit.errors import LabkitError
 from labkit.methods.adapter import adapters_of
@@ -77,7 +79,18 @@ def block(model: Model, title: str = "", ax: Axes | None = None) -> Axes:
         _box(ax, (STREAM, TOP + 0.5), "head", any(p.requires_grad for p in model.head.parameters()))
     trained = sum(parameter.numel() for parameter in model.trainable().values())
     ax.set_title(f"{title}\n{trained:,} trained".strip(), fontsize=10)
+    describe(ax, _said(layers, adapters))
     return ax
+
+
+def _said(layers: Mapping[str, nn.Module], adapters: Sequence[tuple[str, nn.Module]]) -> str:
+    """Return what the drawing shows, in words."""
+    trained = [part for part, layer in layers.items() if any(p.requires_grad for p in layer.parameters(recurse=False))]
+    added = [f"{type(one).__name__}{f' at {part}' if part else ''} ({_count(one)} numbers)" for part, one in adapters]
+    return (
+        f"Drawing of the first block, with the layers {', '.join(layers)}. Trained layers: "
+        f"{', '.join(trained) or 'none'}. Added and trained: {', '.join(added) or 'nothing'}."
+    )
 
 
 def _first_block(model: Model) -> tuple[str, dict[str, str], dict[str, nn.Module]]:

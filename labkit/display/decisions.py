@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib import pyplot as plt
 
+from labkit.display.alt import describe, listed
 from labkit.display.drawing import arrow, extent, rounded, write
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def decisions(questions: Sequence[tuple[str, str]], otherwise: str, ax: Axes | N
         write(ax, left / 2 + 6, top - row - APART / 2, "no", SIZE, ha="left")
         top -= row + APART
     _box(ax, 0, top - rows[-1] / 2, left, rows[-1], last, "frozen")
+    steps = listed(f"{question} If yes: {advice.rstrip('.')}" for question, advice in questions)
+    last = f"Else: {otherwise.rstrip('.')}."
+    describe(ax, f"A ladder of questions, of which the first one answered with yes counts. {steps} {last}")
     return ax
 
 

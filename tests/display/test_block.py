@@ -174,6 +174,14 @@ def test_a_drawing_lies_within_its_axes(tiny_encoder):
             assert frame.y0 <= box.y0 < box.y1 <= frame.y1, part
 
 
+def test_what_is_trained_is_told_in_words(tiny):
+    said = lk.plots.alt_text(lk.plots.block(lk.IA3().apply(tiny)))
+    added = ", ".join(f"IA3Linear at {part} ({n:,} numbers)" for part, n in (("k", KEYS), ("v", KEYS), ("down", INNER)))
+    assert said.endswith(f"Trained layers: none. Added and trained: {added}.")
+    full = lk.plots.alt_text(lk.plots.block(lk.FullFineTuning().apply(tiny)))
+    assert full.endswith("Trained layers: q, k, v, o, gate, up, down. Added and trained: nothing.")
+
+
 def test_a_block_can_be_drawn_where_one_likes(tiny):
     figure, axes = plt.subplots(1, 2)
     assert lk.plots.block(tiny, ax=axes[1]) is axes[1]

@@ -34,6 +34,12 @@ def test_every_question_and_every_advice_is_there(drawn):
     assert {*(part for pair in QUESTIONS for part in pair), "Just go."} <= set(texts(drawn))
 
 
+def test_the_ladder_is_told_in_words_from_top_to_bottom(drawn):
+    words = lk.plots.alt_text(drawn.figure)
+    assert "Is it raining? If yes: Take an umbrella; Is it cold? If yes: Take a coat" in words
+    assert words.endswith("Else: Just go.")
+
+
 def test_questions_go_down_and_each_advice_is_beside_its_question(drawn):
     heights = [height(drawn, question) for question, _ in QUESTIONS]
     assert heights == sorted(heights, reverse=True)
