@@ -168,7 +168,7 @@ def test_several_causes_are_named_with_how_to_tell_them_apart():
     now["processor"] |= {"instructions": "AVX512", "precision": "bfloat16", "threads": 1}
     told = provenance.explain(stored, provenance.record(made("print(2)"), now))
     assert told.startswith("4 things differ.")
-    for said in ("pip install torch==2.13.0\n", "OMP_NUM_THREADS=2\n", "LABKIT_PRECISION=float32 ", "own code\n"):
+    for said in ("install torch==2.13.0 with pip\n", "OMP_NUM_THREADS=2\n", "LABKIT_PRECISION=float32 ", "own code\n"):
         assert said in told + "\n"
     assert "processor AVX2, float32 → AVX512, bfloat16" in told
 
