@@ -185,8 +185,8 @@ def test_what_is_not_known_is_said():
 
 
 def test_where_the_course_is_installed_from_is_no_part_of_the_code():
-    cell = "try:\n    import labkit as lk\nexcept ImportError:\n    %pip " + "install {}\n    import labkit as lk\nprint(1)"
-    codes = {provenance.code_hash(made(cell.format(address))) for address in ("a", "b")}
+    cell = "try:\n    import labkit as lk\nexcept ImportError:\n    %pip {}\n    import labkit as lk\nprint(1)"
+    codes = {provenance.code_hash(made(cell.format(f"install {address}"))) for address in ("a", "b")}
     assert len(codes) == 1
     assert codes != {provenance.code_hash(made(cell.format("a").replace("print(1)", "print(2)")))}
 
