@@ -90,6 +90,8 @@ def within(limits, times):
 def test_a_notebook_runs_answers_and_is_accessible(notebook, open_lab):
     lab = open_lab(f"notebooks/{notebook.name}")
     lab.run_all()
+    code = "".join(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
+    assert lab.page.locator(".labkit-guess").count() == code.count("lk.guess(")
     for widget in lab.widgets():
         stops, expected = lab.tab_stops(widget)
         assert stops == expected
@@ -107,6 +109,7 @@ def test_a_notebook_runs_answers_and_is_accessible(notebook, open_lab):
 def test_a_guess_is_asked_for_kept_and_revealed(open_lab):
     lab = open_lab("questions.ipynb")
     lab.run_all()
+    assert lab.page.locator(".labkit-guess").count() == 2
     assert lab.printed() == ""  # nothing is revealed before there is a guess
     lab.page.get_by_role("radio", name="No", exact=True).click()
     number = lab.page.get_by_role("textbox", name="your guess")
