@@ -88,10 +88,9 @@ def test_figures_of_other_processors_and_notebooks_are_kept(tmp_path):
     ]
 
 
-def test_the_readme_shows_what_is_stored_for_every_lesson():
+def test_the_readme_shows_what_is_stored_and_every_lesson_was_measured_on_one_kind_at_least():
     stored = json.loads((ROOT / "data" / "budget.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_figures(readme, stored) == readme
     lessons = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    for figures in (stored["kinds"]["AVX512-BF16"], stored["kinds"]["AVX2"], stored["operations"]):
-        assert lessons <= figures.keys()
+    assert any(lessons <= figures.keys() for figures in stored["kinds"].values())
