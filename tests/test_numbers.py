@@ -27,6 +27,7 @@ ELSEWHERE = {f"plots.{name}" for name in lk.plots.__all__} | {"quant.absmax.quan
 ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_probabilities", "latency_ratio")}
 ELSEWHERE |= {"evaluation.drift"}
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
+RATES |= {"width", "height", "mark"}
 
 
 @pytest.fixture
@@ -59,6 +60,10 @@ def calls(tiny, colours):
         "plots.Cells": lambda **given: lk.plots.Cells("a", [1], **given),
         "plots.Matrix": lambda **given: lk.plots.Matrix("a", **{"rows": 2, "columns": 2} | given),
         "plots.accuracy": lambda **given: lk.plots.accuracy({}, **given),
+        "plots.bars": lambda **given: lk.plots.bars({"a": 1}, "x", **given),
+        "plots.columns": lambda **given: lk.plots.columns([1], "x", "y", **given),
+        "plots.figure": lk.plots.figure,
+        "plots.look_of": lambda **given: lk.plots.look_of("a", **given),
         "plots.grids": lambda **given: lk.plots.grids(weight, {}, **given),
         "quantize": lambda **given: lk.quantize(weight, **given),
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),

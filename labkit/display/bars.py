@@ -12,6 +12,7 @@ from labkit.display.alt import describe, listed, number
 from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import look_of, looks, method_look
 from labkit.display.style import GREY, INK, SMALL, axes_for, legend
+from labkit.errors import require_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,7 @@ def bars(
         mark: where a dotted line is drawn, to compare with.
         ax: where to draw.
     """
+    mark = None if mark is None else require_number("mark", mark, low=0)
     groups = {name: value if isinstance(value, Mapping) else {"": value} for name, value in values.items()}
     parts = list(dict.fromkeys(part for group in groups.values() for part in group))
     ax = axes_for(ax, height=1.3 + room(groups, 0.34 * (1 if stacked else len(parts))))
@@ -77,7 +79,9 @@ def bars(
     ]
     kind = "Stacked bars" if stacked else "Bar chart"
     scale = ", on a logarithmic scale" if log and "log" not in xlabel else ""
-    describe(ax, f"{kind}: {xlabel}{scale}. {listed(said)}" + (f" A line marks {number(mark)}." if mark else ""))
+    describe(
+        ax, f"{kind}: {xlabel}{scale}. {listed(said)}" + (f" A line marks {number(mark)}." if mark is not None else "")
+    )
     return ax
 
 
@@ -100,6 +104,7 @@ def columns(
         name: of that line.
         ax: where to draw.
     """
+    mark = None if mark is None else require_number("mark", mark, low=0)
     ax = axes_for(ax, height=2.8)
     look = look_of("")
     ax.bar(range(len(values)), values, color=look.tint, edgecolor=look.ink)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from labkit.display.style import GREY, PALETTE, darkened, tinted
+from labkit.errors import require_count
 
 Dashes = str | tuple[int, tuple[float, ...]]
 
@@ -90,7 +91,7 @@ def look_of(name: str, number: int = 0) -> Look:
         name: as a figure shows it, such as "LoRA r=4".
         number: the position of a name that is no method's.
     """
-    return method_look(name) or Look(*_at(number))
+    return method_look(name) or Look(*_at(require_count("number", number, low=0)))
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:

@@ -10,6 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from labkit.errors import require_count, require_number
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -61,6 +63,8 @@ def figure(
         columns: of axes.
         settings: those of ``plt.subplots``, such as ``sharey``.
     """
+    width, height = require_number("width", width, above=0), require_number("height", height, above=0)
+    rows, columns = require_count("rows", rows), require_count("columns", columns)
     # White, so that it reads in Jupyter's dark theme, too.
     drawing, axes = plt.subplots(
         rows, columns, figsize=(width, height), layout="constrained", facecolor="white", **settings

@@ -64,7 +64,7 @@ def test_the_points_of_a_sweep_differ():
 def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
     fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1}
-    return fewer.get(name, 5 if model == "minilm" else 3)
+    return fewer.get(name, 5 if model == "minilm" or name == "qlora" else 3)
 
 
 def test_each_setting_has_its_seeds():
