@@ -58,6 +58,11 @@ def encode_examples(
 
         examples = encode_conversations(model, task.train["messages"], config.max_length, config.learn)
     else:
+        if config.learn != "last":
+            raise LabkitError(
+                f"learn={config.learn!r} is about the replies of conversations, and {task.name} has none to learn.",
+                "Leave learn out, or use a task with a column `messages` and a causal model.",
+            )
         examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
     rehearsal = encode_text(model, replay, config.max_length) if replay else []
     if replay and not rehearsal:

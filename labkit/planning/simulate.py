@@ -34,9 +34,8 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
             # Two batches are enough for accumulation: the third needs what the second does, gradients included.
             accumulation = min(step.training.accumulation, 2)
             batch = len(step.examples)
-            # Packed rows come packed.
-            settings = {"steps": 1, "batch_size": batch, "accumulation": accumulation, "packing": False}
-            config = replace(step.training, optimizer="adamw", **settings)
+            config = replace(step.training, steps=1, batch_size=batch, accumulation=accumulation, optimizer="adamw")
+            config = replace(config, packing=False)  # packed rows come packed
             trainer = Trainer(model, step.examples, config, processes=Processes())
             for parameter in trainer.parameters:
                 parameter.grad = torch.zeros_like(parameter)

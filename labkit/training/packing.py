@@ -90,12 +90,13 @@ def join(examples: Sequence[Example]) -> Example:
     return Example(tokens, sum(mask), mask=mask, parts=tuple(len(example.tokens) for example in examples))
 
 
-def require_packable(model: Model, method: object) -> None:
+def require_packable(model: Model, method: object = None) -> None:
     """Raise a ``LabkitError`` where the examples of a packed row would see each other.
 
     Args:
         model: the model to train.
-        method: how; virtual tokens stand before a row, so only its first example would read them as it should.
+        method: how, if the model doesn't have its parameters yet. Virtual tokens stand before a row, so only its first
+            example would read them as it should.
     """
     alone = "Set packing=False: batches of examples of similar length need little padding as well."
     if model.kind == "encoder":

@@ -74,6 +74,8 @@ def test_what_cannot_be_packed_is_refused(kind, colours):
     assert furthest(model, made_up([5, 3, 12])) > 0.1  # the reason
     with pytest.raises(lk.LabkitError, match=r"would see each other[^$]*packing=False[^$]*Llama"):
         lk.finetune(model, colours, packing=True)
+    with pytest.raises(lk.LabkitError, match="would see each other"):
+        Trainer(model, made_up([5]), lk.TrainingConfig(packing=True))
 
 
 def test_methods_and_models_that_read_one_text_in_a_row_are_refused(tiny, tiny_encoder, colours):
