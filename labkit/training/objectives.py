@@ -26,8 +26,8 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
     kept = wanted[:, columns].nonzero(as_tuple=True)
     with only(model, kept) if batch.masked else nullcontext():
         logits = logits_at(model, batch, columns)
-    logits = logits[:, 0] if batch.masked else logits[kept]
-    loss = F.cross_entropy(logits.float(), targets[:, columns][kept], reduction="sum")
+    found = logits[:, 0] if batch.masked else logits[kept]
+    loss = F.cross_entropy(found.float(), targets[:, columns][kept], reduction="sum")
     return loss, len(kept[0])
 
 
