@@ -25,6 +25,7 @@ class Example:
     tokens: list[int]
     learned: int
     label: int = -1
+    mask: tuple[bool, ...] | None = None  # which tokens are targets; None: the last ``learned`` ones
 
 
 @dataclass

@@ -134,7 +134,7 @@ def test_bad_conversations_are_named(said):
 
 
 def test_an_error_says_which_conversation():
-    with pytest.raises(LabkitError, match="Conversation 2: .*in a row"):
+    with pytest.raises(LabkitError, match=r"Conversation 2: .*in a row"):
         encode_conversations(FAMILIES["llama3"].model(), [[U, A], [U, U]], 512)
 
 
