@@ -15,14 +15,21 @@ from labkit.process import own_random_numbers, seed_all
 from labkit.tasks.task import Task
 from labkit.training.batching import Example, encode
 from labkit.training.config import TrainingConfig
+from labkit.training.packing import require_packable
 from labkit.training.processes import Processes, count_processes
 from labkit.training.schedule import Schedule
 from labkit.training.windows import encode_text
 
 
 def configure(model: Model, method: Method, settings: dict[str, Any]) -> TrainingConfig:
-    """Return the configuration, with the method's learning rate by default and no more tokens than the model reads."""
+    """Return the configuration, with the method's learning rate by default and no more tokens than the model reads.
+
+    Raises:
+        LabkitError: bad settings, or packing of examples that would see each other.
+    """
     config = TrainingConfig.of(**{"learning_rate": method.learning_rate, **settings})
+    if config.packing:
+        require_packable(model, method)
     room = model.max_length - getattr(method, "virtual_tokens", 0)
     if config.max_length <= room or room < 1:
         return config
@@ -46,7 +53,17 @@ def encode_examples(
         )
     if not len(task.train):
         raise LabkitError(f"{task.name} has no training examples.", "Use a task that has some.")
-    examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
+    if "messages" in task.train.column_names and model.kind == "causal":
+        from labkit.training.sft import encode_conversations
+
+        examples = encode_conversations(model, task.train["messages"], config.max_length, config.learn)
+    else:
+        if config.learn != "last":
+            raise LabkitError(
+                f"learn={config.learn!r} is about the replies of conversations, and {task.name} has none to learn.",
+                "Leave learn out, or use a task with a column `messages` and a causal model.",
+            )
+        examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
     rehearsal = encode_text(model, replay, config.max_length) if replay else []
     if replay and not rehearsal:
         raise LabkitError("None of the texts in replay has two tokens.", "Pass longer ones, or no replay.")

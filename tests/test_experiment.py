@@ -1,5 +1,7 @@
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from quick_runs import QUICK, equal, outputs, state
 import labkit as lk
 from labkit.evaluation import label_probabilities
 from labkit.runs import describe
+from labkit.tasks.task import Task
+from labkit.training.batching import Example
 
 
 @pytest.fixture
@@ -240,3 +244,33 @@ def test_what_was_learned_before_an_error_is_not_lost(tiny, colours):
         lk.finetune(tiny, colours, callbacks=[fail], **QUICK)
     assert [row["step"] for row in stopped.value.run.history] == [1, 2]
     assert lk.evaluate(stopped.value.run.model, colours).total == 12
+
+
+# Conversations
+
+
+def test_conversations_are_encoded_as_such_and_may_be_packed(tiny, monkeypatch):
+    """What encodes conversations has tests of its own; here, masks are made up."""
+    asked = []
+
+    def encode_conversations(model, conversations, max_length, learn):
+        asked.append((len(conversations), max_length, learn))
+        masks = [tuple(i > 0 and i % 3 != 1 for i in range(5 + number % 7)) for number in range(len(conversations))]
+        return [Example([7 + i for i in range(len(mask))], sum(mask), mask=mask) for mask in masks]
+
+    monkeypatch.setitem(sys.modules, "labkit.training.sft", SimpleNamespace(encode_conversations=encode_conversations))
+    turns = [{"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hi."}]
+    rows = Dataset.from_list([{"messages": turns, "prompt": "User: Say hi.\nAssistant:", "completion": "Hi."}] * 20)
+    task = Task("chat", rows, rows, (), "made here")
+    settings = {"learn": "all", "packing": True, "max_length": 40, "steps": 3, "batch_size": 2, "learning_rate": 1e-2}
+    run = lk.finetune(tiny, task, "lora", progress=False, **settings)
+    assert asked == [(20, 40, "all")]
+    assert (run.config.packing, run.config.learn) == (True, "all")
+    assert run.history[0]["tokens"] > 2 * 11  # more than one conversation in a row
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert lk.predict_memory(tiny, task, "lora", **settings).peak == pytest.approx(run.memory.peak, rel=5e-3)
+
+
+def test_learning_all_replies_needs_conversations(tiny, colours):
+    with pytest.raises(lk.LabkitError, match=r"learn='all'.*none to learn[^$]*messages"):
+        lk.finetune(tiny, colours, learn="all")

@@ -46,6 +46,7 @@ class Architecture:
         planned: whether a step's memory can be predicted for it, by extrapolating from two and three blocks; False if
             every third or sixth block has another kind of attention.
         cached: whether its layers take keys and values from a cache, as prefix tuning needs.
+        packed: whether several texts may share a row: whether positions that start again separate them.
         padding_first: whether positions start after the padding token's id, as in RoBERTa.
     """
 
@@ -54,6 +55,7 @@ class Architecture:
     block: Block
     planned: bool = True
     cached: bool = True
+    packed: bool = True
     padding_first: bool = False
 
 
@@ -97,21 +99,21 @@ _PHI3 = _fused("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "ml
 
 # By ``model_type``, the name that the configuration has for it.
 ARCHITECTURES: dict[str, Architecture] = {
-    "falcon": Architecture("Falcon", "causal", _FALCON),
+    "falcon": Architecture("Falcon", "causal", _FALCON, packed=False),
     "gemma2": Architecture("Gemma 2", "causal", _LLAMA),
     "gemma3_text": Architecture("Gemma 3 (text)", "causal", _LLAMA, planned=False),
     "gpt2": Architecture("GPT-2", "causal", _GPT2),
     "gpt_neox": Architecture("GPT-NeoX", "causal", _NEOX),
     "llama": Architecture("Llama", "causal", _LLAMA),
     "mistral": Architecture("Mistral", "causal", _LLAMA),
-    "opt": Architecture("OPT", "causal", _OPT),
+    "opt": Architecture("OPT", "causal", _OPT, packed=False),
     "phi3": Architecture("Phi-3", "causal", _PHI3),
     "qwen2": Architecture("Qwen2", "causal", _LLAMA),
     "qwen3": Architecture("Qwen3", "causal", _LLAMA),
-    "bert": Architecture("BERT", "encoder", _BERT),
-    "distilbert": Architecture("DistilBERT", "encoder", _DISTILBERT, cached=False),
-    "modernbert": Architecture("ModernBERT", "encoder", _MODERNBERT, planned=False, cached=False),
-    "roberta": Architecture("RoBERTa", "encoder", _BERT, padding_first=True),
+    "bert": Architecture("BERT", "encoder", _BERT, packed=False),
+    "distilbert": Architecture("DistilBERT", "encoder", _DISTILBERT, cached=False, packed=False),
+    "modernbert": Architecture("ModernBERT", "encoder", _MODERNBERT, planned=False, cached=False, packed=False),
+    "roberta": Architecture("RoBERTa", "encoder", _BERT, padding_first=True, packed=False),
 }
 
 

@@ -78,7 +78,7 @@ def _smaller(step: Step) -> Iterator[tuple[str, Step]]:
     while size > 1:
         size, times = size // 2, times * 2
         training = replace(step.training, batch_size=size, accumulation=times)
-        longest = step.examples[-size:]  # the examples are sorted by length
+        longest = sorted(step.examples, key=lambda example: len(example.tokens))[-size:]
         yield f"batch_size={size}, accumulation={times}", replace(step, training=training, examples=longest)
     for name in ("lora", "qlora"):
         if name != step.method.name:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from labkit.errors import require_count, unknown
+from labkit.errors import LabkitError, require_count, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.models.config import find_config
@@ -161,6 +161,11 @@ def plan(
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     training = TrainingConfig.of(**{"batch_size": 1, "max_length": length, **settings})
+    if training.packing:
+        raise LabkitError(
+            "A plan is of examples of one length, and what packing saves depends on how unlike their lengths are.",
+            "Ask lk.predict_memory(model, task, packing=True), or leave packing out and plan for the whole row.",
+        )
     size = 0 if gpu is None else parse_size(gpu)
     quantization = model.quantization if isinstance(model, Model) else None
     made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size, quantization)

@@ -35,6 +35,7 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
             accumulation = min(step.training.accumulation, 2)
             batch = len(step.examples)
             config = replace(step.training, steps=1, batch_size=batch, accumulation=accumulation, optimizer="adamw")
+            config = replace(config, packing=False)  # packed rows come packed
             trainer = Trainer(model, step.examples, config, processes=Processes())
             for parameter in trainer.parameters:
                 parameter.grad = torch.zeros_like(parameter)

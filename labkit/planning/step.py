@@ -15,6 +15,7 @@ from labkit.models.model import Model
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
+from labkit.training.schedule import padded_learned
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,12 @@ class Step:
 
     @property
     def learned(self) -> int:
-        """The largest number of learned tokens in an example."""
-        return max(example.learned for example in self.examples)
+        """The positions in a row that need logits, on average: the columns with a learned token in some row.
+
+        Where examples have masks, the logits of learned tokens alone are computed.
+        """
+        rows = len(self.examples)
+        return -(-padded_learned(self.examples)[0] // rows)
 
 
 def step_of(model: Model, method: Method, training: TrainingConfig, examples: Sequence[Example], classes: int) -> Step:

@@ -26,7 +26,7 @@ from labkit.training.processes import count_processes
 PACKAGES = ("torch", "transformers")
 MEASURES = "lk.Every"  # stands for a callback that only adds to the history
 # The parts of labkit that a run's numbers come from.
-CODE = ("evaluation", "methods", "models", "quant", "training", "preparation.py", "process.py")
+CODE = ("chat", "evaluation", "generation", "methods", "models", "quant", "training", "preparation.py", "process.py")
 
 
 def identity_of(

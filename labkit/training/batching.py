@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, reduce
+from itertools import accumulate
+from operator import or_
 
 import torch
 
@@ -17,25 +20,85 @@ IGNORED = -100  # the target that cross_entropy leaves out
 
 @dataclass(frozen=True)
 class Example:
-    """One tokenized example: its token ids, and how many of the last ones are learned.
+    """One tokenized example, or several that share a row (``labkit.training.packing``).
 
-    For an encoder, which learns a class and no tokens, ``label`` is the number of the class.
+    Attributes:
+        tokens: token ids.
+        learned: how many of them are learned.
+        label: for an encoder, which learns a class and no tokens, the number of the class.
+        mask: for each token, whether it is learned; None where the last ``learned`` ones are.
+        parts: the numbers of tokens of the examples that share the row; () where it is one example.
+
+    Raises:
+        LabkitError: mask or parts don't suit the tokens, or a part's first token, which nothing precedes, is learned.
     """
 
     tokens: list[int]
     learned: int
     label: int = -1
+    mask: tuple[bool, ...] | None = None
+    parts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.parts and (self.mask is None or min(self.parts) < 1 or sum(self.parts) != len(self.tokens)):
+            raise LabkitError(
+                f"Parts of {list(self.parts)} tokens don't make up a row of {len(self.tokens)} with a mask.",
+                "Pack examples with labkit.training.packing.join.",
+            )
+        if self.mask is None:
+            return
+        if len(self.mask) != len(self.tokens) or sum(self.mask) != self.learned:
+            raise LabkitError(
+                f"A mask of {len(self.mask)} tokens, {sum(self.mask)} of them learned, doesn't suit an example of "
+                f"{len(self.tokens)} tokens with learned={self.learned}.",
+                "Give the mask a value for each token, and let learned be the number of those that are true.",
+            )
+        if any(self.mask[first] for first in self.starts if first < len(self.mask)):
+            raise LabkitError(
+                "The mask says that an example's first token is learned, and nothing precedes it to predict it from.",
+                "Let the mask of each example begin with False.",
+            )
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each part begins; [0] for one example."""
+        return list(accumulate(self.parts[:-1], initial=0))
+
+    @property
+    def is_learned(self) -> tuple[bool, ...]:
+        """For each token, whether it is learned."""
+        rest = len(self.tokens) - self.learned
+        return self.mask if self.mask is not None else (False,) * rest + (True,) * self.learned
+
+    @cached_property
+    def bits(self) -> int:
+        """The learned tokens as bits of a number: the lowest one stands for the first token."""
+        if self.mask is None:
+            return ((1 << self.learned) - 1) << (len(self.tokens) - self.learned)
+        return int("".join("01"[bool(learned)] for learned in reversed(self.mask)) or "0", 2)
 
 
 @dataclass
 class Batch:
-    """Tensors of shape (examples, longest example); ``targets`` is IGNORED where nothing is learned."""
+    """Tensors of shape (examples, longest example), but for ``labels``, which has one number for each example.
+
+    Attributes:
+        input_ids: the tokens.
+        attention_mask: 1 for a token, 0 for padding.
+        targets: the tokens that are learned, and IGNORED elsewhere.
+        labels: the numbers of the classes.
+        tokens: how many there are, without padding.
+        masked: whether some example has a mask, so that learned tokens may be anywhere.
+        position_ids: of packed rows: positions that start at 0 in each part, and at each token of padding; else None.
+    """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     targets: torch.Tensor
     labels: torch.Tensor
-    tokens: int  # without padding
+    tokens: int
+    masked: bool = False
+    position_ids: torch.Tensor | None = None
 
 
 def encode(
@@ -98,12 +161,25 @@ def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batc
     input_ids = torch.full(shape, pad)
     mask = torch.zeros(shape, dtype=torch.long)
     targets = torch.full(shape, IGNORED)
+    positions = torch.zeros(shape, dtype=torch.long)
+    packed = any(e.parts for e in examples)
     for row, example in enumerate(examples):
         length = len(example.tokens)
         ids = torch.tensor(example.tokens)
         input_ids[row, :length] = ids
         mask[row, :length] = 1
-        targets[row, length - example.learned : length] = ids[length - example.learned :]
+        learned = torch.tensor(example.is_learned)
+        targets[row, :length][learned] = ids[learned]
+        if packed:
+            parts = example.parts or (length,)
+            positions[row, :length] = torch.cat([torch.arange(part) for part in parts])
     labels = torch.tensor([e.label for e in examples])
     tokens = sum(len(e.tokens) for e in examples)
-    return Batch(input_ids.to(device), mask.to(device), targets.to(device), labels.to(device), tokens)
+    masked = any(e.mask is not None for e in examples)
+    where = positions.to(device) if packed else None
+    return Batch(input_ids.to(device), mask.to(device), targets.to(device), labels.to(device), tokens, masked, where)
+
+
+def learned_columns(examples: Sequence[Example]) -> int:
+    """Return how many columns of a batch hold a learned token in some row: logits are computed for these."""
+    return reduce(or_, (example.bits for example in examples), 0).bit_count()

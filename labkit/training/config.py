@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.errors import require_count, require_number, require_seed, set_checked, unknown
+from labkit.errors import LabkitError, require_count, require_number, require_seed, set_checked, unknown
 from labkit.models.context import MAX_LENGTH
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "paged_adamw")
+LEARN = ("last", "all")
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,15 @@ class TrainingConfig:
     Attributes:
         steps: optimizer updates.
         learning_rate: the highest rate, reached after the warm-up.
-        batch_size: examples in a forward pass.
+        batch_size: examples in a forward pass; with packing, rows of them.
         accumulation: forward passes whose gradients are added up for one update.
         warmup: share of the steps in which the rate climbs from 0.
         schedule: how the rate then falls to 0: ``"linear"``, ``"cosine"``, or ``"constant"`` for not at all.
         weight_decay: AdamW's decay (Loshchilov and Hutter, 2019, arXiv:1711.05101).
         max_grad_norm: gradients with a larger Euclidean norm are scaled down to it.
         max_length: tokens of prompt and completion; a longer prompt loses its beginning.
+        packing: put several examples into each row, up to ``max_length`` tokens, each read as if it were alone.
+        learn: what is learned of a conversation: ``"last"``, the last reply, or ``"all"``, every reply.
         replay_every: each k-th update uses replay text, if there is any.
         gradient_checkpointing: keep only the input of each block for the backward pass and compute the rest
             again there (Chen et al., 2016, arXiv:1604.06174): less memory, more time.
@@ -44,6 +47,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_length: int = MAX_LENGTH
+    packing: bool = False
+    learn: str = "last"
     replay_every: int = 4
     gradient_checkpointing: bool = False
     optimizer: str = "adamw"
@@ -64,6 +69,10 @@ class TrainingConfig:
             weight_decay=require_number("weight_decay", self.weight_decay, low=0, remedy="Try 0 or 0.01."),
             seed=require_seed(self.seed),
         )
+        if not isinstance(self.packing, bool):
+            raise LabkitError(f"packing must be True or False, not {self.packing!r}.", "Try packing=True.")
+        if self.learn not in LEARN:
+            raise unknown("part of a conversation to learn", str(self.learn), LEARN)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.optimizer not in OPTIMIZERS:

@@ -15,17 +15,19 @@ from labkit.training.config import TrainingConfig
 # - a method's own learning rate, which is only the default of the rate in the settings;
 # - how often a checkpoint is written;
 # - gradient checkpointing, which computes the same activations twice instead of keeping them;
-# - the longest text: it affects the examples alone, and their hash is compared.
+# - the longest text and what is learned of a conversation: they affect the examples alone, and their hash is compared.
+#   Only packed rows depend on the longest text, too.
 FREE = {
     "model": ("name",),
     "method": ("learning_rate",),
-    "settings": ("checkpoint_every", "gradient_checkpointing", "max_length"),
+    "settings": ("checkpoint_every", "gradient_checkpointing", "max_length", "learn"),
 }
 
 
 def digest_of(examples: Sequence[Example]) -> str:
     """Return 16 hexadecimal digits of encoded examples: their tokens, what is learned of them, and their order."""
-    content = json.dumps([(e.tokens, e.learned, e.label) for e in examples])
+    # What only some examples have is left out of the others, whose digest so stays as it was before masks.
+    content = json.dumps([[e.tokens, e.learned, e.label, *([e.mask, e.parts] if e.mask else [])] for e in examples])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -39,7 +41,9 @@ def differences(theirs: dict, ours: dict) -> list[str]:
             continue
         if part == "settings":  # an older labkit lacked some, and behaved as the defaults do now
             other = asdict(TrainingConfig()) | other
-        keys = [key for key in other | mine if key not in FREE.get(part, ()) and other.get(key) != mine.get(key)]
+        packed = part == "settings" and mine.get("packing")
+        free = [key for key in FREE.get(part, ()) if not (packed and key == "max_length")]
+        keys = [key for key in other | mine if key not in free and other.get(key) != mine.get(key)]
         if keys:
             details = ", ".join(f"{key} {other.get(key)} there and {mine.get(key)} here" for key in keys)
             differ.append(f"{part}: {details}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,7 +22,7 @@ class Part(Batch):
         rows: the indices of these examples, from 0.
     """
 
-    rows: list[int]
+    rows: list[int] = field(kw_only=True)
 
 
 def batches_of(model: Model, examples: Sequence[Example], size: int) -> Iterator[Part]:

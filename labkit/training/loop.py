@@ -23,6 +23,7 @@ from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.objectives import classification_loss, completion_loss
 from labkit.training.optimizers import make_optimizer
+from labkit.training.packing import require_packable
 from labkit.training.processes import Processes, meet_the_others
 from labkit.training.recomputation import Recomputation
 from labkit.training.schedule import Schedule
@@ -47,6 +48,9 @@ class Trainer:
         config: how.
         replay: plain text to train on at every ``config.replay_every``-th step.
         processes: the processes that share the work; by default, those that a launcher has started.
+
+    Raises:
+        LabkitError: ``config.packing`` is set, and packed examples would see each other.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Trainer:
         replay: Sequence[Example] = (),
         processes: Processes | None = None,
     ):
+        if config.packing:
+            require_packable(model)
         self.model, self.config = model, config
         self.processes = processes or meet_the_others(model.device)
         self.named = model.trainable()

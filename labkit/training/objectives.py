@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch.nn import functional as F
 
@@ -14,15 +17,32 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
 
     A causal model would return logits for every position, each as wide as the vocabulary: the largest
     tensor of a step, most of it thrown away under completion-only loss. ``logits_to_keep`` limits them to the
-    columns that hold a target in some row, and the mask then picks the exact positions.
+    columns that hold a target in some row, and the mask then picks the exact positions. Where targets may be anywhere
+    in a row, nearly every column holds one, so the positions are picked before the logits are computed.
     """
     targets = batch.targets[:, 1:]  # position i predicts token i + 1
     wanted = targets != IGNORED
     columns = wanted.any(dim=0).nonzero().squeeze(1)
-    logits = logits_at(model, batch, columns)
     kept = wanted[:, columns].nonzero(as_tuple=True)
-    loss = F.cross_entropy(logits[kept].float(), targets[:, columns][kept], reduction="sum")
+    with only(model, kept) if batch.masked else nullcontext():
+        logits = logits_at(model, batch, columns)
+    found = logits[:, 0] if batch.masked else logits[kept]
+    loss = F.cross_entropy(found.float(), targets[:, columns][kept], reduction="sum")
     return loss, len(kept[0])
+
+
+@contextmanager
+def only(model: Model, places: tuple[torch.Tensor, ...]) -> Iterator[None]:
+    """Let a causal model compute logits of some places (rows, columns), as if each were a text of one token.
+
+    What follows the layer of the logits, in any architecture here, treats each place alone.
+    """
+    layer = model.module.get_output_embeddings()
+    handle = layer.register_forward_pre_hook(lambda _, args: (args[0][places].unsqueeze(1),))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def logits_at(model: Model, batch: Batch, columns: torch.Tensor) -> torch.Tensor:
@@ -30,10 +50,22 @@ def logits_at(model: Model, batch: Batch, columns: torch.Tensor) -> torch.Tensor
     # Counted from the end, columns stay right when a method puts virtual tokens before the prompt.
     return model.module(
         input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
         logits_to_keep=columns - batch.input_ids.shape[1],
         use_cache=False,
+        **_seen(batch),
     ).logits
+
+
+def _seen(batch: Batch) -> dict[str, torch.Tensor]:
+    """Return what tells a causal model which tokens each token sees.
+
+    Without a mask, transformers takes positions that start again for the beginning of another text, and masks all
+    before it (``packed_sequence_mask`` in its ``masking_utils.py``). Unlike a mask of our own, its mask also suits
+    layers with a sliding window.
+    """
+    if batch.position_ids is None:
+        return {"attention_mask": batch.attention_mask}
+    return {"position_ids": batch.position_ids}
 
 
 def classification_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:

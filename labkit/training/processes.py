@@ -39,7 +39,7 @@ class Processes:
         If nothing is left for this process, its part is an example of which nothing is learned: the gradient is then
         0, and the same weights have a gradient in every process.
         """
-        return batch[self.rank :: self.count] or [replace(batch[0], learned=0, label=IGNORED)]
+        return batch[self.rank :: self.count] or [replace(batch[0], learned=0, label=IGNORED, mask=None, parts=())]
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes, detached; with one process, the tensor itself."""

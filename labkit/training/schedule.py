@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Sequence
 
 from labkit.errors import LabkitError
-from labkit.training.batching import Example
+from labkit.training.batching import Example, learned_columns
 from labkit.training.config import TrainingConfig
+from labkit.training.packing import join, plan_rows
 
 
 def plan_batches(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[list[int]]:
@@ -47,24 +48,32 @@ class Schedule:
     Args:
         examples: what to learn.
         replay: the examples of every ``config.replay_every``-th step, if there are any.
-        config: the number of steps, the size of their batches and the seed.
+        config: the number of steps, the size of their batches and the seed; with ``config.packing``, a batch is made
+            of rows of several examples.
     """
 
     def __init__(self, examples: Sequence[Example], replay: Sequence[Example], config: TrainingConfig):
         self._config = config
         self._sources = [examples, replay] if replay else [examples]
-        count = config.steps * config.accumulation
         self._plans = [
-            plan_batches([len(e.tokens) for e in source], config.batch_size, count, config.seed)
+            self._planned([len(example.tokens) for example in source], config.steps * config.accumulation)
             for source in self._sources
         ]
+
+    def _planned(self, lengths: list[int], count: int) -> list[list[list[int]]]:
+        """Return the examples of each row of each batch, by number."""
+        config = self._config
+        if config.packing:
+            return plan_rows(lengths, config.max_length, config.batch_size, count, config.seed)
+        return [[[i] for i in batch] for batch in plan_batches(lengths, config.batch_size, count, config.seed)]
 
     def batches(self, step: int) -> list[list[Example]]:
         """Return the batches of a step, counted from 0."""
         replayed = len(self._sources) > 1 and (step + 1) % self._config.replay_every == 0
         source, plan = self._sources[replayed], self._plans[replayed]
         start = step * self._config.accumulation
-        return [[source[i] for i in row] for row in plan[start : start + self._config.accumulation]]
+        batches = plan[start : start + self._config.accumulation]
+        return [[join([source[i] for i in row]) for row in batch] for batch in batches]
 
     def largest(self, start: int = 0) -> list[int]:
         """Return the steps that may need the most memory: with most padded tokens, and with most tokens to learn.
@@ -89,7 +98,9 @@ def padded_tokens(batch: Sequence[Example]) -> int:
 
 def padded_learned(batch: Sequence[Example]) -> tuple[int, int]:
     """Return the number of positions that a batch needs logits for, then its tokens, which decide between equals."""
-    return len(batch) * max(example.learned for example in batch), padded_tokens(batch)
+    if any(example.mask is not None for example in batch):  # the objective computes the logits of just these
+        return sum(example.learned for example in batch), padded_tokens(batch)
+    return len(batch) * learned_columns(batch), padded_tokens(batch)
 
 
 SIZES: tuple[Callable[[Sequence[Example]], int | tuple[int, int]], ...] = (padded_tokens, padded_learned)

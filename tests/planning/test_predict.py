@@ -20,8 +20,10 @@ from labkit.planning import EstimateWarning, Step, predict, predict_step
 from labkit.planning.allocator import allocated, reserved
 from labkit.planning.estimate import estimate
 from labkit.planning.simulate import simulate
+from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
+from labkit.training.packing import join
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = {"rank": 2, "target_modules": ["q_proj", "down_proj"]}  # fewer adapters make the tests faster
@@ -193,6 +195,21 @@ def test_padding_is_predicted(checkpointing):
     assert report.peak != predict_step(Step(config, METHODS["lora"], training, alike(8, 64, 32), F32)).tensors.peak
 
 
+@pytest.mark.parametrize(("method", "precision", "checkpointing"), [("full", F32, False), ("lora", B16, True)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_masks_and_packed_rows_are_predicted(method, precision, checkpointing, packed):
+    config = tiny_config(vocab_size=2000, hidden_size=64, num_hidden_layers=2)
+    training = TrainingConfig(batch_size=4, gradient_checkpointing=checkpointing)
+    mask = tuple(i % 4 == 1 for i in range(32))
+    examples = [Example([3] * 32, sum(mask), mask=mask), Example([3] * 32, 16)] * 2
+    if packed:
+        examples = [join([*examples[:2], short]) for short in alike(4, 9, 5)]
+    report = predict_step(Step(config, METHODS[method], training, examples, precision)).tensors
+    assert_measured(report, measured(config, METHODS[method], training, examples, precision))
+    plain = [Example(example.tokens, len(example.tokens) - 1) for example in examples]
+    assert predict_step(Step(config, METHODS[method], training, plain, precision)).tensors.peak != report.peak
+
+
 def test_layers_of_single_blocks_may_be_named():
     """Two and three blocks, from which others are extrapolated, don't have the fourth."""
     config, examples = tiny_config(num_hidden_layers=4), alike(4, 32, 31)
@@ -254,12 +271,12 @@ def test_an_error_leaves_no_mode_behind():
 # Without a simulation
 
 
-def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest(monkeypatch):
+def test_an_estimate_for_examples_of_unlike_length_is_for_the_longest_and_for_all_columns(monkeypatch):
     monkeypatch.setattr(predict, "SUPPORTED", False)
     config, examples = tiny_config(num_hidden_layers=1), [*alike(2, 8, 7), *alike(1, 16, 3)]
     with pytest.warns(EstimateWarning):
         made = predict_step(Step(config, lk.LoRA(), TrainingConfig(), examples))
-    assert made.tensors == estimate(Step(config, lk.LoRA(), TrainingConfig(), alike(3, 16, 7)))
+    assert made.tensors == estimate(Step(config, lk.LoRA(), TrainingConfig(), alike(3, 16, 7 + 3)))
 
 
 def test_the_simulation_needs_nothing_that_this_torch_lacks():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import labkit as lk
-from labkit.training.batching import IGNORED, Example, collate, encode
+from labkit.training.batching import IGNORED, Example, collate, encode, learned_columns
 
 
 @pytest.fixture
@@ -82,3 +82,38 @@ def test_nothing_is_longer_than_the_model_can_read(llama, smollm, rows):
     )
     with pytest.warns(lk.TruncationWarning, match=r"of 12 examples were longer than 24 tokens"):
         assert max(len(example.tokens) for example in encode(small, *rows, 512)) == 24
+
+
+# Masks
+
+
+def test_a_mask_says_what_is_learned():
+    masked = Example([5, 6, 7, 8, 9], 2, mask=(False, True, False, True, False))
+    batch = collate([masked, Example([10, 11, 12], 1)], 0, torch.device("cpu"))
+    assert batch.targets.tolist() == [[-100, 6, -100, 8, -100], [-100, -100, 12, -100, -100]]
+    assert batch.masked
+    assert not collate([Example([10, 11, 12], 1)], 0, torch.device("cpu")).masked
+    assert Example([10, 11, 12], 1).is_learned == (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("rest", "problem"),
+    [
+        ({"learned": 1, "mask": (False, True)}, "mask of 2 tokens, 1 of them learned"),
+        ({"learned": 2, "mask": (False, True, False)}, "learned=2"),
+        ({"learned": 1, "mask": (True, False, False)}, "nothing precedes it"),
+        ({"learned": 1, "mask": (False, True, False), "parts": (1, 2)}, "nothing precedes it"),
+        ({"learned": 1, "mask": (False, False, True), "parts": (1, 1)}, "don't make up a row of 3"),
+        ({"learned": 1, "parts": (1, 2)}, "don't make up a row"),
+    ],
+)
+def test_a_mask_that_does_not_suit_the_tokens_is_refused(rest, problem):
+    with pytest.raises(lk.LabkitError, match=problem):
+        Example([5, 6, 7], **rest)
+
+
+def test_columns_that_need_logits_are_those_with_a_target_in_some_row():
+    masked = [Example([1] * 6, 2, mask=(False, True, False, False, True, False)), Example([1] * 9, 1)]
+    for examples in (masked, [Example([1] * 9, 3), Example([1] * 7, 2)], [Example([1] * 3, 0)]):
+        targets = collate(examples, 0, torch.device("cpu")).targets
+        assert learned_columns(examples) == int((targets != IGNORED).any(dim=0).sum())

@@ -67,3 +67,12 @@ def test_the_rate_climbs_to_the_learning_rate_and_falls_to_almost_0(schedule):
 def test_no_step_is_wasted_on_a_rate_of_0(schedule, steps, warmup):
     config = TrainingConfig(steps=steps, learning_rate=1e-3, warmup=warmup, schedule=schedule)
     assert all(0 < config.rate_at(step) <= 1e-3 for step in range(steps))
+
+
+def test_packing_and_what_is_learned_of_a_conversation_are_checked():
+    for packing in (1, "yes", None):
+        with pytest.raises(lk.LabkitError, match="packing must be True or False"):
+            lk.TrainingConfig(packing=packing)
+    for learn in ("first", None, True):
+        with pytest.raises(lk.LabkitError, match="part of a conversation to learn"):
+            lk.TrainingConfig(learn=learn)

@@ -1,7 +1,9 @@
+import hashlib
 from dataclasses import asdict
 
+from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
-from labkit.training.identity import differences
+from labkit.training.identity import differences, digest_of
 
 SETTINGS = asdict(TrainingConfig())
 OURS = {
@@ -25,3 +27,20 @@ def test_settings_that_an_older_labkit_did_not_have_are_the_defaults():
     assert differences(older, OURS) == []
     (line,) = differences(older, OURS | {"settings": SETTINGS | {"optimizer": "paged_adamw"}})
     assert line == "settings: optimizer adamw there and paged_adamw here"
+
+
+def test_packed_rows_depend_on_the_longest_text_too():
+    def packed(max_length):
+        return OURS | {"settings": SETTINGS | {"packing": True, "max_length": max_length}}
+
+    assert differences(packed(300), packed(300)) == []
+    assert differences(packed(300), packed(400)) == ["settings: max_length 300 there and 400 here"]
+    assert differences(OURS, packed(SETTINGS["max_length"])) == ["settings: packing False there and True here"]
+    older = {name: value for name, value in SETTINGS.items() if name not in ("packing", "learn")}
+    assert differences(OURS | {"settings": older}, OURS) == []
+
+
+def test_a_mask_changes_the_digest_and_its_absence_does_not():
+    plain, masked = Example([5, 6, 7], 1), Example([5, 6, 7], 1, mask=(False, True, False))
+    assert digest_of([plain]) == hashlib.sha256(b"[[[5, 6, 7], 1, -1]]").hexdigest()[:16]
+    assert len({digest_of([each]) for each in (plain, masked, Example([5, 6, 7], 1, mask=(False, False, True)))}) == 3

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labkit.methods import LoRA
+from labkit.methods import LoRA, get_method
 from labkit.training.batching import Example, collate, encode
 from labkit.training.objectives import class_logits, classification_loss, completion_loss
 
@@ -70,6 +70,32 @@ def test_logits_are_computed_only_where_some_row_is_learned(tiny, examples):
     batch = batch_of(tiny, [Example([5] * 40, 2), Example([6] * 40, 3)])
     completion_loss(tiny, batch)
     assert widths == [3]
+
+
+def masked(lengths=(12, 30, 20)):
+    """Examples that learn every third token."""
+    rows = [[5 + (7 * i + length) % 90 for i in range(length)] for length in lengths]
+    masks = [tuple(i % 3 == 1 for i in range(length)) for length in lengths]
+    return [Example(row, sum(mask), mask=mask) for row, mask in zip(rows, masks, strict=True)]
+
+
+@pytest.mark.parametrize("method", ["full", "prompt", "prefix"])
+def test_masks_in_the_middle_give_the_loss_of_transformers(tiny, method):
+    tuned = get_method(method).apply(tiny)
+    batch = batch_of(tuned, masked())
+    loss, count = completion_loss(tuned, batch)
+    logits = tuned.module(batch.input_ids, attention_mask=batch.attention_mask).logits
+    mean = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten())
+    assert count == 4 + 10 + 7
+    assert loss.item() == pytest.approx(count * mean.item(), rel=1e-5)
+
+
+def test_masks_in_the_middle_cost_the_logits_of_learned_tokens_alone(tiny):
+    sizes = []
+    tiny.module.lm_head.register_forward_hook(lambda layer, args, output: sizes.append(output.shape[:-1].numel()))
+    completion_loss(tiny, batch_of(tiny, masked()))
+    assert sizes == [4 + 10 + 7]
+    assert not tiny.module.lm_head._forward_pre_hooks
 
 
 def test_fresh_adapters_do_not_change_the_loss(tiny, examples):

@@ -54,6 +54,8 @@ def make_task():
 RUNS = {
     "all weights": ("causal", "full", {"batch_size": 4, "accumulation": 2, "weight_decay": 0.1}),
     "adapters": ("causal", "lora", {"batch_size": 3, "gradient_checkpointing": True}),
+    "packed rows": ("causal", "lora", {"batch_size": 3, "packing": True, "max_length": 24}),
+    "one packed row": ("causal", "lora", {"batch_size": 1, "packing": True, "max_length": 24}),
     "a batch smaller than the world": ("causal", "full", {"batch_size": 1}),
     "an encoder, its head and its pooler": ("encoder", "full", {"batch_size": 5, "weight_decay": 0.1}),
     "an encoder and one example": ("encoder", "lora", {"batch_size": 1}),

@@ -1,0 +1,1 @@
+"""Conversations as models read them: messages, chat templates, and which tokens are learned."""
