@@ -135,8 +135,10 @@ class _Checked:
             if kind == "equal":
                 for step in range(end - start):
                     self.places[start + step] = self.kept[other + step]
-            elif kind == "replace" and last - other >= end - start:
-                self.replaced.update(range(start, end))
+            elif kind == "replace":
+                there = "".join(self.text(ids[at]) for at in self.kept[other:last])
+                if "".join(self.text(p.id) for p in pieces[start:end]) == there:  # cut into other tokens
+                    self.replaced.update(range(start, end))
         matched = sum(place is not None for place in self.places)
         if 2 * matched < min(len(pieces), len(self.kept)):
             raise LabkitError("These ids are not those of this conversation.", "Pass the template that made them.")
@@ -168,9 +170,6 @@ class _Checked:
         name = {"assistant": "answer cut"}.get(role, f"{role} message dropped")
         content = self.content(at)
         lost = [index for index in content if self.places[index] is None and index not in self.replaced]
-        # A message that another text replaced as a whole is lost, too: a template's default system message does that.
-        if role == "system" and not any(self.places[index] is not None for index in content):
-            lost = content
         if lost or (not content and role == "system"):
             count = f"{len(lost)} of {len(content)} tokens" if content else "All"
             yield name, self.where(lost[0]) if lost else 0, f"{count} of message {at + 1} ({role}) are missing."
@@ -192,7 +191,11 @@ class _Checked:
         for place in (p for i in stops if (p := self.places[i]) is not None and self.aims[p] == IGNORED):
             pad = self.ids[place] == self.tokenizer.pad_token_id
             name = "padding hides the stop" if pad else "stop never learned"
-            yield name, place, f"{self.word(place)} ends the answer and has no label" + ("; it also pads." if pad else ".")
+            yield (
+                name,
+                place,
+                f"{self.word(place)} ends the answer and has no label" + ("; it also pads." if pad else "."),
+            )
 
     def _of_leaks(self) -> Iterator[tuple[str, int, str]]:
         for index, piece in enumerate(self.pieces):
@@ -217,7 +220,7 @@ class _Checked:
     def learned(self, index: int) -> bool:
         """Whether an expected token is there and learned; white space is not counted: it teaches nothing."""
         place = self.places[index]
-        return place is not None and self.aims[place] != IGNORED and bool(self.word(place).strip("'").strip())
+        return place is not None and self.aims[place] != IGNORED and bool(self.text(self.ids[place]).strip())
 
     def where(self, index: int) -> int:
         """Return where an expected token stands, or would stand."""
@@ -225,4 +228,7 @@ class _Checked:
         return before[-1] + (self.places[index] is None) if before else 0
 
     def word(self, place: int) -> str:
-        return f"'{text_of(self.tokenizer, self.ids[place])}'"
+        return f"'{self.text(self.ids[place])}'"
+
+    def text(self, token: int) -> str:
+        return text_of(self.tokenizer, token)
