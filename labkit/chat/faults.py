@@ -19,7 +19,7 @@ IGNORED = -100
 # What to do about each fault, by its name.
 REMEDIES = {
     "stop never learned": "Let the token that ends the answer be learned, or the model never stops.",
-    "padding hides the stop": "Give the tokenizer another pad token, or mask by attention_mask instead of by pad_token_id.",
+    "padding hides the stop": "Give the tokenizer another pad token, or mask by attention_mask, not by pad_token_id.",
     "begin token doubled": "Tokenize the rendered text with add_special_tokens=False.",
     "header learned": "Learn from the answer on: the template writes its header, not the model.",
     "prompt learned": "Set the labels of what the model only reads to -100.",

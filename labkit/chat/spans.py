@@ -7,8 +7,8 @@ special token behind it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import commonprefix
 from typing import Any
 
 from labkit.errors import LabkitError, first_line
@@ -57,8 +57,8 @@ def pieces_of(tokenizer: Any, messages: list[dict], chat_template: str | None = 
         before = [other[1] for other in contents[:at] if other]
         opened = _attempt(tokenizer, messages[:at], chat_template, reply=True)
         closed = _tokens(tokenizer, _attempt(tokenizer, messages[:at], chat_template) or "")[0]
-        from_token = len(commonprefix([closed, ids]))
-        until = min(start, len(commonprefix([opened or "", whole])))
+        from_token = shared(closed, ids)
+        until = min(start, shared(opened or "", whole))
         floor = max(before, default=0)
         for token, (first, last) in enumerate(places):
             if token >= from_token and first >= floor and last <= until and pieces[token].kind == TEMPLATE:
@@ -67,12 +67,18 @@ def pieces_of(tokenizer: Any, messages: list[dict], chat_template: str | None = 
         behind = [t for t, (first, _) in enumerate(places) if end <= first < later]
         stop = next((t for t in behind if ids[t] in special), None)
         done = _tokens(tokenizer, _attempt(tokenizer, messages[: at + 1], chat_template) or "")[0]
-        limit = len(commonprefix([done, ids]))
+        limit = shared(done, ids)
         closing = [t for t in behind if t < limit]
         stops = [stop] if stop is not None else [t for t in closing if whole[slice(*places[t])].strip()]
         for token in {*closing, *stops}:
             pieces[token] = replace(pieces[token], kind=STOP if token in stops else TAIL, message=at)
     return pieces
+
+
+def shared(one: Sequence, other: Sequence) -> int:
+    """Return how long the common beginning of two texts or rows is."""
+    ends = min(len(one), len(other))
+    return next((at for at in range(ends) if one[at] != other[at]), ends)
 
 
 def render(tokenizer: Any, messages: list[dict], chat_template: str | None = None, *, reply: bool = False) -> str:
@@ -114,8 +120,8 @@ def _content(
     other = render(tokenizer, messages, chat_template)
     if other == whole:
         return None
-    start = len(commonprefix([whole, other]))
-    same = len(commonprefix([whole[start:][::-1], other[start:][::-1]]))
+    start = shared(whole, other)
+    same = shared(whole[start:][::-1], other[start:][::-1])
     return start, len(whole) - same
 
 

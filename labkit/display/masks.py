@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from html import escape
 from typing import Any
 
 from labkit.chat.masks import masked
 from labkit.chat.pieces import padding, row, text_of
+from labkit.chat.spans import shared
+from labkit.chat.templates import turn_ends
 from labkit.display.style import INK, PALETTE, darkened, tinted
 from labkit.errors import LabkitError
 
@@ -53,12 +54,8 @@ class Painted:
     def __str__(self) -> str:
         lines: list[tuple[str, str]] = []
         for text, _, state in self.tokens:
-            if lines and lines[-1][0] == state and not lines[-1][1].endswith("↵"):
-                state, before = lines.pop()
-                text = before + visible(text)
-            else:
-                text = visible(text)
-            lines.append((state, text))
+            before = lines.pop()[1] if lines and lines[-1][0] == state and not lines[-1][1].endswith("↵") else ""
+            lines.append((state, before + visible(text)))
         return "\n".join([self.words, *(f"{state:>8} │ {text}" for state, text in lines)])
 
     __repr__ = __str__
@@ -127,14 +124,22 @@ def visible(text: str) -> str:
 
 def _conversation(tokenizer: Any, messages: Any, learn: str, max_length: int | None) -> Painted:
     made, whole = masked(tokenizer, messages, learn, max_length), masked(tokenizer, messages, learn)
-    ids, states = [], []
-    for kind, start, end, other, last in SequenceMatcher(None, whole.ids, made.ids, autojunk=False).get_opcodes():
-        if kind in ("delete", "replace"):
-            ids += whole.ids[start:end]
-            states += ["cut"] * (end - start)
-        ids += made.ids[other:last]
-        states += ["learned" if learned else "read" for learned in made.learned[other:last]]
+    lost, at = len(whole.ids) - len(made.ids), _seam(tokenizer, whole.ids, made.ids)
+    states = ["learned" if learned else "read" for learned in made.learned]
+    ids = made.ids[:at] + whole.ids[at : at + lost] + made.ids[at:]
+    states[at:at] = ["cut"] * lost
     return _painted(tokenizer, ids, states)
+
+
+def _seam(tokenizer: Any, whole: list[int], made: list[int]) -> int:
+    """Return before which token of ``made`` the lost ones stood: of all places that fit, one where a turn ends."""
+    first = len(made) - shared(whole[::-1], made[::-1])
+    places = range(first, max(first, shared(whole, made)) + 1)
+    ends = turn_ends(tokenizer)
+    at = next((place for place in places if place and made[place - 1] in ends), first)
+    while at > first and at < places[-1] and not text_of(tokenizer, made[at]).strip():
+        at += 1  # a line's end behind the end of a turn
+    return at
 
 
 def _painted(tokenizer: Any, ids: list[int], states: list[str]) -> Painted:
