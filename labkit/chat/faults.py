@@ -90,7 +90,7 @@ def check_masks(
     tail = next((at for at, piece in enumerate(reversed(pieces)) if piece.id != tokenizer.pad_token_id), 0)
     pads = padding(tokenizer, ids, attention, tail)
     checked = _Checked(tokenizer, messages, ids, aims, pads, pieces, learn)
-    found = {}
+    found: dict[str, Fault] = {}
     for name, token, explanation in checked.faults():
         found.setdefault(name, Fault(name, explanation, token, REMEDIES[name]))
     return [found[name] for name in REMEDIES if name in found]

@@ -63,7 +63,10 @@ class Painted:
     def _repr_html_(self) -> Any:
         if os.environ.get("LABKIT_ALT_TEXT") == "print":
             print("Figure:", self.words)  # noqa: T201  asked for by the reader
-        key = " ".join(_span(f"{state} {self.counts[state]}", state, meaning) for state, meaning in MEANINGS.items())
+        key = " ".join(
+            _span(f"{state} {self.counts[state]}", state, meaning) + f" {meaning} "
+            for state, meaning in MEANINGS.items()
+        )
         body = "".join(
             _span(visible(text), state, f"token {at}: id {token}, {state}") + ("<br>" if "\n" in text else "")
             for at, (text, token, state) in enumerate(self.tokens)

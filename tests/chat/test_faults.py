@@ -1,5 +1,7 @@
 """Each fault is planted where it arises in practice (a template, a tokenizer, a collator), and found by its name."""
 
+import re
+
 import pytest
 from families import FAMILIES
 from transformers import DataCollatorForLanguageModeling
@@ -81,14 +83,15 @@ def test_a_stop_token_that_is_never_learned(name):
     assert names(tokenizer, messages, ids, labels, learn="all") == ["stop never learned"]
 
 
-def test_a_template_that_gives_the_stop_to_the_next_message():
+@pytest.mark.parametrize("name", ["llama3", "phi3", "gemma", "lfm2"])
+def test_a_template_that_gives_the_stop_to_the_next_message(name):
     """As TRL's pull request 5988 describes it: the marker closes before the token that ends the turn."""
-    family = FAMILIES["llama3"]
+    family = FAMILIES[name]
     tokenizer, messages = family.tokenizer(training=True), conversation(family)
-    right = "{{- message['content'] | trim + '<|eot_id|>' }}\n        {%- endgeneration %}"
-    wrong = "{{- message['content'] | trim }}{%- endgeneration %}{{- '<|eot_id|>' }}"
-    assert right in tokenizer.chat_template
-    template = tokenizer.chat_template.replace(right, wrong)
+    stop = re.escape(family.ends[0])
+    right = rf"\+ (['\"]{stop}(?:\\n)?['\"]) -?\}}\}}\s*\{{%-? endgeneration -?%\}}"
+    template, count = re.subn(right, r"}}{%- endgeneration %}{{- \1 -}}", tokenizer.chat_template)
+    assert count == 1
     ids, labels = as_transformers(tokenizer, messages, template)
     assert names(tokenizer, messages, ids, labels, learn="all") == ["stop never learned"]
 

@@ -40,7 +40,8 @@ def test_a_conversation(smol):
 def test_what_is_cut_is_shown(smol):
     whole = lk.show_masks(smol, MESSAGES)
     short = lk.show_masks(smol, MESSAGES, max_length=len(whole.tokens) - 5)
-    assert "1 < 2" in text(short, "cut").replace("\n", " ")
+    turn = "<|im_start|>user\nIs 1 < 2?\n<b>Say</b> so.<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
+    assert text(short, "cut") == turn
     assert "Very." in text(short, "learned")
 
 
