@@ -13,6 +13,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
+    from labkit.chat.faults import check_masks
     from labkit.classroom import check
     from labkit.classroom.guesses import guess
     from labkit.comparisons.results import repeat, results
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.explorer import QuantizationExplorer
+    from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
     from labkit.errors import LabkitError
     from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, text_loss
@@ -80,6 +82,7 @@ __all__ = [
     "TruncationWarning",
     "blueprint",
     "check",
+    "check_masks",
     "compare",
     "describe",
     "disable_adapter",
@@ -104,12 +107,14 @@ __all__ = [
     "relative_error",
     "repeat",
     "results",
+    "show_masks",
     "spread",
     "text_loss",
 ]
 
 # Where each name is defined.
 _HOMES = {
+    "labkit.chat.faults": "check_masks",
     "labkit.classroom": "check",
     "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",
@@ -117,6 +122,7 @@ _HOMES = {
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.explorer": "QuantizationExplorer",
+    "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "compare evaluate forgetting knowledge perplexity text_loss",
