@@ -74,6 +74,8 @@ def _rarest(train: Sequence[str], sets: list[np.ndarray], limit: float) -> dict[
     holders = defaultdict(list)
     for number, runs in enumerate(sets):
         if len(runs) > 1:
-            for run in sorted(runs.tolist(), key=lambda run: (counts[run], run))[: len(runs) - ceil(limit * len(runs)) + 1]:
+            for run in sorted(runs.tolist(), key=lambda run: (counts[run], run))[
+                : len(runs) - ceil(limit * len(runs)) + 1
+            ]:
                 holders[run].append(number)
     return holders

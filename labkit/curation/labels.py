@@ -75,7 +75,12 @@ def out_of_fold(texts: Sequence[str], given: np.ndarray, groups: Sequence[int], 
 
 
 def find_suspects(
-    texts: Sequence[str], labels: Sequence[str | None], *, groups: Sequence[int] | None = None, folds: int = 5, seed: int = 0
+    texts: Sequence[str],
+    labels: Sequence[str | None],
+    *,
+    groups: Sequence[int] | None = None,
+    folds: int = 5,
+    seed: int = 0,
 ) -> Suspects:
     """Find labels that are probably wrong: a classifier, trained without the row, is confident of another one.
 
@@ -92,7 +97,9 @@ def find_suspects(
     folds, seed = require_count("folds", folds, low=2), require_seed(seed)
     groups = range(len(texts)) if groups is None else groups
     if not len(texts) == len(labels) == len(groups):
-        raise LabkitError(f"There are {len(texts):,} texts and {len(labels):,} labels.", "Pass one label for each text.")
+        raise LabkitError(
+            f"There are {len(texts):,} texts and {len(labels):,} labels.", "Pass one label for each text."
+        )
     leaders = {group: label for group, label in zip(reversed(groups), reversed(labels), strict=True)}
     counts = Counter(leaders.values())
     judged = [i for i, label in enumerate(labels) if label is not None and counts[label] >= folds and texts[i].strip()]

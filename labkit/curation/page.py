@@ -24,19 +24,21 @@ def as_table(title: str, facts: Mapping[str, str]) -> str:
     return f'<table class="mathjax_ignore tex2jax_ignore">{caption}<tbody>{lines}</tbody></table>'
 
 
-def as_page(name: str, facts: Mapping[str, str], reasons: Mapping[str, Mapping[int, str]], notes: Sequence[str]) -> str:
-    """Return the whole page: the facts, then the rows of each kind of fault, counted from 1; no text is repeated."""
+def as_page(
+    name: str, facts: Mapping[str, str], reasons: Mapping[str, Sequence[tuple[int, str]]], notes: Sequence[str]
+) -> str:
+    """Return the whole page: the facts, then the rows of each kind of fault by their numbers; no text is repeated."""
     sections = []
     for kind, rows in reasons.items():
-        listed = "".join(f"<li>row {i + 1:,}: <bdi>{_safe(why)}</bdi></li>" for i, why in list(rows.items())[:SHOWN])
+        listed = "".join(f"<li>row {number:,}: <bdi>{_safe(why)}</bdi></li>" for number, why in rows[:SHOWN])
         more = f"<p>and {len(rows) - SHOWN:,} more</p>" if len(rows) > SHOWN else ""
         sections.append(f"<h2>{html.escape(kind)}: {len(rows):,}</h2><ul>{listed}</ul>{more}" if rows else "")
     told = f"<h2>notes</h2><p>{len(notes):,}; see labkit inspect</p>" if notes else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Report on {_safe(name)}</title><style>{STYLE}</style></head><body><main><h1>Report on {_safe(name)}</h1>"
-        f"{as_table('What was found', facts)}{''.join(sections)}{told}</main></body></html>\n"
+        f"<title>Report on {_safe(name)}</title><style>{STYLE}</style></head>"
+        f"<body><main><h1>Report on {_safe(name)}</h1>{as_table('What was found', facts)}{''.join(sections)}{told}</main></body></html>\n"
     )
 
 

@@ -52,12 +52,14 @@ class Report:
     notes: list[str]
 
     def reasons(self) -> dict[str, dict[int, str]]:
-        """Return, for each kind of fault, why each row has it. Of a leak, the training row has it."""
+        """Return, for each kind of fault, why each row has it; rows named there are numbered as in their file."""
         near, exact = self.duplicates.near, self.duplicates.exact
         return {
-            "exact copies": {i: f"equals row {first + 1}" for i, first in exact.items()},
-            "near copies": {i: f"shares {share:.0%} with row {first + 1}" for i, (first, share) in near.items()},
-            "leaks": {leak.train: f"{leak.kind} copy of test row {leak.test + 1}" for leak in self.leaks},
+            "exact copies": {i: f"equals row {self.rows[first].number}" for i, first in exact.items()},
+            "near copies": {
+                i: f"shares {share:.0%} with row {self.rows[first].number}" for i, (first, share) in near.items()
+            },
+            "leaks": {leak.train: f"{leak.kind} copy of test row {self.rows[leak.test].number}" for leak in self.leaks},
             "suspect labels": {i: f"looks like {label.strip()!r}" for i, label in self.suspects.rows.items()},
             "personal data": {i: ", ".join(each.kind for each in found) for i, found in self.personal.items()},
         }
@@ -101,7 +103,11 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write the report as one HTML page that needs no network; personal data are masked."""
-        write_text(Path(path), as_page(self.name, self.facts(), self.reasons(), [*self.notes, *self.unusable]))
+        listed = {
+            kind: [(self.rows[i].number, why) for i, why in sorted(found.items())]
+            for kind, found in self.reasons().items()
+        }
+        write_text(Path(path), as_page(self.name, self.facts(), listed, [*self.notes, *self.unusable]))
 
     def __str__(self) -> str:
         wide = max(map(len, self.facts())) + 2

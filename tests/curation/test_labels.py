@@ -34,9 +34,9 @@ def planted(rows=600, flipped=30):
     dice = random.Random(0)
     themes = {"animal": "cat dog horse cow sheep goat duck hen", "tool": "saw hammer drill file axe spade rake hoe"}
     themes["food"] = "bread rice soup cheese apple pear plum bean"
-    common = "the a of and my your big small old new red blue here there now then".split()
+    common = "the a of and my your big small old new red blue here there now then"
     labels = [dice.choice([*themes]) for _ in range(rows)]
-    texts = [" ".join(dice.choices(themes[label].split(), k=3) + dice.choices(common, k=8)) for label in labels]
+    texts = [" ".join(dice.choices(themes[label].split(), k=3) + dice.choices(common.split(), k=8)) for label in labels]
     wrong = dice.sample(range(rows), flipped)
     for i in wrong:
         labels[i] = dice.choice([name for name in themes if name != labels[i]])
