@@ -13,9 +13,12 @@ import subprocess
 import sys
 
 PARTS = {
-    "duplicates": "from labkit.curation.duplicates import find_duplicates; run = lambda: find_duplicates(texts).copy_of",
-    "leaks": "from labkit.curation.contamination import find_leaks; run = lambda: find_leaks(texts[:-1000], texts[-1000:])",
-    "personal": "from labkit.curation.personal import find_personal; run = lambda: [x for t in texts for x in find_personal(t)]",
+    "duplicates": "from labkit.curation.duplicates import find_duplicates; "
+    "run = lambda: find_duplicates(texts).copy_of",
+    "leaks": "from labkit.curation.contamination import find_leaks as find; "
+    "run = lambda: find(texts[:-1000], texts[-1000:])",
+    "personal": "from labkit.curation.personal import find_personal; "
+    "run = lambda: [x for t in texts for x in find_personal(t)]",
     "labels": "from labkit.curation.labels import find_suspects; run = lambda: find_suspects(texts, labels).rows",
 }
 PROGRAM = """

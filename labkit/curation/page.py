@@ -38,7 +38,8 @@ def as_page(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Report on {_safe(name)}</title><style>{STYLE}</style></head>"
-        f"<body><main><h1>Report on {_safe(name)}</h1>{as_table('What was found', facts)}{''.join(sections)}{told}</main></body></html>\n"
+        f"<body><main><h1>Report on {_safe(name)}</h1>"
+        f"{as_table('What was found', facts)}{''.join(sections)}{told}</main></body></html>\n"
     )
 
 
