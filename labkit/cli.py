@@ -129,7 +129,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from labkit.curation.report import inspect
 
     report = inspect(options.data)
-    print(report)
+    print("\n".join([str(report), *report.notes, *report.unusable]))
     if options.html:
         report.save(options.html)
         print(f"written: {options.html}")
