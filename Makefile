@@ -92,11 +92,11 @@ $(VENV)/.torch: $(LOCK)
 	touch $@
 
 $(VENV)/.lab: $(VENV)/.torch pyproject.toml
-	$(call install,$(LOCKED) --editable ".[$(EXTRAS)]")
+	$(call install,$(LOCKED) --editable ".[$(EXTRAS),curation]")
 	touch $@
 
 $(VENV)/.test: $(VENV)/.lab
-	$(call install,$(LOCKED) --editable ".[test]")
+	$(call install,$(LOCKED) --editable ".[test,curation]")
 	touch $@
 
 $(VENV)/.browser: $(VENV)/.test

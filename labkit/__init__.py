@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.classroom.guesses import guess
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import spread
+    from labkit.curation.report import inspect
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.explorer import QuantizationExplorer
@@ -92,6 +93,7 @@ __all__ = [
     "forgetting",
     "general_english",
     "guess",
+    "inspect",
     "knowledge",
     "load_model",
     "load_run",
@@ -119,6 +121,7 @@ _HOMES = {
     "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",
     "labkit.comparisons.spread": "spread",
+    "labkit.curation.report": "inspect",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.explorer": "QuantizationExplorer",

@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     bench.add_argument("--out", type=Path, help="folder of the results (default: data/results of the course)")
     bench.add_argument("--part", default="1/1", help="2/3 runs the second of three shares (default: all)")
     _plan_options(commands.add_parser("plan", help="predict how much memory a training step takes"))
+    look = commands.add_parser("inspect", help="look for copies, leaks, suspect labels and personal data in a file")
+    look.add_argument("data", help="a .jsonl, .json, .csv, .tsv or .parquet file, or a folder")
+    look.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page that needs no network")
     refresh = commands.add_parser("refresh", help="execute notebooks anew, and say which outputs changed and why")
     budget = commands.add_parser("budget", help="measure the time, memory and operations of notebooks")
     for command in (refresh, budget):
@@ -45,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             "bench": _bench,
             "budget": _budget,
             "fetch": _fetch,
+            "inspect": _inspect,
             "kept": _kept,
             "plan": _plan,
             "refresh": _refresh,
@@ -119,6 +123,17 @@ def _plan(options: argparse.Namespace) -> int:
     from labkit.planning.command import show_plan
 
     return show_plan(options)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from labkit.curation.report import inspect
+
+    report = inspect(options.data)
+    print("\n".join([str(report), *report.notes, *report.unusable]))
+    if options.html:
+        report.save(options.html)
+        print(f"written: {options.html}")
+    return 0
 
 
 def _refresh(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from labkit.errors import LabkitError
 
 # The extra in pyproject.toml that installs each package.
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
+EXTRAS |= {"datasketch": "curation", "scikit-learn": "curation"}
 # The same for what only the tools of those who write notebooks need.
 TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
 

@@ -37,7 +37,7 @@ def test_pyproject_has_each_package_in_its_extra_alone():
     for package, extra in (EXTRAS | TOOLS).items():
         assert [name for name in extras if package in extras[name]] == [extra]
     assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
-    assert set(EXTRAS.values()) == set(COURSE)
+    assert set(EXTRAS.values()) == {*COURSE, "curation"}
 
 
 def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
@@ -80,7 +80,7 @@ def test_the_command_works_without_extras():
     assert without([*EXTRAS, "jupyterlab"], code)[:3] == ["full", "on", "llama-7b,"]
 
 
-@pytest.mark.parametrize("package", [name for name in EXTRAS if name != "bitsandbytes"])
+@pytest.mark.parametrize("package", ["ipywidgets", "matplotlib", "peft"])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, package):
     needs = {"ipywidgets": "display.planner", "matplotlib": "display", "peft": "contrib.peft_bottleneck"}[package]
     for name in [name for name in sys.modules if name.startswith(f"labkit.{needs}")]:
@@ -112,3 +112,14 @@ def test_without_bitsandbytes_the_other_backend_trains(monkeypatch, tiny, colour
     with pytest.raises(lk.LabkitError, match='backend="labkit"'):
         lk.finetune(tiny, colours, lk.QLoRA(block_size=32), force=True, **settings)
     assert len(lk.finetune(tiny, colours, lk.QLoRA(block_size=32, backend="labkit"), **settings).history) == 2
+
+
+def test_curation_asks_for_its_packages_when_they_are_needed(monkeypatch):
+    rows = [{"text": f"text number {i} of some", "label": "ab"[i % 2]} for i in range(20)]
+    for package, module in (("scikit-learn", "sklearn"), ("datasketch", "datasketch")):
+        for name in [name for name in sys.modules if name.split(".")[0] == module]:
+            monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(lk.LabkitError, match=f"^{package} cannot be used here") as caught:
+            lk.inspect(rows)
+        assert '`pip install ".[curation]"`' in caught.value.remedy

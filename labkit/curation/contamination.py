@@ -1,0 +1,81 @@
+"""Which test texts also occur among the training texts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+
+from labkit.curation.words import jaccard, normal, shingles
+from labkit.errors import LabkitError, require_number, shown
+
+
+class Leak(NamedTuple):
+    """A training text that gives a test text away.
+
+    Attributes:
+        test, train: their indices.
+        kind: ``"exact"`` (equal after normalisation), ``"near"`` (similar) or ``"contained"`` (within a longer text).
+        share: the Jaccard similarity if near, else the share of the test text's runs that the training text has.
+    """
+
+    test: int
+    train: int
+    kind: str
+    share: float
+
+
+def find_leaks(train: Sequence[str], test: Sequence[str], *, limit: float = 0.8) -> list[Leak]:
+    """Return every training text that gives a test text away, in the order of the test, then of the training texts.
+
+    A test text is given away by an equal text, by one that shares ``limit`` of both texts' runs of three words, or by
+    one that has ``limit`` of the test text's runs. No leak is missed: a training text with a share ``limit`` of m runs
+    has one of any m − ⌈limit · m⌉ + 1 of them, so it is enough to look the rarest ones up (Chaudhuri et al., 2006).
+    Of a test text with fewer than four words only equal texts count: such words are in many texts.
+
+    Raises:
+        LabkitError: something is no text, or ``limit`` is not above 0 and at most 1.
+    """
+    limit = require_number("limit", limit, above=0.0)
+    if limit > 1:
+        raise LabkitError(f"limit must be at most 1, not {limit}.", "0.8 is usual.")
+    if odd := [text for text in (*train, *test) if not isinstance(text, str)]:
+        raise LabkitError(f"{shown(odd[0])} is not a text.", "Pass two lists of texts.")
+    plain = defaultdict(list)
+    for number, text in enumerate(test):
+        plain[normal(text)].append(number)
+    plain.pop("", None)
+    sets = [shingles(text) for text in test]
+    holders = _rarest(train, sets, limit)
+    wanted = np.array(sorted(holders), dtype=np.uint64)
+    leaks = []
+    for number, text in enumerate(train):
+        equal = plain.get(normal(text), [])
+        leaks += [Leak(each, number, "exact", 1.0) for each in equal]
+        runs = shingles(text)
+        shared = np.intersect1d(runs, wanted, assume_unique=True).tolist()
+        for each in {rival for run in shared for rival in holders[run]}.difference(equal):
+            if (share := jaccard(runs, sets[each])) >= limit:
+                leaks.append(Leak(each, number, "near", share))
+            elif (share := len(np.intersect1d(runs, sets[each], True)) / len(sets[each])) >= limit:
+                leaks.append(Leak(each, number, "contained", share))
+    return sorted(leaks)
+
+
+def _rarest(train: Sequence[str], sets: list[np.ndarray], limit: float) -> dict[int, list[int]]:
+    """Return the test texts by those of their runs that have to be looked up."""
+    everything = np.unique(np.concatenate([*sets, np.empty(0, dtype=np.uint64)]))
+    counts: Counter[int] = Counter()
+    for text in train:
+        counts.update(np.intersect1d(shingles(text), everything, assume_unique=True).tolist())
+    holders = defaultdict(list)
+    for number, runs in enumerate(sets):
+        if len(runs) > 1:
+            for run in sorted(runs.tolist(), key=lambda run: (counts[run], run))[
+                : len(runs) - ceil(limit * len(runs)) + 1
+            ]:
+                holders[run].append(number)
+    return holders

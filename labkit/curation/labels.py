@@ -1,0 +1,114 @@
+"""Suspect labels: confident learning (Northcutt et al., 2021, arXiv:1911.00068)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labkit.errors import LabkitError, require_count, require_seed
+from labkit.extras import unusable
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Labels that a classifier doubts.
+
+    Attributes:
+        rows: for each suspect row, the label that the classifier is confident of; the most doubtful row first.
+        unjudged: rows whose label is too rare to be judged, or is missing.
+    """
+
+    rows: dict[int, str]
+    unjudged: tuple[int, ...]
+
+
+def thresholds(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return for each class how sure the classifier is of it, on average, where it is given: (classes,)."""
+    return np.array([probabilities[given == j, j].mean() for j in range(probabilities.shape[1])])
+
+
+def confident(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the class that the classifier is confident of in each row, or -1: (rows,)."""
+    above = probabilities >= thresholds(given, probabilities) - 1e-6  # as cleanlab, for rounding
+    return np.where(above.any(axis=1), np.where(above, probabilities, -1).argmax(axis=1), -1)
+
+
+def confident_joint(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return how many rows have the given class i and are confidently of class j: (classes, classes)."""
+    sure = confident(given, probabilities)
+    joint = np.zeros((probabilities.shape[1],) * 2, dtype=int)
+    np.add.at(joint, (given[sure >= 0], sure[sure >= 0]), 1)
+    return joint
+
+
+def rank(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the rows that are confidently of another class than is given, the least likely given label first."""
+    sure = confident(given, probabilities)
+    (rows,) = np.nonzero((sure >= 0) & (sure != given))
+    return rows[np.argsort(probabilities[rows, given[rows]], kind="stable")]
+
+
+def out_of_fold(texts: Sequence[str], given: np.ndarray, groups: Sequence[int], folds: int, seed: int) -> np.ndarray:
+    """Return the probability of each class for each text, from a classifier that has not seen it: (rows, classes).
+
+    The classifier is a logistic regression on words and pairs of words (TF-IDF). Texts of one group, such as copies,
+    are in one fold: otherwise a copy with the same wrong label would confirm it.
+    """
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedKFold
+    except ImportError as problem:
+        raise unusable("scikit-learn", problem) from problem
+    read = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"[\u3040-\u30ff\u3400-\u9fff]|\w+", sublinear_tf=True)
+    features = read.fit_transform(texts)
+    _, leaders, group = np.unique(groups, return_index=True, return_inverse=True)
+    made = np.zeros((len(texts), given.max() + 1))
+    for _, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(leaders, given[leaders]):
+        out = np.isin(group, held)
+        model = LogisticRegression(C=10, max_iter=300).fit(features[~out], given[~out])
+        made[np.ix_(out, model.classes_)] = model.predict_proba(features[out])
+    return made
+
+
+def find_suspects(
+    texts: Sequence[str],
+    labels: Sequence[str | None],
+    *,
+    groups: Sequence[int] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Suspects:
+    """Find labels that are probably wrong: a classifier, trained without the row, is confident of another one.
+
+    Args:
+        texts: what is labelled.
+        labels: their labels; None where one is missing.
+        groups: a number for each text, the same for copies.
+        folds: in how many parts the texts are split; a label with fewer groups of texts is not judged.
+        seed: decides the split.
+
+    Raises:
+        LabkitError: there are not as many labels as texts, a number is out of range, or scikit-learn is missing.
+    """
+    folds, seed = require_count("folds", folds, low=2), require_seed(seed)
+    groups = range(len(texts)) if groups is None else groups
+    if not len(texts) == len(labels) == len(groups):
+        raise LabkitError(
+            f"There are {len(texts):,} texts and {len(labels):,} labels.", "Pass one label for each text."
+        )
+    leaders = {group: label for group, label in zip(reversed(groups), reversed(labels), strict=True)}
+    counts = Counter(leaders.values())
+    judged = [i for i, label in enumerate(labels) if label is not None and counts[label] >= folds and texts[i].strip()]
+    judged = [i for i in judged if leaders[groups[i]] is not None and counts[leaders[groups[i]]] >= folds]
+    names = sorted({labels[i] for i in judged} - {None}, key=str)
+    apart = tuple(sorted(set(range(len(texts))) - set(judged)))
+    if len(names) < 2:
+        return Suspects({}, tuple(range(len(texts))))
+    given = np.array([names.index(labels[i]) for i in judged])
+    chances = out_of_fold([texts[i] for i in judged], given, [groups[i] for i in judged], folds, seed)
+    sure = confident(given, chances)
+    return Suspects({judged[i]: str(names[sure[i]]) for i in rank(given, chances).tolist()}, apart)
