@@ -13,11 +13,11 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
-    from labkit.chat.faults import check_masks
     from labkit.classroom import check
     from labkit.classroom.guesses import guess
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import spread
+    from labkit.conversations.faults import check_masks
     from labkit.curation.report import inspect
     from labkit.diagnosis import doctor
     from labkit.display import plots
@@ -116,7 +116,7 @@ __all__ = [
 
 # Where each name is defined.
 _HOMES = {
-    "labkit.chat.faults": "check_masks",
+    "labkit.conversations.faults": "check_masks",
     "labkit.classroom": "check",
     "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",

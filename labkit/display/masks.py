@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from labkit.chat.masks import masked
-from labkit.chat.pieces import padding, row, text_of
-from labkit.chat.spans import shared
-from labkit.chat.templates import turn_ends
+from labkit.conversations.masks import masked
+from labkit.conversations.pieces import padding, row, text_of
+from labkit.conversations.spans import shared
+from labkit.conversations.templates import turn_ends
 from labkit.display.style import INK, PALETTE, darkened, tinted
 from labkit.errors import LabkitError
 
@@ -94,7 +94,7 @@ def show_masks(
         example: a conversation (a list of messages); or the ``input_ids`` of one row; or a row of a batch as a
             mapping with ``input_ids``, ``labels`` and perhaps ``attention_mask``, such as a collator of TRL's makes it.
         labels: of ``input_ids``, -100 where nothing is learned.
-        learn: for a conversation: ``"last"``, ``"all"`` or ``"completion"``; see ``labkit.chat.masks``.
+        learn: for a conversation: ``"last"``, ``"all"`` or ``"completion"``; see ``labkit.conversations.masks``.
         max_length: for a conversation: where it is cut, in tokens.
         attention_mask: of ``input_ids``; without it, padding tokens at either end count as padding.
 

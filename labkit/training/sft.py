@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labkit.chat.masks import masked
+from labkit.conversations.masks import masked
 from labkit.errors import LabkitError
 from labkit.models.model import Model
 from labkit.models.truncation import warn
@@ -14,7 +14,7 @@ from labkit.training.batching import Example
 def encode_conversations(
     model: Model, conversations: Sequence[object], max_length: int, learn: str = "last"
 ) -> list[Example]:
-    """Tokenize conversations; each ``Example.mask`` says which tokens are learned, as ``labkit.chat.masks`` finds them.
+    """Tokenize conversations; each ``Example.mask`` says which tokens are learned.
 
     A conversation longer than ``max_length``, or than the model can read, loses its oldest turns, and a
     ``TruncationWarning`` says how many did.

@@ -8,8 +8,8 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
-from labkit.chat.messages import conversation
-from labkit.chat.templates import applied, chat_ids, missing_front
+from labkit.conversations.messages import conversation
+from labkit.conversations.templates import applied, chat_ids, missing_front
 from labkit.errors import LabkitError
 
 LEARN = ("last", "all", "completion")
@@ -77,7 +77,7 @@ def _mask(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], learn
                 f"What the assistant says in reply {number + 1} can't be told apart in this chat template, or no token "
                 "ends it.",
                 "Set a template with {% generation %} marks that ends each reply, such as "
-                "labkit.chat.templates.CHATML.",
+                "labkit.conversations.templates.CHATML.",
             )
     if not spans:
         raise LabkitError("The chat template marks nothing as the assistant's.", "Mark replies with {% generation %}.")
@@ -92,7 +92,7 @@ def _span(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], at: i
     if start < _common(chat_ids(tokenizer, turns[:at], reply=True), chat_ids(tokenizer, turns[:at])):
         raise LabkitError(
             f"The chat template writes what comes before message {at + 1} differently once that message follows.",
-            "Set a template with {% generation %} marks, such as labkit.chat.templates.CHATML.",
+            "Set a template with {% generation %} marks, such as labkit.conversations.templates.CHATML.",
         )
     return start, len(ids) if at == len(turns) - 1 else _common(ids, chat_ids(tokenizer, turns[: at + 1]))
 

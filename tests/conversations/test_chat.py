@@ -5,9 +5,9 @@ import torch
 from datasets import Dataset
 from families import FAMILIES
 
-from labkit.chat.masks import masked
-from labkit.chat.messages import conversation
-from labkit.chat.templates import CHATML, chat_ids, turn_ends
+from labkit.conversations.masks import masked
+from labkit.conversations.messages import conversation
+from labkit.conversations.templates import CHATML, chat_ids, turn_ends
 from labkit.errors import LabkitError
 from labkit.models.truncation import TruncationWarning
 from labkit.training.sft import encode_conversations

@@ -7,7 +7,7 @@ from typing import Any, cast
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from labkit.chat.messages import conversation
+from labkit.conversations.messages import conversation
 from labkit.errors import LabkitError, first_line
 from labkit.models.encoding import frame
 
@@ -25,8 +25,8 @@ def applied(tokenizer: PreTrainedTokenizerBase, messages: object, *, reply: bool
     if not getattr(tokenizer, "chat_template", None):
         raise LabkitError(
             "This tokenizer has no chat template: its model was not trained on conversations.",
-            "Set one: tokenizer.chat_template = labkit.chat.templates.CHATML, and add the tokens <|im_start|> and "
-            "<|im_end|>.",
+            "Set one: tokenizer.chat_template = labkit.conversations.templates.CHATML, and add the tokens <|im_start|> "
+            "and <|im_end|>.",
         )
     turns = conversation(messages)
     blocks = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
@@ -50,7 +50,7 @@ def applied(tokenizer: PreTrainedTokenizerBase, messages: object, *, reply: bool
             return tokenizer.apply_chat_template(cast(Any, form), **options) if options.get("tokenize") else text
     raise LabkitError(
         f"The chat template drops or changes what the {lost[0]['role']} says: {lost[0]['content'][:40]!r}.",
-        "Set a template that writes every message as it is, such as labkit.chat.templates.CHATML.",
+        "Set a template that writes every message as it is, such as labkit.conversations.templates.CHATML.",
     )
 
 

@@ -7,8 +7,8 @@ from families import FAMILIES
 from transformers import DataCollatorForLanguageModeling
 
 import labkit as lk
-from labkit.chat.faults import REMEDIES
-from labkit.chat.masks import masked
+from labkit.conversations.faults import REMEDIES
+from labkit.conversations.masks import masked
 from labkit.errors import LabkitError
 
 # TRL's training templates of these two let the model learn the header of its own answer.

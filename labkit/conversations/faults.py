@@ -1,7 +1,7 @@
 """What is wrong with the mask of a conversation: faults that cost nothing during training and everything after it.
 
-The expected tokens come from rendering the conversation anew (see ``labkit.chat.spans``), not from the code that made
-the mask. The ids are aligned with them, so that what was doubled, dropped or cut is found, too.
+The expected tokens come from rendering the conversation anew (see ``labkit.conversations.spans``), not from the code
+that made the mask. The ids are aligned with them, so that what was doubled, dropped or cut is found, too.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from labkit.chat.pieces import padding, row, text_of
-from labkit.chat.spans import CONTENT, HEADER, STOP, TAIL, Piece, pieces_of
+from labkit.conversations.pieces import padding, row, text_of
+from labkit.conversations.spans import CONTENT, HEADER, STOP, TAIL, Piece, pieces_of
 from labkit.errors import LabkitError, unknown
 
 IGNORED = -100
@@ -37,7 +37,7 @@ class Fault:
     """One thing that is wrong with a mask.
 
     Attributes:
-        name: one of ``labkit.chat.faults.REMEDIES``.
+        name: one of ``labkit.conversations.faults.REMEDIES``.
         explanation: what was found.
         token: the index in ``input_ids`` where it begins; where something is missing, where it would stand.
         remedy: what to do.
