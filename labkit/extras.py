@@ -7,7 +7,9 @@ from labkit.errors import LabkitError
 # The extra in pyproject.toml that installs each package.
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
 EXTRAS |= {"datasketch": "curation", "scikit-learn": "curation"}
-# The same for what only the tools of those who write notebooks need.
+# As what a package is imported, where that isn't its name.
+MODULES = {"scikit-learn": "sklearn"}
+# The extras for what only the tools of those who write notebooks need.
 TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
 
 

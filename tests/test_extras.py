@@ -67,7 +67,11 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
         (["bitsandbytes"], [], []),
         (["peft"], [], ["contrib.peft_bottleneck"]),
         (["ipywidgets"], ["MemoryPlanner", "QuantizationExplorer"], ["display.explorer", "display.planner"]),
-        ([*EXTRAS], ["MemoryPlanner", "QuantizationExplorer", "plots"], ["contrib.peft_bottleneck", "display"]),
+        (
+            [*EXTRAS],
+            ["MemoryPlanner", "QuantizationExplorer", "plots", "show_masks"],
+            ["contrib.peft_bottleneck", "display"],
+        ),
     ],
     ids=["bitsandbytes", "peft", "widgets", "all"],
 )

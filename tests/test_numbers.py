@@ -26,6 +26,7 @@ RESULTS = {"Model", "Run", "Task"}
 ELSEWHERE = {f"plots.{name}" for name in lk.plots.__all__} | {"quant.absmax.quantize_zero_point", "methods.LoRALinear"}
 ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_probabilities", "latency_ratio")}
 ELSEWHERE |= {"evaluation.drift"}
+CONVERSATION = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
 RATES |= {"width", "height", "mark"}
 
@@ -68,6 +69,7 @@ def calls(tiny, colours):
         "quantize": lambda **given: lk.quantize(weight, **given),
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),
         "quant.absmax.quantize_zero_point": lambda **given: quantize_zero_point(weight, **given),
+        "show_masks": lambda **given: lk.show_masks(tiny, CONVERSATION, **given),
         "text_loss": lambda **given: lk.text_loss(tiny, ["some text"], **given),
     }
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from labkit.conversations.messages import conversation
 from labkit.conversations.templates import applied, chat_ids, missing_front
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_count
 
 LEARN = ("last", "all", "completion")
 
@@ -40,6 +40,8 @@ def masked(
     """
     if learn not in LEARN:
         raise LabkitError(f"learn must be one of {', '.join(LEARN)}, not {learn!r}.", "Choose one of them.")
+    if max_length is not None:
+        max_length = require_count("max_length", max_length)
     turns = conversation(messages)
     if turns[-1]["role"] != "assistant":
         raise LabkitError("The conversation ends with no reply.", "Let the last message be the assistant's.")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
-from families import FAMILIES
+from template_families import FAMILIES
 
 from labkit.conversations.masks import masked
 from labkit.conversations.messages import conversation

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from families import FAMILIES
+from template_families import FAMILIES
 from transformers import DataCollatorForLanguageModeling
 
 import labkit as lk
