@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import labkit as lk
-from labkit.extras import EXTRAS, TOOLS
+from labkit.extras import CURATION, EXTRAS, TOOLS
 from labkit.quant.bnb import load_bitsandbytes
 from labkit.testing.refresh import refresh
 
@@ -34,10 +34,10 @@ def names(requirements):
 
 def test_pyproject_has_each_package_in_its_extra_alone():
     extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
-    for package, extra in (EXTRAS | TOOLS).items():
+    for package, extra in (EXTRAS | CURATION | TOOLS).items():
         assert [name for name in extras if package in extras[name]] == [extra]
     assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
-    assert set(EXTRAS.values()) == {*COURSE, "curation"}
+    assert set(EXTRAS.values()) == {*COURSE}
 
 
 def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
