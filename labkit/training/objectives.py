@@ -26,8 +26,9 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
     kept = wanted[:, columns].nonzero(as_tuple=True)
     with only(model, kept) if batch.masked else nullcontext():
         logits = logits_at(model, batch, columns)
-    found = logits[:, 0] if batch.masked else logits[kept]
-    loss = F.cross_entropy(found.float(), targets[:, columns][kept], reduction="sum")
+    chosen = (slice(None), 0) if batch.masked else kept
+    # No name for the chosen logits, which would keep their 16-bit form beside the 32-bit one.
+    loss = F.cross_entropy(logits[chosen].float(), targets[:, columns][kept], reduction="sum")
     return loss, len(kept[0])
 
 
