@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
-from labkit.conversations.pieces import padding, row, text_of
-from labkit.conversations.spans import CONTENT, HEADER, STOP, TAIL, Piece, pieces_of
+from labkit.conversations.alignment import Aligned
+from labkit.conversations.pieces import IGNORED, padding, row
+from labkit.conversations.spans import HEADER, STOP, Piece, pieces_of
 from labkit.errors import LabkitError, unknown
 
-IGNORED = -100
 # What to do about each fault, by its name.
 REMEDIES = {
     "stop never learned": "Let the token that ends the answer be learned, or the model never stops.",
@@ -80,7 +79,7 @@ def check_masks(
         LabkitError: the ids are not those of this conversation, or it can't be rendered.
     """
     if learn not in ("last", "all"):
-        raise unknown("way to learn", learn, ("last", "all"))
+        raise unknown("part of a conversation to learn", learn, ("last", "all"))
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     messages, ids, aims = list(messages), row("input_ids", input_ids), row("labels", labels)
     if len(ids) != len(aims):
@@ -89,9 +88,13 @@ def check_masks(
     pieces = _rendered(tokenizer, messages, chat_template)
     tail = next((at for at, piece in enumerate(reversed(pieces)) if piece.id != tokenizer.pad_token_id), 0)
     pads = padding(tokenizer, ids, attention, tail)
-    checked = _Checked(tokenizer, messages, ids, aims, pads, pieces, learn)
+    answers = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers:
+        raise LabkitError("The conversation has no answer to learn.", "End it with an assistant's message.")
+    targets = answers if learn == "all" else answers[-1:]
+    aligned = Aligned(tokenizer, ids, aims, pads, pieces)
     found: dict[str, Fault] = {}
-    for name, token, explanation in checked.faults():
+    for name, token, explanation in _found(aligned, [message["role"] for message in messages], targets):
         found.setdefault(name, Fault(name, explanation, token, REMEDIES[name]))
     return [found[name] for name in REMEDIES if name in found]
 
@@ -107,128 +110,64 @@ def _rendered(tokenizer: Any, messages: list[dict], chat_template: str | None) -
     return [Piece(p.id, p.kind, p.message + (p.message >= 0), p.edge) for p in rest]
 
 
-class _Checked:
-    """The ids, aligned with those that were expected."""
+# A fault's name, its token, and an explanation.
+Found = Iterator[tuple[str, int, str]]
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        messages: list[dict],
-        ids: list[int],
-        aims: list[int],
-        pads: list[bool],
-        pieces: list[Piece],
-        learn: str,
-    ):
-        self.tokenizer, self.messages, self.ids, self.aims = tokenizer, messages, ids, aims
-        self.pads, self.pieces = pads, pieces
-        answers = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
-        if not answers:
-            raise LabkitError("The conversation has no answer to learn.", "End it with an assistant's message.")
-        self.targets = answers if learn == "all" else answers[-1:]
-        self.kept = [at for at, pad in enumerate(pads) if not pad]
-        # For each expected token, its place among the ids; None where it is missing.
-        self.places: list[int | None] = [None] * len(pieces)
-        self.replaced: set[int] = set()  # expected tokens in whose place others stand
-        matcher = SequenceMatcher(None, [p.id for p in pieces], [ids[at] for at in self.kept], autojunk=False)
-        for kind, start, end, other, last in matcher.get_opcodes():
-            if kind == "equal":
-                for step in range(end - start):
-                    self.places[start + step] = self.kept[other + step]
-            elif kind == "replace":
-                there = "".join(self.text(ids[at]) for at in self.kept[other:last])
-                if "".join(self.text(p.id) for p in pieces[start:end]) == there:  # cut into other tokens
-                    self.replaced.update(range(start, end))
-        matched = sum(place is not None for place in self.places)
-        if 2 * matched < min(len(pieces), len(self.kept)):
-            raise LabkitError("These ids are not those of this conversation.", "Pass the template that made them.")
 
-    def faults(self) -> Iterator[tuple[str, int, str]]:
-        """Yield the name, the place and an explanation of each fault."""
-        yield from self._of_begin_and_padding()
-        for at, message in enumerate(self.messages):
-            yield from self._of_missing(at, message["role"])
-        for at in self.targets:
-            yield from self._of_answer(at)
-        yield from self._of_leaks()
+def _found(row: Aligned, roles: list[str], targets: list[int]) -> Found:
+    yield from _in_begin_and_padding(row)
+    for at, role in enumerate(roles):
+        yield from _in_message(row, at, role)
+    for at in targets:
+        if not row.lost(at):  # of a cut answer, the end is missing as well
+            yield from _in_answer(row, at)
+    yield from _in_prompt(row, targets)
 
-    def _of_begin_and_padding(self) -> Iterator[tuple[str, int, str]]:
-        begin, known = self.tokenizer.bos_token_id, {place for place in self.places if place is not None}
-        for at in self.kept:
-            again = at > 0 and not self.pads[at - 1] and self.ids[at - 1] == begin
-            if begin is not None and self.ids[at] == begin and (at not in known or again):
-                extra = at if again or self.ids[at + 1 : at + 2] != [begin] else at + 1
-                yield "begin token doubled", extra, f"{self.word(extra)} stands there once too often."
-        for at, pad in enumerate(self.pads):
-            if pad and self.aims[at] != IGNORED:
-                yield "padding learned", at, f"The padding {self.word(at)} has a label."
-        for at in self.kept:
-            if self.aims[at] not in (IGNORED, self.ids[at]):
-                yield "labels are other tokens", at, f"The label of {self.word(at)} is another token."
 
-    def _of_missing(self, at: int, role: str) -> Iterator[tuple[str, int, str]]:
-        name = {"assistant": "answer cut"}.get(role, f"{role} message dropped")
-        content = self.content(at)
-        lost = [index for index in content if self.places[index] is None and index not in self.replaced]
-        if lost or (not content and role == "system"):
-            count = f"{len(lost)} of {len(content)} tokens" if content else "All"
-            yield name, self.where(lost[0]) if lost else 0, f"{count} of message {at + 1} ({role}) are missing."
+def _in_begin_and_padding(row: Aligned) -> Found:
+    begin, known = row.tokenizer.bos_token_id, {place for place in row.places if place is not None}
+    for at in row.kept:
+        again = at > 0 and not row.pads[at - 1] and row.ids[at - 1] == begin
+        if begin is not None and row.ids[at] == begin and (at not in known or again):
+            extra = at if again or row.ids[at + 1 : at + 2] != [begin] else at + 1
+            yield "begin token doubled", extra, f"{row.word(extra)} stands there once too often."
+    for at, pad in enumerate(row.pads):
+        if pad and row.aims[at] != IGNORED:
+            yield "padding learned", at, f"The padding {row.word(at)} has a label."
+    for at in row.kept:
+        if row.aims[at] not in (IGNORED, row.ids[at]):
+            yield "labels are other tokens", at, f"The label of {row.word(at)} is another token."
 
-    def _of_answer(self, at: int) -> Iterator[tuple[str, int, str]]:
-        content = self.content(at)
-        if any(self.places[index] is None and index not in self.replaced for index in content):
-            return  # cut: so is its end
-        inner = [p for i in content if (p := self.places[i]) is not None and not self.pieces[i].edge]
-        if unlearned := [place for place in inner if self.aims[place] == IGNORED]:
-            yield "answer not learned", unlearned[0], f"{len(unlearned)} of {len(inner)} tokens have no label."
-        for header in self.of(at, HEADER):
-            if self.learned(header):
-                yield "header learned", self.places[header] or 0, f"{self.word(self.places[header] or 0)} has a label."
-        stops = self.of(at, STOP)
-        if not stops or any(self.places[index] is None for index in stops):
-            last = self.where(content[-1]) if content else 0
-            yield "stop never learned", last, f"No token ends the answer in message {at + 1}."
-        for place in (p for i in stops if (p := self.places[i]) is not None and self.aims[p] == IGNORED):
-            pad = self.ids[place] == self.tokenizer.pad_token_id
-            name = "padding hides the stop" if pad else "stop never learned"
-            yield (
-                name,
-                place,
-                f"{self.word(place)} ends the answer and has no label" + ("; it also pads." if pad else "."),
-            )
 
-    def _of_leaks(self) -> Iterator[tuple[str, int, str]]:
-        for index, piece in enumerate(self.pieces):
-            own = piece.message in self.targets and piece.kind in (CONTENT, STOP, TAIL, HEADER)
-            # Between header and content stands what some templates let the model write, such as an empty thought.
-            lead = index + 1 < len(self.pieces) and self.leads(index)
-            if not own and not lead and not piece.edge and self.learned(index):
-                place = self.places[index] or 0
-                yield "prompt learned", place, f"{self.word(place)} is not of an answer to learn, and has a label."
+def _in_message(row: Aligned, at: int, role: str) -> Found:
+    name = {"assistant": "answer cut"}.get(role, f"{role} message dropped")
+    content, lost = row.of(at), row.lost(at)
+    if lost or (not content and role == "system"):
+        count = f"{len(lost)} of {len(content)} tokens" if content else "All"
+        yield name, row.where(lost[0]) if lost else 0, f"{count} of message {at + 1} ({role}) are missing."
 
-    def leads(self, index: int) -> bool:
-        """Whether only the template's own tokens stand between an answer's header and this token."""
-        before = next((p for p in reversed(self.pieces[:index]) if p.kind != "template"), None)
-        return before is not None and before.kind == HEADER and before.message in self.targets
 
-    def content(self, at: int) -> list[int]:
-        return self.of(at, CONTENT)
+def _in_answer(row: Aligned, at: int) -> Found:
+    content, stops = row.of(at), row.of(at, STOP)
+    inner = [place for i in content if (place := row.places[i]) is not None and not row.pieces[i].edge]
+    if unlearned := [place for place in inner if row.aims[place] == IGNORED]:
+        yield "answer not learned", unlearned[0], f"{len(unlearned)} of {len(inner)} tokens have no label."
+    for header in filter(row.learned, row.of(at, HEADER)):
+        yield "header learned", row.where(header), f"{row.word(row.where(header))} has a label."
+    if not stops or any(row.places[i] is None for i in stops):
+        last = row.where(content[-1]) if content else 0
+        yield "stop never learned", last, f"No token ends the answer in message {at + 1}."
+    for place in (place for i in stops if (place := row.places[i]) is not None and row.aims[place] == IGNORED):
+        pads = row.ids[place] == row.tokenizer.pad_token_id
+        also = "; it also pads." if pads else "."
+        name = "padding hides the stop" if pads else "stop never learned"
+        yield name, place, f"{row.word(place)} ends the answer and has no label{also}"
 
-    def of(self, at: int, kind: str) -> list[int]:
-        return [index for index, piece in enumerate(self.pieces) if piece.message == at and piece.kind == kind]
 
-    def learned(self, index: int) -> bool:
-        """Whether an expected token is there and learned; white space is not counted: it teaches nothing."""
-        place = self.places[index]
-        return place is not None and self.aims[place] != IGNORED and bool(self.text(self.ids[place]).strip())
-
-    def where(self, index: int) -> int:
-        """Return where an expected token stands, or would stand."""
-        before = [place for place in self.places[: index + 1] if place is not None]
-        return before[-1] + (self.places[index] is None) if before else 0
-
-    def word(self, place: int) -> str:
-        return f"'{self.text(self.ids[place])}'"
-
-    def text(self, token: int) -> str:
-        return text_of(self.tokenizer, token)
+def _in_prompt(row: Aligned, targets: list[int]) -> Found:
+    for i, piece in enumerate(row.pieces):
+        # Between header and content stands what some templates let the model write, such as an empty thought.
+        own = piece.message in targets or (i + 1 < len(row.pieces) and row.leads(i, targets))
+        if not own and not piece.edge and row.learned(i):
+            place = row.where(i)
+            yield "prompt learned", place, f"{row.word(place)} is not of an answer to learn, and has a label."

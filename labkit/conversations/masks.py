@@ -9,8 +9,9 @@ from itertools import groupby
 from transformers import PreTrainedTokenizerBase
 
 from labkit.conversations.messages import conversation
+from labkit.conversations.pieces import shared
 from labkit.conversations.templates import applied, chat_ids, missing_front
-from labkit.errors import LabkitError, require_count
+from labkit.errors import LabkitError, require_count, unknown
 
 LEARN = ("last", "all", "completion")
 
@@ -39,7 +40,7 @@ def masked(
         LabkitError: no reply, a template whose replies can't be told apart or never end, or a last turn too long.
     """
     if learn not in LEARN:
-        raise LabkitError(f"learn must be one of {', '.join(LEARN)}, not {learn!r}.", "Choose one of them.")
+        raise unknown("part of a conversation to learn", learn, LEARN)
     if max_length is not None:
         max_length = require_count("max_length", max_length)
     turns = conversation(messages)
@@ -89,15 +90,11 @@ def _mask(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], learn
 
 def _span(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], at: int, ids: list[int]) -> tuple[int, int]:
     """Return where a reply begins and ends: where the tokens leave the prompt, and where they leave the next one."""
-    start = _common(ids, chat_ids(tokenizer, turns[:at], reply=True))
+    start = shared(ids, chat_ids(tokenizer, turns[:at], reply=True))
     # The prompt may end with more than a reply begins with, such as <think>; but all before it must be the same.
-    if start < _common(chat_ids(tokenizer, turns[:at], reply=True), chat_ids(tokenizer, turns[:at])):
+    if start < shared(chat_ids(tokenizer, turns[:at], reply=True), chat_ids(tokenizer, turns[:at])):
         raise LabkitError(
             f"The chat template writes what comes before message {at + 1} differently once that message follows.",
             "Set a template with {% generation %} marks, such as labkit.conversations.templates.CHATML.",
         )
-    return start, len(ids) if at == len(turns) - 1 else _common(ids, chat_ids(tokenizer, turns[: at + 1]))
-
-
-def _common(a: list[int], b: list[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return start, len(ids) if at == len(turns) - 1 else shared(ids, chat_ids(tokenizer, turns[: at + 1]))

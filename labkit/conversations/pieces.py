@@ -1,10 +1,13 @@
-"""Token ids as rows of numbers and as texts, whatever they came in."""
+"""Token ids as rows of numbers and as texts, whatever they came in; what templates, masks and checks share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from labkit.errors import LabkitError, shown
+
+IGNORED = -100  # the label that cross_entropy leaves out
 
 
 def row(name: str, values: Any) -> list[int]:
@@ -47,3 +50,9 @@ def padding(tokenizer: Any, ids: list[int], attention: list[int] | None = None, 
     right = next((at for at, token in enumerate(reversed(ids)) if token != pad), count)
     right = max(0, right - ending)
     return [at < left or at >= count - right for at in range(count)]
+
+
+def shared(one: Sequence, other: Sequence) -> int:
+    """Return how long the common beginning of two texts or rows is."""
+    ends = min(len(one), len(other))
+    return next((at for at in range(ends) if one[at] != other[at]), ends)

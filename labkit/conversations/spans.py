@@ -7,10 +7,10 @@ special token behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labkit.conversations.pieces import shared
 from labkit.errors import LabkitError, first_line
 
 HEADER, CONTENT, STOP, TAIL, TEMPLATE = "header", "content", "stop", "tail", "template"
@@ -73,12 +73,6 @@ def pieces_of(tokenizer: Any, messages: list[dict], chat_template: str | None = 
         for token in {*closing, *stops}:
             pieces[token] = replace(pieces[token], kind=STOP if token in stops else TAIL, message=at)
     return pieces
-
-
-def shared(one: Sequence, other: Sequence) -> int:
-    """Return how long the common beginning of two texts or rows is."""
-    ends = min(len(one), len(other))
-    return next((at for at in range(ends) if one[at] != other[at]), ends)
 
 
 def render(tokenizer: Any, messages: list[dict], chat_template: str | None = None, *, reply: bool = False) -> str:

@@ -9,13 +9,11 @@ from html import escape
 from typing import Any
 
 from labkit.conversations.masks import masked
-from labkit.conversations.pieces import padding, row, text_of
-from labkit.conversations.spans import shared
+from labkit.conversations.pieces import IGNORED, padding, row, shared, text_of
 from labkit.conversations.templates import turn_ends
 from labkit.display.style import INK, PALETTE, darkened, tinted
 from labkit.errors import LabkitError
 
-IGNORED = -100
 # How each state looks: its colour, and a line and a tag that tell it without colour.
 LOOKS = {
     "read": ("span", tinted(PALETTE["sky blue"]), "border-bottom:2px solid transparent"),

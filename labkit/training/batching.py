@@ -10,12 +10,11 @@ from operator import or_
 
 import torch
 
+from labkit.conversations.pieces import IGNORED
 from labkit.errors import LabkitError
 from labkit.models.encoding import completion_ids, prompt_ids
 from labkit.models.model import Model
 from labkit.models.truncation import fit, headings
-
-IGNORED = -100  # the target that cross_entropy leaves out
 
 
 @dataclass(frozen=True)
