@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     _plan_options(commands.add_parser("plan", help="predict how much memory a training step takes"))
     look = commands.add_parser("inspect", help="look for copies, leaks, suspect labels and personal data in a file")
     look.add_argument("data", help="a .jsonl, .json, .csv, .tsv or .parquet file, or a folder")
+    look.add_argument("--prompt", metavar="COLUMN", help="the column that is read, where its name doesn't say so")
+    look.add_argument("--completion", metavar="COLUMN", help="the column of labels or answers; with --prompt")
     look.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page that needs no network")
     refresh = commands.add_parser("refresh", help="execute notebooks anew, and say which outputs changed and why")
     budget = commands.add_parser("budget", help="measure the time, memory and operations of notebooks")
@@ -128,7 +130,8 @@ def _plan(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from labkit.curation.report import inspect
 
-    report = inspect(options.data)
+    columns = {"prompt": options.prompt, "completion": options.completion}
+    report = inspect(options.data, columns={part: name for part, name in columns.items() if name} or None)
     print("\n".join([str(report), *report.notes, *report.unusable]))
     if options.html:
         report.save(options.html)

@@ -1,4 +1,4 @@
-"""A file of findings with planted faults, for notebook 09: the learner finds them, and then sees what was planted.
+"""A file of findings with planted faults: the learner finds them, and then sees what was planted.
 
 The definitions of the Human Phenotype Ontology stay as they are; notes are put around some of them, and labels, which
 are the course's own, are changed.

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labkit.curation.words import jaccard, normal, shingles
-from labkit.errors import LabkitError, require_number, shown
+from labkit.curation.words import jaccard, normal, require_share, require_texts, shingles
 
 
 class Leak(NamedTuple):
@@ -39,23 +38,20 @@ def find_leaks(train: Sequence[str], test: Sequence[str], *, limit: float = 0.8)
     Raises:
         LabkitError: something is no text, or ``limit`` is not above 0 and at most 1.
     """
-    limit = require_number("limit", limit, above=0.0)
-    if limit > 1:
-        raise LabkitError(f"limit must be at most 1, not {limit}.", "0.8 is usual.")
-    if odd := [text for text in (*train, *test) if not isinstance(text, str)]:
-        raise LabkitError(f"{shown(odd[0])} is not a text.", "Pass two lists of texts.")
+    limit = require_share(limit)
+    require_texts(train, test)
     plain = defaultdict(list)
     for number, text in enumerate(test):
         plain[normal(text)].append(number)
     plain.pop("", None)
     sets = [shingles(text) for text in test]
-    holders = _rarest(train, sets, limit)
+    trained = [shingles(text) for text in train]
+    holders = _rarest(trained, sets, limit)
     wanted = np.array(sorted(holders), dtype=np.uint64)
     leaks = []
-    for number, text in enumerate(train):
+    for number, (text, runs) in enumerate(zip(train, trained, strict=True)):
         equal = plain.get(normal(text), [])
         leaks += [Leak(each, number, "exact", 1.0) for each in equal]
-        runs = shingles(text)
         shared = np.intersect1d(runs, wanted, assume_unique=True).tolist()
         for each in {rival for run in shared for rival in holders[run]}.difference(equal):
             if (share := jaccard(runs, sets[each])) >= limit:
@@ -65,12 +61,12 @@ def find_leaks(train: Sequence[str], test: Sequence[str], *, limit: float = 0.8)
     return sorted(leaks)
 
 
-def _rarest(train: Sequence[str], sets: list[np.ndarray], limit: float) -> dict[int, list[int]]:
+def _rarest(trained: list[np.ndarray], sets: list[np.ndarray], limit: float) -> dict[int, list[int]]:
     """Return the test texts by those of their runs that have to be looked up."""
     everything = np.unique(np.concatenate([*sets, np.empty(0, dtype=np.uint64)]))
     counts: Counter[int] = Counter()
-    for text in train:
-        counts.update(np.intersect1d(shingles(text), everything, assume_unique=True).tolist())
+    for runs in trained:
+        counts.update(np.intersect1d(runs, everything, assume_unique=True).tolist())
     holders = defaultdict(list)
     for number, runs in enumerate(sets):
         if len(runs) > 1:

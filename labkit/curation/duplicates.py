@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labkit.curation.minhash import candidates, signatures
-from labkit.curation.words import jaccard, normal, shingles
-from labkit.errors import LabkitError, require_number, shown
+from labkit.curation.words import jaccard, normal, require_share, require_texts, shingles
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,8 @@ def find_duplicates(texts: Sequence[str], *, limit: float = 0.8) -> Duplicates:
     Raises:
         LabkitError: something is no text, ``limit`` is not above 0 and at most 1, or datasketch is missing.
     """
-    limit = require_number("limit", limit, above=0.0)
-    if limit > 1:
-        raise LabkitError(f"limit must be at most 1, not {limit}.", "0.8 is usual.")
-    if odd := [text for text in texts if not isinstance(text, str)]:
-        raise LabkitError(f"{shown(odd[0])} is not a text.", "Pass a list of texts.")
+    limit = require_share(limit)
+    require_texts(texts)
     first: dict[str, int] = {}
     exact = {}
     for number, text in enumerate(texts):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
+
+from labkit.errors import LabkitError, require_number, shown
 
 # Scripts without spaces: each character counts as a word.
 UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
@@ -47,3 +50,19 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     """Return the share of all runs of two texts that both have, 0 to 1."""
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared) if shared else 0.0
+
+
+def require_texts(*parts: Sequence[str]) -> None:
+    """Raise a ``LabkitError`` unless all are texts."""
+    for part in parts:
+        for text in part:
+            if not isinstance(text, str):
+                raise LabkitError(f"{shown(text)} is not a text.", "Pass lists of texts.")
+
+
+def require_share(limit: float) -> float:
+    """Return a share above 0 and at most 1; raise a ``LabkitError`` for another number."""
+    limit = require_number("limit", limit, above=0.0)
+    if limit > 1:
+        raise LabkitError(f"limit must be at most 1, not {limit}.", "0.8 is usual.")
+    return limit

@@ -9,7 +9,10 @@ from labkit.conversations.masks import masked
 from labkit.conversations.messages import conversation
 from labkit.conversations.templates import CHATML, chat_ids, turn_ends
 from labkit.errors import LabkitError
+from labkit.models.encoding import padding_id
 from labkit.models.truncation import TruncationWarning
+from labkit.training.batching import collate
+from labkit.training.objectives import completion_loss
 from labkit.training.sft import encode_conversations
 
 U, A = ({"role": role, "content": text} for role, text in (("user", "What colour is it?"), ("assistant", "Blue.")))
@@ -45,15 +48,10 @@ def trl(model, data, folder, **settings):
 
 
 def loss(model, examples):
-    """The mean over learned tokens, example by example, without padding: an independent way to the batch's loss."""
-    nats, count = 0.0, 0
+    """labkit's own loss of the batch of all of them."""
     with torch.no_grad():
-        for example in examples:
-            logits = model.module(torch.tensor([example.tokens])).logits[0, :-1].float()
-            labels = torch.tensor(example.tokens)[1:].where(torch.tensor(example.mask)[1:], -100)
-            nats += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            count += int((labels != -100).sum())
-    return nats / count
+        nats, count = completion_loss(model, collate(examples, padding_id(model), model.device))
+    return float(nats) / count
 
 
 def blocks(name, messages):
@@ -82,8 +80,7 @@ def test_tokens_labels_and_loss_equal_trl(name, learn, tmp_path):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_template_without_marks_is_masked_like_the_marked_one_or_refused(name):
-    """Where the family's own template gives a mask, it ends in the token that ends the turn."""
+def test_a_template_without_marks_gives_masks_of_whole_replies_or_is_refused(name):
     family = FAMILIES[name]
     for learn in ("last", "all"):
         try:

@@ -39,3 +39,11 @@ def test_a_split_shows_leaks():
     report = lk.inspect({"train": [row, {"prompt": "other", "completion": " x"}], "test": [row]})
     assert [(leak.train, leak.test, leak.kind) for leak in report.leaks] == [(0, 2, "exact")]
     assert [kept.prompt for kept in report.clean("leaks")[0]] == ["other"]
+
+
+def test_columns_with_names_of_their_own_are_said_at_the_command_line(tmp_path, capsys):
+    path = tmp_path / "inbox.csv"
+    path.write_text("Message,Office\nThe lamp is out,Roads\nthe lamp is out,Roads\nMy bin,Waste\n", encoding="utf-8")
+    assert main(["inspect", str(path)]) == 1
+    assert main(["inspect", str(path), "--prompt", "Message", "--completion", "Office"]) == 0
+    assert "exact copies       1" in capsys.readouterr().out
