@@ -19,11 +19,15 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.comparisons.spread import spread
     from labkit.diagnosis import doctor
     from labkit.display import plots
+    from labkit.display.chat import ChatWidget
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.planner import MemoryPlanner
     from labkit.errors import LabkitError
     from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, text_loss
     from labkit.experiment import finetune, predict_memory
+    from labkit.generation.batched import generate
+    from labkit.generation.chat import chat
+    from labkit.generation.sampling import Sampling
     from labkit.memory import KINDS, Ledger
     from labkit.methods import (
         IA3,
@@ -61,6 +65,7 @@ __all__ = [
     "IA3",
     "KINDS",
     "BottleneckAdapters",
+    "ChatWidget",
     "Every",
     "FullFineTuning",
     "HeadOnly",
@@ -75,10 +80,12 @@ __all__ = [
     "Quantization",
     "QuantizationExplorer",
     "Run",
+    "Sampling",
     "Task",
     "TrainingConfig",
     "TruncationWarning",
     "blueprint",
+    "chat",
     "check",
     "compare",
     "describe",
@@ -88,6 +95,7 @@ __all__ = [
     "finetune",
     "forgetting",
     "general_english",
+    "generate",
     "guess",
     "knowledge",
     "load_model",
@@ -116,11 +124,15 @@ _HOMES = {
     "labkit.comparisons.spread": "spread",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
+    "labkit.display.chat": "ChatWidget",
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "compare evaluate forgetting knowledge perplexity text_loss",
     "labkit.experiment": "finetune predict_memory",
+    "labkit.generation.batched": "generate",
+    "labkit.generation.chat": "chat",
+    "labkit.generation.sampling": "Sampling",
     "labkit.memory": "KINDS Ledger",
     "labkit.methods": "IA3 BottleneckAdapters FullFineTuning HeadOnly LoRA PrefixTuning "
     "PromptTuning QLoRA disable_adapter merge quantize_model",
