@@ -53,14 +53,8 @@ class ChatWidget(widgets.VBox):
                 f"A chat is with one model or {MOST}, not with {shown(models)}.",
                 'Pass a model, or {"before": model, "after": run.model}.',
             )
-        self._system, self._settings = (
-            system,
-            {
-                "sampling": sampling,
-                "max_new_tokens": require_count("max_new_tokens", max_new_tokens),
-                "seed": require_seed(seed),
-            },
-        )
+        self._system, self._sampling = system, sampling
+        self._count, self._seed = require_count("max_new_tokens", max_new_tokens), require_seed(seed)
         # Not a placeholder, which vanishes with the first letter, but a label, which a screen reader says.
         self.message = widgets.Textarea(description="message", rows=2, layout={"width": "auto"})
         self.send = widgets.Button(description="Send", button_style="primary", tooltip="Send the message")
@@ -106,7 +100,15 @@ class ChatWidget(widgets.VBox):
         turns.append({"role": "user", "content": text})
         reply = {"role": "assistant", "content": ""}
         self._show(name, reply)
-        for piece in chat(self._models[name], list(turns), stream=True, **self._settings):
+        pieces = chat(
+            self._models[name],
+            list(turns),
+            max_new_tokens=self._count,
+            sampling=self._sampling,
+            stream=True,
+            seed=self._seed,
+        )
+        for piece in pieces:
             reply["content"] += piece
             self._show(name, reply)
         turns.append(reply)

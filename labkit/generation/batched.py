@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import cast
 
 from labkit.errors import LabkitError, require_count, require_seed, shown
 from labkit.generation.casts import Casts
@@ -75,17 +76,17 @@ def ids_of(model: Model, prompts: Sequence[str] | Sequence[Sequence[int]]) -> li
         )
     if isinstance(prompts, str) or not hasattr(prompts, "__iter__"):
         raise LabkitError(f"A list of prompts is needed, not {shown(prompts)}.", "Put it in brackets: [prompt].")
-    prompts, known = list(prompts), range(model.embeddings.num_embeddings)
-    if all(isinstance(prompt, str) for prompt in prompts):
-        return prompt_ids(model, prompts)
-    for number, prompt in enumerate(prompts, 1):
+    given, known = list(prompts), range(model.embeddings.num_embeddings)
+    if all(isinstance(prompt, str) for prompt in given):
+        return prompt_ids(model, cast(list[str], given))
+    for number, prompt in enumerate(given, 1):
         ids = prompt if isinstance(prompt, (list, tuple)) else ()
         if not ids or any(type(token) is not int or token not in known for token in ids):
             raise LabkitError(
                 f"Prompt {number} is no list of token ids from 0 to {len(known) - 1}: {shown(prompt)}.",
                 "Pass texts, or lists of whole numbers as the tokenizer gives them; all prompts of one kind.",
             )
-    return [list(prompt) for prompt in prompts]
+    return [list(prompt) for prompt in cast(list[list[int]], given)]
 
 
 def texts_of(stop: Sequence[str]) -> tuple[str, ...]:

@@ -29,38 +29,34 @@ class Casts:
     """
 
     def __init__(self, model: Model):
-        self._places = list(_castable(model)) if model.precision != torch.float32 else []
-        self.nbytes = sum(2 * module._parameters[name].numel() for module, name in self._places)  # type: ignore[union-attr]
+        places = list(_castable(model)) if model.precision != torch.float32 else []
+        self.nbytes = sum(2 * weight.numel() for _, _, weight in places)
         if self.nbytes > _free(model.device) / SPARE:
-            self._places, self.nbytes = [], 0
-        made: dict[int, nn.Parameter] = {}
-        for module, name in self._places:
-            weight = module._parameters[name]
-            assert weight is not None
-            if id(weight) not in made:
-                made[id(weight)] = nn.Parameter(weight.detach().to(model.precision), requires_grad=False)
-        self._copies = [made[id(module._parameters[name])] for module, name in self._places]
+            places, self.nbytes = [], 0
+        self._places = [
+            (module, name, weight, nn.Parameter(weight.detach().to(model.precision), requires_grad=False))
+            for module, name, weight in places
+        ]
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """Put the copies into the layers inside the block. An embedding tied to the last layer keeps its weight."""
-        weights = [module._parameters[name] for module, name in self._places]
         try:
-            for (module, name), copy in zip(self._places, self._copies, strict=True):
+            for module, name, _, copy in self._places:
                 module._parameters[name] = copy
             yield
         finally:
-            for (module, name), weight in zip(self._places, weights, strict=True):
+            for module, name, weight, _ in self._places:
                 module._parameters[name] = weight
 
 
-def _castable(model: Model) -> Iterator[tuple[nn.Module, str]]:
-    """Yield layers, with the names of those of their weights that autocast would cast and nothing else reads."""
+def _castable(model: Model) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
+    """Yield layers, with the names and values of those weights that autocast would cast and nothing else reads."""
     read = set()
     for module in model.module.modules():
         if isinstance(module, LoRALinear):
             if type(module) is LoRALinear:
-                yield from ((module, name) for name in ("lora_A", "lora_B"))
+                yield from ((module, name, getattr(module, name)) for name in ("lora_A", "lora_B"))
             else:  # variants such as DoRA also compute with the weight itself
                 read |= set(module.modules())
     for module in model.module.modules():
@@ -68,7 +64,7 @@ def _castable(model: Model) -> Iterator[tuple[nn.Module, str]]:
             for name in ("weight", "bias"):
                 value = module._parameters.get(name)
                 if value is not None and value.dtype == torch.float32:
-                    yield module, name
+                    yield module, name, value
 
 
 def _free(device: torch.device) -> int:

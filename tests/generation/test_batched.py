@@ -4,9 +4,9 @@ from tiny import CAUSAL, STRONG, tiny_model
 
 import labkit as lk
 from labkit.generation.casts import Casts
-from labkit.methods.method import prepare
 from labkit.models.encoding import prompt_ids
 from labkit.models.evaluation_mode import inference
+from labkit.preparation import prepare
 
 PROMPTS = ["The sky", "The sky in the north is blue, and rivers run into", "Item", "Is it a cat or"]
 SOME_SLIDE = {"mistral": {"sliding_window": 6}, "gemma2": {"sliding_window": 6}, "gemma3_text": {"sliding_window": 6}}
@@ -148,7 +148,7 @@ def test_weights_that_are_cast_once_give_what_autocast_gives(variant, tiny):
 def test_wrong_prompts_are_refused(tiny, tiny_encoder):
     assert lk.generate(tiny, []) == []
     for prompts in ("text", 3, [3], [[]], [[1, 10**6]], [[1.0]], [[True]], ["a", [1]], [None]):
-        with pytest.raises(lk.LabkitError, match="prompts is needed|no list of token ids"):
+        with pytest.raises(lk.LabkitError, match=r"prompts is needed|no list of token ids"):
             lk.generate(tiny, prompts)
     for stop in ("text", [""], [3]):
         with pytest.raises(lk.LabkitError, match="stop is no list"):

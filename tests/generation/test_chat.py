@@ -14,7 +14,10 @@ def test_the_reply_is_what_the_model_says_after_the_template(smollm):
 
 
 def test_pieces_break_no_character_and_no_space(tiny):
-    wanted, place = tiny.tokenizer(" Größe 🙂 天空 two  spaces\n", add_special_tokens=False)["input_ids"], iter(range(99))
+    wanted, place = (
+        tiny.tokenizer(" Größe 🙂 天空 two  spaces\n", add_special_tokens=False)["input_ids"],
+        iter(range(99)),
+    )
 
     def say(module, args, output):
         output.logits[..., wanted[next(place) % len(wanted)]] += 1000

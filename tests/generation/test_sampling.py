@@ -13,7 +13,7 @@ PROMPTS = ["The sky", "The sky in the north is blue, and", "Item", "Is it a cat 
 @pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
 def test_tokens_are_drawn_as_transformers_would(temperature, top_k, top_p):
     sampling, expected = lk.Sampling(temperature, top_k, top_p), LOGITS
-    warpers = [TemperatureLogitsWarper(temperature)] + [TopKLogitsWarper(top_k)] * bool(top_k)
+    warpers = [TemperatureLogitsWarper(temperature), *([TopKLogitsWarper(top_k)] if top_k else [])]
     for warper in [*warpers, TopPLogitsWarper(top_p)]:
         expected = warper(None, expected)
     expected = expected.softmax(-1)
