@@ -18,7 +18,6 @@ from labkit.tasks.likeness import shingles, similarity
 from labkit.tasks.stratified import in_proportion
 from labkit.tasks.task import Task
 
-
 COVERAGE = ("wide", "narrow")
 
 
