@@ -65,7 +65,8 @@ def equal_amount(
     if not amounts[0][0] <= at <= amounts[0][-1]:
         raise LabkitError(f"No run has {at:,} examples or more and fewer.", f"Choose at from {amounts[0]}.")
     runs = [curve[n] for curve, ns in zip((reference, other), amounts, strict=True) for n in ns]
-    cells = [found.hits for found in map(Outcomes.of, map(str, sum(amounts, [])), runs) if found.hits is not None]
+    outcomes = [Outcomes.of("a curve", one) for one in runs]
+    cells = [found.hits for found in outcomes if found.hits is not None]
     if len(cells) < len(runs) or len({cell.shape[1] for cell in cells}) > 1:
         raise LabkitError("The runs have no hits of the same test examples.", "Pass rows of lk.results with hits.")
     means = np.array([[cell.mean() for cell in cells]])
