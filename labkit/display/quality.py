@@ -89,7 +89,7 @@ def worth(found: Mapping[str, Worth], at: float, ax: Axes | None = None) -> Axes
     ax.set_yticks(range(len(found)), [wrapped(name) for name in found])
     ax.grid(visible=False, axis="y")
     ax.set_ylim(len(found) - 0.5, -0.5)
-    ax.set(xlabel=f"examples worth {at:,.0f} good ones, with 95% interval\narrow: beyond what was run")
-    words = f"Dots and intervals: examples that are worth {at:,.0f} good ones. {listed(said)}"
+    ax.set(xlabel=f"examples worth {at:,.0f} good ones (95% interval; arrow: beyond the runs)")
+    words = f"Dots and intervals: examples worth {at:,.0f} good ones. {listed(said)}"
     describe(ax, words)
     return ax
