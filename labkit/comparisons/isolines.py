@@ -73,7 +73,8 @@ def equal_amount(
     drawn = np.stack(over_examples(cells, draws, seed), axis=1)
     drawn = drawn + np.stack([over_runs([cell], draws, seed + 1 + i) for i, cell in enumerate(cells)], axis=1)
     found = [_equal(values, amounts, at) for values in (means, drawn)]
-    low, high = (np.quantile(found[1], q, method=way) for q, way in ((0.025, "lower"), (0.975, "higher")))
+    ordered = np.sort(found[1])  # no means of two draws: a draw may be infinite
+    low, high = ordered[int(0.025 * (draws - 1))], ordered[math.ceil(0.975 * (draws - 1))]
     return Equal(float(found[0][0]), (float(low), float(high)), (amounts[1][0], amounts[1][-1]))
 
 
@@ -89,7 +90,10 @@ def isolines(
     """
     if missing := [name for name in (by, x) if name not in rows]:
         raise unknown("column", missing[0], map(str, rows.columns))
-    curves = {float(name): dict(iter(group.groupby(x))) for name, group in rows.groupby(by)}
+    curves = {}
+    for noise in map(float, rows[by].unique()):
+        own = rows[rows[by] == noise]
+        curves[noise] = {float(n): own[own[x] == n] for n in own[x].unique()}
     first, *others = sorted(curves)
     return {noise: equal_amount(curves[first], curves[noise], at) for noise in others}
 

@@ -35,7 +35,8 @@ def amounts(rows: DataFrame, ax: Axes | None = None, *, x: str = "data.amount", 
         x, by: columns of the amount and of the share of wrong labels.
     """
     ax = axes_for(ax, height=4.2)
-    groups = {f"{100 * noise:.0f}% wrong": group for noise, group in rows.groupby(by)}
+    shares = sorted(map(float, rows[by].unique()))
+    groups = {f"{100 * share:.0f}% wrong": rows[rows[by] == share] for share in shares}
     ends, said = {}, []
     for (name, group), look in zip(groups.items(), looks(groups).values(), strict=True):
         mean = 100 * group.groupby(x)["accuracy"].mean()
@@ -89,7 +90,7 @@ def worth(found: Mapping[str, Worth], at: float, ax: Axes | None = None) -> Axes
     ax.set_yticks(range(len(found)), [wrapped(name) for name in found])
     ax.grid(visible=False, axis="y")
     ax.set_ylim(len(found) - 0.5, -0.5)
-    ax.set(xlabel=f"examples worth {at:,.0f} good ones (95% interval; arrow: beyond the runs)")
+    ax.set(xlabel=f"examples worth {at:,.0f} good ones (95% interval;\narrow: beyond the runs)")
     words = f"Dots and intervals: examples worth {at:,.0f} good ones. {listed(said)}"
     describe(ax, words)
     return ax
