@@ -22,6 +22,8 @@ AMOUNTS = (30, 100, 300, 1000, 3000, ALL)
 NOISE = (0.0, 0.1, 0.2, 0.4, 0.6)
 NOISE_OF_ALL = (0.0, 0.4, 0.6)  # the curves of less noise have reached 1,000 clean examples before
 LEAST = 60
+# A third of the best rate on clean data: at 3e-3, runs with many wrong labels often collapsed to a single answer.
+RATE = 1e-3
 FORMATS = ("{prompt}", "Question: {prompt} ?\nAnswer:", "### Input\n{prompt}\n### Response\n", "{prompt}\nThanks!")
 PLAIN: dict[str, Any] = {
     "amount": 1000,
@@ -47,12 +49,12 @@ def data_quality() -> Iterator[dict[str, Any]]:
     for seed in SEEDS:
         for amount in AMOUNTS[:-1]:
             for noise in NOISE:
-                yield from _runs(setting, method, 3e-3, seed, {"amount": amount, "noise": noise})
+                yield from _runs(setting, method, RATE, seed, {"amount": amount, "noise": noise})
         for other in OTHERS:
-            yield from _runs(setting, method, 3e-3, seed, other)
+            yield from _runs(setting, method, RATE, seed, other)
     for seed in SEEDS:  # a minute each
         for noise in NOISE_OF_ALL:
-            yield from _runs(setting, method, 3e-3, seed, {"amount": ALL, "noise": noise})
+            yield from _runs(setting, method, RATE, seed, {"amount": ALL, "noise": noise})
 
 
 def data_quality_smollm2() -> Iterator[dict[str, Any]]:
@@ -61,7 +63,7 @@ def data_quality_smollm2() -> Iterator[dict[str, Any]]:
     for seed in SEEDS[:3]:
         for amount in (100, 1000):
             for noise in (0.0, 0.4):
-                yield from _runs(setting, {"name": "lora"}, 1e-3, seed, {"amount": amount, "noise": noise}, least=40)
+                yield from _runs(setting, {"name": "lora"}, RATE, seed, {"amount": amount, "noise": noise}, least=40)
 
 
 def _runs(
