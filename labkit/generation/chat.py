@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, overload
 
-from labkit.errors import LabkitError, require_count, require_seed, shown
+from labkit.conversations.messages import conversation
+from labkit.conversations.templates import chat_ids
+from labkit.errors import LabkitError, require_count, require_seed
 from labkit.generation.batched import ids_of
 from labkit.generation.casts import Casts
 from labkit.generation.replies import Replies
 from labkit.generation.sampling import Sampling, random_numbers
-from labkit.generation.turns import conversation_ids
 from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 from labkit.models.truncation import fit
@@ -61,15 +62,14 @@ def chat(
         seed: of the random numbers that tokens are drawn with.
 
     Raises:
-        LabkitError: there is no chat template, it refuses the messages, or there is no room.
+        LabkitError: the messages are bad or end with a reply, there is no chat template or it refuses the messages, or
+            there is no room.
     """
     count, seed = require_count("max_new_tokens", max_new_tokens), require_seed(seed)
-    if not isinstance(messages, (list, tuple)) or not all(isinstance(message, dict) for message in messages):
-        raise LabkitError(
-            f"A conversation is a list of messages, not {shown(messages)}.",
-            'Pass one, such as [{"role": "user", "content": "Hello!"}].',
-        )
-    rows = ids_of(model, [conversation_ids(model.tokenizer, list(messages))])
+    turns = conversation(messages)
+    if turns[-1]["role"] != "user":
+        raise LabkitError("The conversation ends with a reply already.", "Let the last message be the user's.")
+    rows = ids_of(model, [chat_ids(model.tokenizer, turns, reply=True)])
     rows = fit(model, rows, model.max_length - count, "conversation")
     numbers = None if sampling is None else random_numbers(rows, count, seed)
     pieces = _pieces(model, Replies(model, rows, count, sampling, numbers))

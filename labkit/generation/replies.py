@@ -9,7 +9,7 @@ import torch
 
 from labkit.generation.decoding import Decoding
 from labkit.generation.sampling import Sampling
-from labkit.generation.turns import turn_ends
+from labkit.generation.turns import ends_of_turns
 from labkit.models.generation import added_text, end_ids
 from labkit.models.model import Model
 
@@ -58,7 +58,7 @@ class Replies:
         logprobs: bool = False,
     ):
         self.model, self.rows, self.count, self.sampling = model, rows, count, sampling
-        self.stop, self.numbers, self.ends = stop, numbers, end_ids(model) | turn_ends(model.tokenizer)
+        self.stop, self.numbers, self.ends = stop, numbers, end_ids(model) | ends_of_turns(model.tokenizer)
         self.ids: list[list[int]] = [[] for _ in rows]
         self.stopped = [False] * len(rows)
         self._logprobs: list[list[float]] | None = [[] for _ in rows] if logprobs else None

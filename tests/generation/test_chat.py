@@ -42,8 +42,10 @@ def test_between_pieces_the_model_is_as_it_was(tiny):
 
 def test_what_makes_no_conversation_is_refused(tiny):
     for messages in ("Hello", ["Hello"], None, []):
-        with pytest.raises(lk.LabkitError, match=r"list of messages|refuses these"):
+        with pytest.raises(lk.LabkitError, match=r"no list of messages|no dictionary"):
             lk.chat(tiny, messages)
+    with pytest.raises(lk.LabkitError, match="ends with a reply already"):
+        lk.chat(tiny, [*ASK, {"role": "assistant", "content": "Paris."}])
     before = tiny.tokenizer.chat_template
     try:
         tiny.tokenizer.chat_template = "{{ raise_exception('No system, please') }}"
