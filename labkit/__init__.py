@@ -21,12 +21,16 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.curation.report import inspect
     from labkit.diagnosis import doctor
     from labkit.display import plots
+    from labkit.display.chat import ChatWidget
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
     from labkit.errors import LabkitError
     from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, text_loss
     from labkit.experiment import finetune, predict_memory
+    from labkit.generation.batched import generate
+    from labkit.generation.chat import chat
+    from labkit.generation.sampling import Sampling
     from labkit.memory import KINDS, Ledger
     from labkit.methods import (
         IA3,
@@ -64,6 +68,7 @@ __all__ = [
     "IA3",
     "KINDS",
     "BottleneckAdapters",
+    "ChatWidget",
     "Every",
     "FullFineTuning",
     "HeadOnly",
@@ -78,10 +83,12 @@ __all__ = [
     "Quantization",
     "QuantizationExplorer",
     "Run",
+    "Sampling",
     "Task",
     "TrainingConfig",
     "TruncationWarning",
     "blueprint",
+    "chat",
     "check",
     "check_masks",
     "compare",
@@ -92,6 +99,7 @@ __all__ = [
     "finetune",
     "forgetting",
     "general_english",
+    "generate",
     "guess",
     "inspect",
     "knowledge",
@@ -124,12 +132,16 @@ _HOMES = {
     "labkit.curation.report": "inspect",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
+    "labkit.display.chat": "ChatWidget",
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "compare evaluate forgetting knowledge perplexity text_loss",
     "labkit.experiment": "finetune predict_memory",
+    "labkit.generation.batched": "generate",
+    "labkit.generation.chat": "chat",
+    "labkit.generation.sampling": "Sampling",
     "labkit.memory": "KINDS Ledger",
     "labkit.methods": "IA3 BottleneckAdapters FullFineTuning HeadOnly LoRA PrefixTuning "
     "PromptTuning QLoRA disable_adapter merge quantize_model",

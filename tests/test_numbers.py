@@ -28,7 +28,7 @@ ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_pro
 ELSEWHERE |= {"evaluation.drift"}
 CONVERSATION = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
-RATES |= {"width", "height", "mark"}
+RATES |= {"width", "height", "mark", "temperature", "top_p"}
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def calls(tiny, colours):
     return {
         "BottleneckAdapters": lk.BottleneckAdapters,
         "Every": lambda steps: lk.Every(steps, dict),
+        "ChatWidget": lambda **given: lk.ChatWidget(tiny, **given),
         "FullFineTuning": lk.FullFineTuning,
         "HeadOnly": lk.HeadOnly,
         "IA3": lk.IA3,
@@ -47,11 +48,14 @@ def calls(tiny, colours):
         "PromptTuning": lk.PromptTuning,
         "QLoRA": lk.QLoRA,
         "Quantization": lk.Quantization,
+        "Sampling": lk.Sampling,
         "TrainingConfig": lk.TrainingConfig,
         "evaluation.bootstrap_interval": lambda **given: lk.evaluation.bootstrap_interval(runs, **given),
+        "chat": lambda **given: lk.chat(tiny, CONVERSATION[:1], **given),
         "compare": lambda **given: lk.compare(runs, runs, **given),
         "describe": lambda **given: lk.describe(colours, tiny, **given),
         "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
+        "generate": lambda **given: lk.generate(tiny, ["a"], **{"max_new_tokens": 2} | given),
         "general_english": lk.general_english,
         "evaluation.label_probabilities": lambda **given: label_probabilities(tiny, ["a"], [" b", " c"], **given),
         "evaluation.latency_ratio": lambda **given: lk.evaluation.latency_ratio(tiny, tiny, "text", **given),

@@ -44,24 +44,33 @@ class Clock:
 
 
 def measured(
-    base: Model, task: Task, method: Method, settings: dict[str, Any], english: float | None = None
+    base: Model,
+    task: Task,
+    method: Method,
+    settings: dict[str, Any],
+    english: float | None = None,
+    *,
+    costs: bool = True,
 ) -> dict[str, Any]:
     """Fine-tune and return what was gained and what it cost.
 
-    ``english`` is the base model's ``text_loss`` on general English, to measure forgetting.
+    ``english`` is the base model's ``text_loss`` on general English, to measure forgetting. ``costs=False`` leaves out
+    what the training data don't change and what takes seconds, marked by *.
 
     Returns a dictionary of:
         correct, total, hits: right answers, size of the test set, and a 1 or 0 for each right or wrong answer.
         diverged: whether training stopped early because the learning rate was too high.
-        trained_parameters, adapter_bytes: numbers trained, and the size of the files that hold them.
-        peak_bytes, predicted_bytes: peak memory of a step, measured and predicted.
+        trained_parameters: numbers trained.
+        peak_bytes: peak memory of a step.
         parameter_bytes: memory of the parameters at that peak.
         seconds: of training, by the clock.
         tokens_per_second: tokens, without padding, that a step learned from in a second of processor time (median).
         loss_rise: forgetting; None without ``english``, or if it isn't finite.
-        drift: how far an encoder's vectors of general English moved; None for a causal model, or if not finite.
-        latency: time for one text, as a multiple of the base model's.
-        merged_latency: the same after merging into weights that are stored like the base's; None if that's impossible.
+        adapter_bytes*: size of the files that hold what was trained.
+        predicted_bytes*: the peak memory that was predicted.
+        drift*: how far an encoder's vectors of general English moved; None for a causal model, or if not finite.
+        latency*: time for one text, as a multiple of the base model's.
+        merged_latency*: the same after merging into weights that are stored like the base's; None if that's impossible.
     """
     clock = Clock()
     began = time.perf_counter()
@@ -71,20 +80,24 @@ def measured(
         run, diverged = stop.run, True
     seconds = time.perf_counter() - began
     score = evaluate(run.model, task)
-    prompt, merged = task.test["prompt"][0], _merged(run.model)
-    return {
+    found = {
         "correct": score.correct,
         "total": score.total,
         "hits": score.hits,
         "diverged": diverged,
         "trained_parameters": run.trained_parameters,
-        "adapter_bytes": _saved_bytes(run),
         "peak_bytes": run.memory and run.memory.peak,
-        "predicted_bytes": predict_memory(base, task, method, **settings).peak,
         "parameter_bytes": run.memory and run.memory.parameters,
         "seconds": round(seconds, 2),
         "tokens_per_second": round(median(clock.rates), 1) if clock.rates else None,
         "loss_rise": None if english is None else _finite(text_loss(run.model, general_english()) - english),
+    }
+    if not costs:
+        return found
+    prompt, merged = task.test["prompt"][0], _merged(run.model)
+    return found | {
+        "adapter_bytes": _saved_bytes(run),
+        "predicted_bytes": predict_memory(base, task, method, **settings).peak,
         "drift": _finite(drift(base, run.model)) if base.kind == "encoder" else None,
         "latency": round(latency_ratio(base, run.model, prompt), 3),
         "merged_latency": round(latency_ratio(base, merged, prompt), 3) if merged else None,

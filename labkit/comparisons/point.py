@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from labkit.models.load import load_model
 from labkit.models.model import Model
 from labkit.tasks.english import general_english
 from labkit.tasks.load import load_task
+from labkit.tasks.quality import altered
 from labkit.tasks.task import Task
 
 
@@ -33,6 +34,8 @@ class Point:
         train, test: how many examples the task has.
         held_out: how many training examples replace the test set and are left out of training. A search for settings
             needs them; on the test set, it would choose settings that suit the test set. Each class gives its share.
+        data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
+            run's. Such a run is not measured for what it costs.
     """
 
     model: str
@@ -45,18 +48,21 @@ class Point:
     train: int
     test: int
     held_out: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Point | None:
         """Return the point of a stored row; None if the row lacks a setting that points need now."""
-        names = [field.name for field in fields(cls)]
-        if not row.keys() >= {*names} - {"held_out"}:
+        names = [each.name for each in fields(cls)]
+        if not row.keys() >= {*names} - {"held_out", "data"}:
             return None
         # pandas returns numpy's numbers; a point has Python's.
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
         # Old rows have no held_out. In a table beside new ones, pandas makes it a float, which may be missing.
         held_out = plain.get("held_out", 0)
         plain["held_out"] = 0 if pd.isna(held_out) else int(held_out)
+        data = plain.get("data")  # missing likewise
+        plain["data"] = data if isinstance(data, dict) else {}
         return cls(**{name: plain[name] for name in names})
 
     def run(self) -> dict[str, Any]:
@@ -64,9 +70,11 @@ class Point:
         base, task = _model(self.model), _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
+        if self.data:
+            task = altered(task, **self.data, seed=self.seed)
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         english = _english(self.model) if base.kind == "causal" else None
-        return measured(base, task, get_method(self.method), settings, english) | {
+        return measured(base, task, get_method(self.method), settings, english, costs=not self.data) | {
             "made": circumstances(base.device, base.precision)
         }
 

@@ -16,7 +16,7 @@ from labkit.storage.files import write_text
 
 
 def results(name: str) -> pd.DataFrame:
-    """Return the stored rows of a sweep, with accuracy and the method's settings as columns.
+    """Return the stored rows of a sweep, with accuracy, the method's settings and changes of the data as columns.
 
     The column ``label`` has the name of a method with its settings, such as "LoRA r=4", where the sweep ``methods``
     has one for it.
@@ -32,6 +32,7 @@ def results(name: str) -> pd.DataFrame:
     for row in _read(path):
         settings = {f"method.{key}": value for key, value in row["method"].items()}
         label = labels.get(json.dumps(row["method"]), row["method"]["name"])
+        settings |= {f"data.{key}": value for key, value in row.get("data", {}).items()}
         rows.append({**row, **settings, "label": label, "accuracy": row["correct"] / row["total"]})
     return pd.DataFrame(rows).rename(columns={"method.name": "name"})
 

@@ -23,7 +23,8 @@ def conversation(messages: object, name: str = "The conversation") -> list[dict[
         messages = messages.tolist()
     if not isinstance(messages, (list, tuple)) or not messages:
         raise LabkitError(f"{name} is no list of messages but {shown(messages)}.", "Pass [{'role': …, 'content': …}].")
-    turns = [_message(message, f"Message {place} of {name}") for place, message in enumerate(messages, 1)]
+    within = name[0].lower() + name[1:]
+    turns = [_message(message, f"Message {place} of {within}") for place, message in enumerate(messages, 1)]
     for place, turn in enumerate(turns, 1):
         if turn["role"] == "system" and place > 1:
             two = turns[0]["role"] == "system"

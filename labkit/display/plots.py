@@ -13,6 +13,7 @@ from labkit.display.looks import look_of, looks
 from labkit.display.memory import memory, timeline
 from labkit.display.pareto import pareto, tradeoff
 from labkit.display.parts import Bar, Box, Cells, Matrix
+from labkit.display.quality import amounts, worth
 from labkit.display.style import figure
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Matrix",
     "accuracy",
     "alt_text",
+    "amounts",
     "bars",
     "block",
     "columns",
@@ -42,4 +44,5 @@ __all__ = [
     "sweep",
     "timeline",
     "tradeoff",
+    "worth",
 ]

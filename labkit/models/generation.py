@@ -31,12 +31,16 @@ def continue_text(model: Model, prompt: str, count: int) -> str:
             if likeliest.item() in ends:
                 break
             ids = torch.cat([ids, likeliest], dim=1)
+    return added_text(model, start, ids[0, len(start) :].tolist())
+
+
+def added_text(model: Model, start: list[int], added: list[int]) -> str:
+    """Return the text of tokens that follow a prompt's."""
     # Decoded behind the prompt: alone, the first word of some tokenizers would lose its space.
-    before, whole, added = (
-        cast(str, model.tokenizer.decode(each, skip_special_tokens=True))
-        for each in (start, ids[0], ids[0, len(start) :])
+    before, whole, alone = (
+        cast(str, model.tokenizer.decode(each, skip_special_tokens=True)) for each in (start, start + added, added)
     )
-    return whole[len(before) :] if whole.startswith(before) else added
+    return whole[len(before) :] if whole.startswith(before) else alone
 
 
 def end_ids(model: Model) -> set[int]:

@@ -15,7 +15,8 @@ from labkit.tasks.triage import triage_rows
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
 LIMIT = 0.5  # texts whose word pairs are this similar, or more, are near copies
-_ASSET = {"triage": "hpo", "licenses": "licenses"}
+_ASSET = {"triage": "hpo", "licenses": "licenses", "instructions": "hpo"}
+COURSE = tuple(_ASSET)
 
 
 def source_of(name: str) -> str:
@@ -47,21 +48,32 @@ def course_split(rows: list[dict], train: int, test: int, seed: int) -> tuple[li
     random.Random(seed).shuffle(order)
     chosen = _take_turns(rows, order, test, share=1 / 3)  # leave most of a small class to train on
     test_rows = [rows[i] for i in chosen]
-    # Only test rows that share a shingle can be similar: an index of shingles finds those few.
-    sets = [shingles(row["text"]) for row in test_rows]
+    # A row may have several texts, a name and a definition say: each is compared with all of the test rows.
+    is_new = unlike([text for row in test_rows for text in row.get("texts", (row["text"],))])
+
+    def is_clean(index: int) -> bool:
+        return all(map(is_new, rows[index].get("texts", (rows[index]["text"],))))
+
+    taken = set(chosen)
+    rest = [i for i in order if i not in taken]
+    return [rows[i] for i in _take_turns(rows, rest, train, is_clean)], test_rows
+
+
+def unlike(texts: list[str]) -> Callable[[str], bool]:
+    """Return a function that says whether a text is a near copy of none of ``texts``."""
+    # Only texts that share a shingle can be similar: an index of shingles finds those few.
+    sets = [shingles(text) for text in texts]
     holders = defaultdict(list)
     for number, items in enumerate(sets):
         for item in items:
             holders[item].append(number)
 
-    def is_clean(index: int) -> bool:
-        mine = shingles(rows[index]["text"])
+    def is_new(text: str) -> bool:
+        mine = shingles(text)
         rivals = {number for item in mine for number in holders.get(item, ())}
         return all(similarity(mine, sets[number]) < LIMIT for number in rivals)
 
-    taken = set(chosen)
-    rest = [i for i in order if i not in taken]
-    return [rows[i] for i in _take_turns(rows, rest, train, is_clean)], test_rows
+    return is_new
 
 
 def _take_turns(

@@ -9,7 +9,8 @@ from datasets import Dataset
 
 from labkit.errors import LabkitError, require_count, require_seed, unknown
 from labkit.process import without_collector
-from labkit.tasks.course import TEMPLATES, course_rows, course_split, source_of
+from labkit.tasks.course import COURSE, course_rows, course_split, source_of
+from labkit.tasks.instructions import instruction_split
 from labkit.tasks.notes import notes_on
 from labkit.tasks.own import Own, read_own
 from labkit.tasks.row import Row
@@ -41,7 +42,8 @@ def load_task(
     with ``train`` and ``test`` (or ``validation``), a folder with files of these names, or a column ``split``.
 
     Args:
-        data: ``"triage"`` or ``"licenses"``; a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a folder
+        data: ``"triage"``, ``"licenses"`` or ``"instructions"`` (conversations);
+            a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a folder
             of text files, in subfolders named by their labels, or texts to continue; a ``pandas.DataFrame``, a
             ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such as ``"owner/name"``.
         test_data: the test set, as any of these, if it is separate.
@@ -49,7 +51,8 @@ def load_task(
             or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. Not needed for columns
             known by name: prompt and completion, text and label, question and answer, instruction (and input) and
             output, and messages, of which the last reply is learned.
-        train, test: how many examples of each, at most. By default 1,000 and 300 of a course task; of your own data
+        train, test: how many examples of each, at most. By default 1,000 and 300 of a course task
+            (400 and 160 conversations); of your own data
             three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
         seed: decides which examples are drawn.
         balanced: draw each label equally often, while there are examples of it.
@@ -71,12 +74,14 @@ def load_task(
     seed = require_seed(seed)
     if near_duplicates not in NEAR_DUPLICATES:
         raise unknown("value of near_duplicates", near_duplicates, NEAR_DUPLICATES)
-    if isinstance(data, str) and data in TEMPLATES:
+    if isinstance(data, str) and data in COURSE:
         if test_data is not None or columns is not None:
             raise LabkitError(
                 f"{data} is a task of the course, with a test set and columns of its own.",
                 "Leave test_data and columns out.",
             )
+        if data == "instructions":
+            return _instructions(400 if train is None else train, 160 if test is None else test, seed)
         return _course_task(data, 1000 if train is None else train, 300 if test is None else test, seed)
     with without_collector():
         own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
@@ -119,3 +124,8 @@ def _course_task(name: str, train: int, test: int, seed: int) -> Task:
     keep = ("id", *COLUMNS)
     train_set, test_set = (Dataset.from_list([{key: row[key] for key in keep} for row in part]) for part in parts)
     return Task(name, train_set, test_set, tuple(sorted({row["completion"] for row in rows})), source_of(name))
+
+
+def _instructions(train: int, test: int, seed: int) -> Task:
+    parts = instruction_split(train, test, seed)
+    return Task("instructions", *map(Dataset.from_list, parts), (), source_of("instructions"))

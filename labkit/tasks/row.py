@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -22,6 +23,11 @@ class Row(NamedTuple):
 def plain(text: str) -> str:
     """Return a text with single spaces for all white space, so that its copies are equal."""
     return " ".join(text.split())
+
+
+def key_of(text: str) -> str:
+    """Return the words and numbers of a text in lower case, so that answers which differ in marks alone are equal."""
+    return " ".join(re.findall(r"\w+", text.replace("’", "'").replace("'", "").casefold()))
 
 
 def short(text: str, width: int = 70) -> str:

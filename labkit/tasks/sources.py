@@ -11,7 +11,7 @@ import pandas as pd
 from datasets import Dataset
 
 from labkit.errors import LabkitError, shown, unknown
-from labkit.tasks.course import TEMPLATES
+from labkit.tasks.course import COURSE
 from labkit.tasks.faults import Faults
 from labkit.tasks.hub import from_hub
 from labkit.tasks.in_memory import dataset_rows, frame_rows, list_rows
@@ -94,14 +94,14 @@ def _parts_at(data: str | Path, notes: list[str]) -> list[Part]:
         )
     if isinstance(data, str) and HUB_NAME.fullmatch(data) and not path.parent.is_dir():
         return _named_parts(from_hub(data), notes, data)
-    if data in TEMPLATES:
+    if data in COURSE:
         raise LabkitError(f"{data} is a task of the course, with a test set of its own.", "Pass it alone.")
     if isinstance(data, Path) or "/" in data or "\\" in data:
         raise LabkitError(f"There is no file or folder {shown(str(data))}.", CHECK)
     raise unknown(
         "task",
         data,
-        TEMPLATES,
+        COURSE,
         f" A file ({', '.join(SUFFIXES)}), a folder, a hub name with a slash, or data in memory work too.",
     )
 

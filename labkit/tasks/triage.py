@@ -35,11 +35,15 @@ PRIVATE_WORDS = re.compile(
     re.IGNORECASE,
 )
 OBO_ESCAPES = {"n": "\n", "t": "\t", "W": " "}  # any other escaped character stands for itself
+SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)" (\w+) ?([\w:]*) ?\[')
 MAX_CHARACTERS = 400  # 95% of the definitions; the few longer ones would slow down every step that has one
 
 
 def read_terms(path: Path) -> dict[str, dict]:
-    """Read an OBO file into ``{id: {"name", "definition", "parents"}}``, without obsolete terms."""
+    """Read an OBO file into ``{id: {"name", "definition", "parents", "synonyms"}}``, without obsolete terms.
+
+    A synonym is its text, its scope (such as ``EXACT``) and its type (such as ``layperson``, or empty).
+    """
     terms = {}
     for stanza in path.read_text(encoding="utf-8").split("\n\n"):
         if not stanza.startswith("[Term]") or "\nis_obsolete: true" in stanza:
@@ -52,6 +56,9 @@ def read_terms(path: Path) -> dict[str, dict]:
         terms[fields["id"][0]] = {
             "name": fields["name"][0],
             "definition": _unescape(definition[1]).strip() if definition else "",
+            "synonyms": [
+                (_unescape(found[1]), found[2], found[3]) for found in map(SYNONYM.match, fields["synonym"]) if found
+            ],
             "parents": [value.split(" ")[0] for value in fields["is_a"]],
         }
     return terms

@@ -27,7 +27,13 @@ def test_a_row_holds_the_point_and_what_was_measured(sweep, ran, folder):
     run_all()
     method = {"rank": 2, "target_modules": ["q_proj"], "alpha": 16, "dropout": 0.0, "rslora": False, "variant": "lora"}
     measured = {"correct": 9, "total": 12, "loss_rise": None, "made": {"place": "Zürich"}}
-    assert rows(folder)[3] == {**setting(3), "held_out": 0, "method": {"name": "lora", **method}, **measured}
+    assert rows(folder)[3] == {
+        **setting(3),
+        "held_out": 0,
+        "data": {},
+        "method": {"name": "lora", **method},
+        **measured,
+    }
 
 
 def test_the_file_says_which_command_made_it(sweep, ran, folder):

@@ -2,12 +2,14 @@ import json
 from dataclasses import fields
 
 import pytest
-from tiny_sweep import run_all, setting
+from tiny_sweep import rows, run_all, setting
 
 import labkit as lk
 from labkit.comparisons import point
+from labkit.comparisons.point import Point
 from labkit.comparisons.sweeps import points
 from labkit.methods import METHODS, get_method
+from labkit.tasks.quality import altered
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -23,8 +25,8 @@ def test_held_out_examples_are_what_a_row_counts_and_are_not_learned(
     sweep, asked, folder, tiny_encoder, colours, monkeypatch
 ):
     asked(tiny_encoder)
-    seen, measured = [], point.measured
-    monkeypatch.setattr(point, "measured", lambda base, task, *rest: seen.append(task) or measured(base, task, *rest))
+    seen = []
+    watch_tasks(monkeypatch, seen)
     sweep({**setting(0, method="head"), "held_out": 5}, setting(0, method="head"))
     (_, _, row), _ = run_all()
     assert (row["total"], len(row["hits"]), row["test"], row["held_out"]) == (5, 5, 12, 5)
@@ -32,6 +34,40 @@ def test_held_out_examples_are_what_a_row_counts_and_are_not_learned(
     assert sorted([*searched.train, *searched.test], key=str) == sorted(colours.train, key=str)
     assert len(searched.train) == 24 - 5
     assert whole is colours
+
+
+def watch_tasks(monkeypatch, seen):
+    def measured(base, task, *rest, **options):
+        seen.append(task)
+        return original(base, task, *rest, **options)
+
+    original = point.measured
+    monkeypatch.setattr(point, "measured", measured)
+
+
+def test_changed_data_are_what_a_run_learns_and_its_costs_are_left_out(
+    sweep, asked, folder, tiny_encoder, colours, monkeypatch
+):
+    asked(tiny_encoder)
+    seen = []
+    watch_tasks(monkeypatch, seen)
+    data = {"amount": 8, "noise": 0.5}
+    sweep({**setting(3, method="head"), "data": data}, setting(3, method="head"))
+    (_, _, changed), (_, _, whole) = run_all()
+    assert seen[0].train.to_list() == altered(colours, **data, seed=3).train.to_list()
+    assert seen[0].test is colours.test
+    assert changed["data"] == data
+    assert whole["data"] == {}
+    assert whole.keys() - changed.keys() == {"adapter_bytes", "predicted_bytes", "drift", "latency", "merged_latency"}
+    assert changed.keys() < whole.keys()
+
+
+def test_a_row_without_changed_data_reads_as_before(sweep, ran, folder):
+    run_all()
+    (old, *_), (wanted, *_) = rows(folder), points("tiny")
+    del old["data"], old["held_out"]
+    assert Point.of_row(old) == wanted
+    assert Point.of_row(old | {"data": float("nan")}) == wanted  # as pandas has it beside rows with data
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_points_equal_their_json_round_trip(name):
 @pytest.mark.parametrize("name", SWEEPS)
 def test_points_say_what_the_sweep_says(name):
     for point, said in zip(points(name), SWEEPS[name](), strict=True):
-        assert {**asdict(point), "method": 0} == {"held_out": 0, **said, "method": 0}
+        assert {**asdict(point), "method": 0} == {"held_out": 0, "data": {}, **said, "method": 0}
         for key, value in said["method"].items():
             assert point.method[key] == (list(value) if isinstance(value, tuple) else value)
 
@@ -79,7 +79,7 @@ def test_each_setting_has_its_seeds():
 def test_a_point_says_everything_and_names_what_there_is():
     for name in SWEEPS:
         for point in SWEEPS[name]():
-            assert PARTS <= set(point) <= PARTS | {"held_out"}
+            assert PARTS <= set(point) <= PARTS | {"held_out", "data"}
             assert get_asset(point["model"]).kind == "model"
             assert point["task"] in TEMPLATES
 

@@ -21,7 +21,7 @@ def rows(folder):
 
 
 def parts(row):
-    return {part: ({"held_out": 0} | row)[part] for part in PARTS}
+    return {part: ({"held_out": 0, "data": {}} | row)[part] for part in PARTS}
 
 
 def run_all():

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 import labkit as lk
+from labkit.comparisons.isolines import Equal
 from labkit.evaluation import Evaluation, wilson
 from labkit.memory import MemoryReport
 from labkit.quant.codebooks import levels
@@ -36,6 +37,27 @@ def runs(names, spread):
             for seed in range(3)
         ]
     )
+
+
+def qualities(spread):
+    """Three runs at five amounts for each of five shares of wrong labels."""
+    return pd.DataFrame(
+        [
+            {"data.amount": n, "data.noise": noise, "hits": "1" * right + "0" * (50 - right), "accuracy": right / 50}
+            for noise in (0, 0.1, 0.2, 0.4, 0.6)
+            for place, n in enumerate((30, 100, 300, 1000, 3000))
+            for right in (round(20 + 6 * place * (1 - noise * spread)) + seed for seed in range(3))
+        ]
+    )
+
+
+SPAN = (30, 5557)
+WORTH = [
+    Equal(1200, (900, 2000), SPAN),
+    Equal(4000, (2500, math.inf), SPAN),
+    Equal(math.inf, (math.inf, math.inf), SPAN),
+    Equal(0, (0, 40), SPAN),
+]
 
 
 def table(names):
@@ -81,6 +103,9 @@ HARD = {
     "pareto, equal": lambda: lk.plots.pareto(runs(SHORT, 0), "cost", "label", xlabel="cost (s)", log=False),
     "pareto, long": lambda: lk.plots.pareto(runs(LONG[:6], 2), "cost", "label", xlabel="cost (s)"),
     "predictions": lambda: lk.plots.predictions({n: [(MB * (9 + i), MB * 10)] for i, n in enumerate(LONG)}),
+    "amounts": lambda: lk.plots.amounts(qualities(1)),
+    "amounts, equal": lambda: lk.plots.amounts(qualities(0)),
+    "worth": lambda: lk.plots.worth(dict(zip(LONG, WORTH, strict=False)), 1000),
     "sweep": lambda: lk.plots.sweep(runs(SHORT, 1), "rate", "label", xlabel="learning rate"),
     "sweep, equal": lambda: lk.plots.sweep(runs(SHORT, 0), "rate", "label", xlabel="learning rate"),
     "sweep, words": lambda: lk.plots.sweep(runs(SHORT[:6], 1), "label", xlabel="method"),

@@ -1,0 +1,104 @@
+"""Replies of a batch while they grow: which token comes next, and whether it ends the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from labkit.generation.decoding import Decoding
+from labkit.generation.sampling import Sampling
+from labkit.generation.turns import ends_of_turns
+from labkit.models.generation import added_text, end_ids
+from labkit.models.model import Model
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model added to a prompt.
+
+    Attributes:
+        text: without the token or the text that ended it.
+        tokens: how many were generated, the one that ended it included.
+        stopped: whether the model ended it, or a text of ``stop``; else it has as many tokens as were allowed.
+        ids: the tokens.
+        logprobs: of each token, the logarithm of the model's probability at the temperature, before top_k and top_p;
+            () unless asked for.
+    """
+
+    text: str
+    tokens: int
+    stopped: bool
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+
+
+class Replies:
+    """The replies to a batch of prompts.
+
+    Args:
+        model: a causal model.
+        rows: ids of the prompts.
+        count: the most tokens of a reply.
+        sampling: how tokens are drawn; None takes the likeliest.
+        numbers: with ``sampling``, random numbers of shape (rows, count).
+        stop: texts that end a reply.
+        logprobs: keep the tokens' log-probabilities.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        rows: Sequence[list[int]],
+        count: int,
+        sampling: Sampling | None = None,
+        numbers: torch.Tensor | None = None,
+        stop: tuple[str, ...] = (),
+        logprobs: bool = False,
+    ):
+        self.model, self.rows, self.count, self.sampling = model, rows, count, sampling
+        self.stop, self.numbers, self.ends = stop, numbers, end_ids(model) | ends_of_turns(model.tokenizer)
+        self.ids: list[list[int]] = [[] for _ in rows]
+        self.stopped = [False] * len(rows)
+        self._logprobs: list[list[float]] | None = [[] for _ in rows] if logprobs else None
+        self._decoding, self._steps = Decoding(model, rows), 0
+
+    def step(self) -> bool:
+        """Add a token to each reply that isn't finished, and return whether any is left.
+
+        Call it inside ``with inference(model)``.
+        """
+        logits, alive = self._decoding.logits(), self._decoding.alive
+        if self.sampling is None or self.numbers is None:
+            tokens = logits.argmax(dim=-1)
+        else:
+            tokens = self.sampling.draw(logits, self.numbers[alive, self._steps].to(logits.device))
+        if self._logprobs is not None:
+            scaled = logits / (self.sampling.temperature if self.sampling else 1)
+            found = scaled.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
+            for row, value in zip(alive, found, strict=True):
+                self._logprobs[row].append(value)
+        self._steps += 1
+        for row, token in zip(alive, tokens.tolist(), strict=True):
+            self.ids[row].append(token)
+            self.stopped[row] = token in self.ends or any(text in self.text(row) for text in self.stop)
+        keep = [not self.stopped[row] and self._steps < self.count for row in alive]
+        if any(keep):
+            self._decoding.append(tokens, keep)
+        return any(keep)
+
+    def text(self, row: int) -> str:
+        """Return a reply's text so far, without what ended it."""
+        ids = self.ids[row]
+        text = added_text(self.model, self.rows[row], ids[:-1] if ids and ids[-1] in self.ends else ids)
+        places = [place for end in self.stop if (place := text.find(end)) >= 0]
+        return text[: min(places)] if self.stopped[row] and places else text
+
+    def finished(self) -> list[Reply]:
+        """Return all replies, in the order of the prompts."""
+        kept = self._logprobs or [[]] * len(self.rows)
+        return [
+            Reply(self.text(row), len(ids), self.stopped[row], tuple(ids), tuple(kept[row]))
+            for row, ids in enumerate(self.ids)
+        ]
