@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.comparisons.chat_measures import chat_measured
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
 from labkit.computer import circumstances
@@ -35,7 +36,8 @@ class Point:
         held_out: how many training examples replace the test set and are left out of training. A search for settings
             needs them; on the test set, it would choose settings that suit the test set. Each class gives its share.
         data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
-            run's. Such a run is not measured for what it costs.
+            run's. Such a run is not measured for what it costs. For a task of conversations, as ``chat_measured`` takes
+            it.
     """
 
     model: str
@@ -70,9 +72,13 @@ class Point:
         base, task = _model(self.model), _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
+        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        if "messages" in task.train.column_names:
+            return chat_measured(base, task, get_method(self.method), settings, **self.data) | {
+                "made": circumstances(base.device, base.precision)
+            }
         if self.data:
             task = altered(task, **self.data, seed=self.seed)
-        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english, costs=not self.data) | {
             "made": circumstances(base.device, base.precision)

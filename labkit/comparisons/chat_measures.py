@@ -1,0 +1,100 @@
+"""Measure what one run on conversations gains, and what the model forgets."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from datasets import Dataset
+
+from labkit.conversations.broken import broken
+from labkit.conversations.pieces import IGNORED
+from labkit.conversations.templates import chat_ids
+from labkit.evaluation import text_loss
+from labkit.evaluation.replies import MEASURES, ReplyScores, score_replies
+from labkit.experiment import finetune
+from labkit.generation.batched import generate
+from labkit.generation.own_words import in_own_words
+from labkit.methods import Method
+from labkit.models.model import Model
+from labkit.tasks.english import general_english
+from labkit.tasks.general_chat import general_chat
+from labkit.tasks.task import Task
+
+MOST = 40  # tokens of a reply; right ones have fewer than 30
+
+
+def chat_measured(
+    base: Model,
+    task: Task,
+    method: Method,
+    settings: dict[str, Any],
+    *,
+    fault: str = "",
+    words: str = "given",
+    replay: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune on a task of conversations, ask the test questions, and return what was gained and what was forgotten.
+
+    Args:
+        base, task, method, settings: as for ``finetune``.
+        fault: of the masks, a key of ``labkit.conversations.broken.FAULTS``; "" for none.
+        words: ``"given"``, or ``"own"``: the right answers as the model itself puts them (``in_own_words``).
+        replay: rehearse on general conversations.
+
+    Returns a dictionary of:
+        correct, total, hits: exact answers, as ``lk.compare`` wants them.
+        scores: for each measure of ``ReplyScores`` its ``hits``, and ``kinds`` the kind of each question.
+        reply_tokens: mean length of the replies, the token that ends them included.
+        own_words: how many training replies are the model's own.
+        english_rise, chat_rise: forgetting, in nats per token: on general English, and on replies of general
+            conversations that no run trains on.
+        trained_parameters, seconds: as in ``measures.measured``.
+    """
+    own = 0
+    learned = task
+    if words == "own":
+        learned, own = _own_words(base, task)
+    if fault:
+        learned = with_fault(base, learned, fault)
+    began = time.perf_counter()
+    rehearsal = general_chat("replay") if replay else ()
+    run = finetune(base, learned, method, progress=False, replay=rehearsal, **settings)
+    seconds = time.perf_counter() - began
+    scores, tokens = ask(run.model, task)
+    return {
+        "correct": scores.exact.correct,
+        "total": scores.exact.total,
+        "hits": scores.exact.hits,
+        "scores": {name: getattr(scores, name).hits for name in MEASURES},
+        "kinds": list(task.test["kind"]),
+        "reply_tokens": round(tokens, 2),
+        "own_words": own,
+        "english_rise": round(text_loss(run.model, general_english()) - text_loss(base, general_english()), 4),
+        "chat_rise": round(text_loss(run.model, general_chat()) - text_loss(base, general_chat()), 4),
+        "trained_parameters": run.trained_parameters,
+        "seconds": round(seconds, 2),
+    }
+
+
+def ask(model: Model, task: Task, most: int = MOST) -> tuple[ReplyScores, float]:
+    """Return the scores of a model's replies to a task's test questions, and their mean number of tokens."""
+    questions = [chat_ids(model.tokenizer, messages[:-1], reply=True) for messages in task.test["messages"]]
+    replies = generate(model, questions, most)
+    return score_replies(task, replies), sum(reply.tokens for reply in replies) / len(replies)
+
+
+def with_fault(model: Model, task: Task, fault: str) -> Task:
+    """Return the task with training examples as tokens and labels, each with the same fault."""
+    made = [broken(fault, model.tokenizer, messages) for messages in task.train["messages"]]
+    labels = [
+        [token if learned else IGNORED for token, learned in zip(each.ids, each.learned, strict=True)] for each in made
+    ]
+    return replace(task, train=Dataset.from_dict({"input_ids": [each.ids for each in made], "labels": labels}))
+
+
+@lru_cache(maxsize=1)
+def _own_words(base: Model, task: Task) -> tuple[Task, int]:
+    return in_own_words(base, task)
