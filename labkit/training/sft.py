@@ -51,7 +51,9 @@ def encode_tokens(model: Model, rows: Sequence[dict[str, Any]], max_length: int)
     for number, given in enumerate(rows, 1):
         ids, labels = row("input_ids", given["input_ids"]), row("labels", given["labels"])
         learned = tuple(label != IGNORED for label in labels)
-        if labels != [token if label != IGNORED else IGNORED for token, label in zip(ids, labels, strict=False)]:
+        if len(labels) != len(ids) or labels != [
+            token if label != IGNORED else IGNORED for token, label in zip(ids, labels, strict=False)
+        ]:
             raise LabkitError(
                 f"Row {number} has labels that are not its tokens.",
                 "Give each token its own number as a label, or -100. Don't shift labels: the model does.",
