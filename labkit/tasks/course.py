@@ -37,9 +37,7 @@ def course_rows(name: str) -> list[dict]:
     return [{**row, "prompt": template.format(**row), "completion": f" {row['label']}"} for row in rows]
 
 
-def course_split(
-    rows: list[dict], train: int, test: int, seed: int, within: str = ""
-) -> tuple[list[dict], list[dict]]:
+def course_split(rows: list[dict], train: int, test: int, seed: int, within: str = "") -> tuple[list[dict], list[dict]]:
     """Draw a balanced test set, then a balanced training set that shares nothing with it.
 
     Classes take turns until the set is full or all are empty. A row may enter the training set only if

@@ -16,7 +16,7 @@ FIRST = {
         "{text}\nWhich department treats this?",
         "Where in the hospital should a patient with this finding go? {text}",
         "Name the department for the following: {text}",
-        "Finding: {text}\nDepartment?",
+        "{text}\nDepartment?",
     ),
     "name": (
         "{text}\nWhat is this called?",
