@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
     from labkit.errors import LabkitError
-    from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, text_loss
+    from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, score_replies, text_loss
     from labkit.experiment import finetune, predict_memory
     from labkit.generation.batched import generate
     from labkit.generation.chat import chat
@@ -117,6 +117,7 @@ __all__ = [
     "relative_error",
     "repeat",
     "results",
+    "score_replies",
     "show_masks",
     "spread",
     "text_loss",
@@ -137,7 +138,7 @@ _HOMES = {
     "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
     "labkit.errors": "LabkitError",
-    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity text_loss",
+    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_replies text_loss",
     "labkit.experiment": "finetune predict_memory",
     "labkit.generation.batched": "generate",
     "labkit.generation.chat": "chat",

@@ -127,5 +127,5 @@ def _course_task(name: str, train: int, test: int, seed: int) -> Task:
 
 
 def _instructions(train: int, test: int, seed: int) -> Task:
-    parts = instruction_split(train, test, seed)
-    return Task("instructions", *map(Dataset.from_list, parts), (), source_of("instructions"))
+    train_set, test_set = map(Dataset.from_list, instruction_split(train, test, seed))
+    return Task("instructions", train_set, test_set, (), source_of("instructions"))

@@ -18,7 +18,7 @@ from labkit.methods.method import METHODS
 IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "doctor"}
 IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
-IDLE |= {"check_masks", "show_masks"}
+IDLE |= {"check_masks", "score_replies", "show_masks"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
