@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,8 @@ from labkit.conversations.broken import broken
 from labkit.conversations.pieces import IGNORED
 from labkit.conversations.templates import chat_ids
 from labkit.evaluation import text_loss
-from labkit.evaluation.replies import MEASURES, ReplyScores, score_replies
+from labkit.evaluation.replies import score_replies
+from labkit.evaluation.reply_scores import ReplyScores
 from labkit.experiment import finetune
 from labkit.generation.batched import generate
 from labkit.generation.own_words import in_own_words
@@ -68,7 +69,7 @@ def chat_measured(
         "correct": scores.exact.correct,
         "total": scores.exact.total,
         "hits": scores.exact.hits,
-        "scores": {name: getattr(scores, name).hits for name in MEASURES},
+        "scores": {measure.name: getattr(scores, measure.name).hits for measure in fields(scores)},
         "kinds": list(task.test["kind"]),
         "reply_tokens": round(tokens, 2),
         "own_words": own,

@@ -1,4 +1,4 @@
-"""Draw several shares of several models, each with its interval: what they get right, how often they stop, and so on."""
+"""Draw several shares of several models, with intervals: what they get right, how often they stop, and so on."""
 
 from __future__ import annotations
 
