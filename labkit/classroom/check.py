@@ -13,6 +13,7 @@ from labkit.classroom.notebook_04 import fixed_adapter, price_of_4_bits, qlora_b
 from labkit.classroom.notebook_05 import extrapolate, levers, peak_of
 from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_search
 from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
+from labkit.classroom.notebook_08 import fault_cost, padding_labels, reply_mask
 
 __all__ = [
     "absmax_int8",
@@ -24,6 +25,7 @@ __all__ = [
     "completion_targets",
     "examples_seen",
     "extrapolate",
+    "fault_cost",
     "fixed_adapter",
     "fixed_loss",
     "hint",
@@ -33,6 +35,7 @@ __all__ = [
     "merged_weight",
     "other_form",
     "own_data",
+    "padding_labels",
     "pareto_front",
     "peak_of",
     "price_of_4_bits",
@@ -41,6 +44,7 @@ __all__ = [
     "rate_search",
     "relative_difference",
     "replication",
+    "reply_mask",
     "triage_prompt",
     "updates_or_examples",
 ]
