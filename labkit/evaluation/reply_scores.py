@@ -26,7 +26,8 @@ class ReplyScores:
     Attributes:
         exact: the reply is one of the accepted answers, but for case and marks.
         form: the reply, but for white space around it, is in the form asked for, whatever it answers.
-        mentioned: an accepted answer, without what its form adds, occurs in the reply as whole words.
+        mentioned: an accepted answer, without what its form adds, occurs in the reply as whole words. So it does in a
+            reply that repeats all choices of a question.
         stopped: the model ended its reply; it was not cut at the limit of tokens.
         refusal: the reply refuses if it should, and does not if it shouldn't.
     """
