@@ -3,8 +3,8 @@
 Built at run time from the Human Phenotype Ontology, as triage is (see there for its licence), and from the questions in
 ``data/out_of_scope.jsonl``. There are four kinds of last question: ``route`` (from a definition to the department),
 ``name`` (to the finding's name), ``plain`` (from name and definition to plain words) and ``refuse`` (a question that is
-not about findings). Names and plain words are chosen among three: others must be known, and a short training teaches a
-small model none. It is an exercise in fine-tuning, not medical advice.
+not about findings). Names and plain words are chosen among three, or as many as the set has: without choices they must
+be known, and a short training teaches a small model none. It is an exercise in fine-tuning, not medical advice.
 """
 
 from __future__ import annotations
