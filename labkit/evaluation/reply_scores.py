@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.evaluation.proportions import wilson
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ALL = "all"
+MEASURES = ("exact", "form", "mentioned", "stopped", "refusal")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ReplyScores:
         return pd.DataFrame(rows, columns=["kind", "measure", "correct", "total", "share", "low", "high"])
 
     def _counts(self) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
-        measures = {each.name: getattr(self, each.name) for each in fields(self)}
+        measures = {name: getattr(self, name) for name in MEASURES}
         for kind in self.exact.per_class:
             yield kind, {name: measure.per_class[kind] for name, measure in measures.items()}
         yield ALL, {name: (measure.correct, measure.total) for name, measure in measures.items()}
