@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.errors import LabkitError, shown
-from labkit.evaluation.reply_scores import ReplyScores
+from labkit.evaluation.reply_scores import MEASURES, ReplyScores
 from labkit.evaluation.results import score
 from labkit.generation.replies import Reply
 from labkit.tasks.phrasings import HOLE, REFUSAL
@@ -50,8 +50,8 @@ def score_replies(task: Task | Sequence[dict], replies: Sequence[Reply], *, refu
     stopped = [reply.stopped for reply in replies]
     kinds, texts = [kind for kind, _, _ in rows], [reply.text for reply in replies]
     order = list(dict.fromkeys(kinds))
-    measures = (exact, form, mentioned, stopped, refused)
-    return ReplyScores(*(score(hits, kinds, order, texts) for hits in measures))
+    found = (exact, form, mentioned, stopped, refused)
+    return ReplyScores(**{name: score(hits, kinds, order, texts) for name, hits in zip(MEASURES, found, strict=True)})
 
 
 def _rows(task: Task | Sequence[dict]) -> list[dict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit.evaluation.proportions import wilson
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ALL = "all"
+MEASURES = ("exact", "form", "mentioned", "stopped", "refusal")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class ReplyScores:
     Attributes:
         exact: the reply is one of the accepted answers, but for case and marks.
         form: the reply, but for white space around it, is in the form asked for, whatever it answers.
-        mentioned: an accepted answer, without what its form adds, occurs in the reply as whole words.
+        mentioned: an accepted answer, without what its form adds, occurs in the reply as whole words. So it does in a
+            reply that repeats all choices of a question.
         stopped: the model ended its reply; it was not cut at the limit of tokens.
         refusal: the reply refuses if it should, and does not if it shouldn't.
     """
@@ -52,7 +54,7 @@ class ReplyScores:
         return pd.DataFrame(rows, columns=["kind", "measure", "correct", "total", "share", "low", "high"])
 
     def _counts(self) -> Iterator[tuple[str, dict[str, tuple[int, int]]]]:
-        measures = {each.name: getattr(self, each.name) for each in fields(self)}
+        measures = {name: getattr(self, name) for name in MEASURES}
         for kind in self.exact.per_class:
             yield kind, {name: measure.per_class[kind] for name, measure in measures.items()}
         yield ALL, {name: (measure.correct, measure.total) for name, measure in measures.items()}

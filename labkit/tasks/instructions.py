@@ -3,13 +3,15 @@
 Built at run time from the Human Phenotype Ontology, as triage is (see there for its licence), and from the questions in
 ``data/out_of_scope.jsonl``. There are four kinds of last question: ``route`` (from a definition to the department),
 ``name`` (to the finding's name), ``plain`` (from name and definition to plain words) and ``refuse`` (a question that is
-not about findings). It is an exercise in fine-tuning, not medical advice.
+not about findings). Names and plain words are chosen among three, or as many as the set has: without choices they must
+be known, and a short training teaches a small model none. It is an exercise in fine-tuning, not medical advice.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections import Counter
 from functools import cache as memoize
 from pathlib import Path
@@ -18,12 +20,13 @@ from labkit.assets.fetch import ensure
 from labkit.storage.cache import course_data
 from labkit.tasks.course import course_split
 from labkit.tasks.messages import last_reply
-from labkit.tasks.phrasings import FIRST, FORMS, HOLE, LATER, RULES, TEST_FIRST, TEST_LATER
+from labkit.tasks.phrasings import FIRST, FORMS, HOLE, LATER, OFFER, RULES, TEST_FIRST, TEST_LATER
 from labkit.tasks.row import key_of
+from labkit.tasks.task import DataWarning
 from labkit.tasks.triage import PRIVATE_WORDS, read_terms, triage_rows
 
 WORDS = 5  # longer names, such as those of single bones, are descriptions
-STEM, SMALL = 5, 3  # words are compared by so many letters; words as short as "of" aren't
+CHOICES = 3  # of a question that offers some
 
 
 def instruction_split(train: int, test: int, seed: int) -> tuple[list[dict], list[dict]]:
@@ -32,9 +35,21 @@ def instruction_split(train: int, test: int, seed: int) -> tuple[list[dict], lis
     A finding, and a question to be refused, is in one set only, and neither names nor definitions of training are near
     copies of those of the test. Within a kind, departments take turns. Of each kind, a third of the conversations have
     two questions, and half have the rules as a system message. Some wordings occur in the test set alone.
+
+    Returns:
+        Rows for training and for testing, each with id, kind, messages, accepted (all right answers, the one to learn
+        first), form, and prompt and completion, which are the messages as texts.
+
+    Warns:
+        DataWarning: a kind has too few to be as many as the others.
     """
     rows = findings(course_data() / "out_of_scope.jsonl")
     learned, tested = course_split(rows, train, test, seed, within="department")
+    for part, drawn in (("training", learned), ("test", tested)):
+        counts = Counter(row["label"] for row in drawn)
+        if max(counts.values()) - min(counts.values()) > 1:
+            listed = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+            warnings.warn(f"The kinds are not even in the {part} set, for want of more: {listed}.", DataWarning, 4)
     # Each set has its own dice: more training data never changes what is tested.
     return (
         _conversations(learned, random.Random(f"{seed} train"), {}, {}),
@@ -52,16 +67,15 @@ def findings(questions: Path) -> list[dict]:
         name, synonyms = terms[row["id"]]["name"], terms[row["id"]]["synonyms"]
         known = [name, *(text for text, scope, kind in synonyms if scope == "EXACT" and kind != "obsolete_synonym")]
         plain = sorted({text for text, scope, kind in synonyms if (scope, kind) == ("EXACT", "layperson")}, key=len)
-        plain.sort(key=lambda text: not _is_told(text, f"{name} {row['text']}"))  # what is taught comes first
         keys = {key_of(text) for text in known}
         # An answer that fits two findings would be learned with one and asked with the other.
         if PRIVATE_WORDS.search(" ".join(known)) or keys & taken or len(name.split()) > WORDS:
             continue
         taken |= keys
-        if plain and key_of(name) not in map(key_of, plain) and _is_told(plain[0], f"{name} {row['text']}"):
+        if plain and key_of(name) not in map(key_of, plain) and len(plain[0].split()) <= WORDS:
             kind = "plain"
         else:
-            kind = "name" if number % 2 and _is_told(name, row["text"]) else "route"
+            kind = ("name", "route")[number % 2]
         right = {"route": [row["label"]], "name": known, "plain": plain}[kind]
         texts = {"texts": (name, row["text"]), "definition": row["text"], "name": name, "department": row["label"]}
         rows.append({"id": row["id"], "text": f"{name} {row['text']}", "label": kind, "right": right} | texts)
@@ -72,18 +86,9 @@ def findings(questions: Path) -> list[dict]:
     return rows
 
 
-def _is_told(answer: str, text: str) -> bool:
-    """Return whether an answer is short and its words are in a text, but for endings: a model that reads can find it.
-
-    Other names must be known, and a short training teaches none.
-    """
-    told = {word[:STEM] for word in key_of(text).split()}
-    long = [word[:STEM] for word in key_of(answer).split() if len(word) > SMALL]
-    return bool(long) and len(answer.split()) <= WORDS and told.issuperset(long)
-
-
 def _conversations(rows: list[dict], dice: random.Random, more_first: dict, more_later: dict) -> list[dict]:
     about = [row for row in rows if row["label"] != "refuse"]
+    offered = {kind: [row["right"][0] for row in rows if row["label"] == kind] for kind in ("name", "plain")}
     made, counts = [], Counter[str]()
     for row in rows:
         kind, turns = row["label"], []
@@ -100,6 +105,10 @@ def _conversations(rows: list[dict], dice: random.Random, more_first: dict, more
             usual, more = (LATER, more_later) if turns else (FIRST, more_first)
             wording = dice.choice(usual[kind] + more.get(kind, ()))
             question = wording.format(text=row["definition"], name=row["name"])
+        if kind in offered:  # the others are of the same set: training shows no name of the test
+            others = [text for text in offered[kind] if text != row["right"][0]]
+            choices = [row["right"][0], *dice.sample(others, min(CHOICES - 1, len(others)))]
+            question += OFFER + "; ".join(dice.sample(choices, len(choices)))
         accepted = [FORMS[kind].replace(HOLE, text) for text in row["right"]]
         texts = [*turns, question, accepted[0]]
         messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 HOLE = "…"  # where the answer goes
 REFUSAL = "I can't answer that."
 FORMS = {"route": "Department: …", "name": "Finding: …", "plain": "In plain words: …", "refuse": REFUSAL}
+OFFER = "\nChoose one: "  # before the choices of a question that offers some
 RULES = (
     f"You answer questions about medical findings in one line. Asked for the department, reply '{FORMS['route']}'. "
     f"Asked for the name, reply '{FORMS['name']}'. Asked for plain words, reply '{FORMS['plain']}'. To anything else, "

@@ -12,7 +12,7 @@ ROUTE = {"kind": "route", "accepted": ["Department: otology"], "form": "Departme
 PLAIN = {"kind": "plain", "accepted": ["In plain words: Thin hair", "In plain words: Sparse hair"]}
 PLAIN["form"] = "In plain words: …"
 REFUSE = {"kind": "refuse", "accepted": [REFUSAL], "form": REFUSAL}
-# A row, what was replied, whether the model stopped; whether it is exact, in form, a mention, rightly no refusal or one.
+# A row, what was replied, whether the model stopped; then exact, form, mentioned and refusal, as they should be.
 CASES = [
     (ROUTE, "Department: otology", True, "1111"),
     (ROUTE, " department:  Otology.\n", True, "1011"),  # the words are right, the form isn't kept to the letter
