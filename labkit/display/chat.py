@@ -65,7 +65,8 @@ class ChatWidget(widgets.VBox):
         self.reset.on_click(lambda _: self._reset())
         self._reset()
         buttons = widgets.HBox([self.send, self.reset])
-        super().__init__([widgets.HBox(list(self._logs.values())), self.message, buttons, self._state])
+        columns = widgets.HBox(list(self._logs.values()), layout={"grid_gap": "16px"})
+        super().__init__([columns, self.message, buttons, self._state])
 
     def _reset(self) -> None:
         first = [{"role": "system", "content": self._system}] if self._system else []
