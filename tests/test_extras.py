@@ -66,10 +66,14 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
     [
         (["bitsandbytes"], [], []),
         (["peft"], [], ["contrib.peft_bottleneck"]),
-        (["ipywidgets"], ["MemoryPlanner", "QuantizationExplorer"], ["display.explorer", "display.planner"]),
+        (
+            ["ipywidgets"],
+            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer"],
+            ["display.chat", "display.explorer", "display.planner"],
+        ),
         (
             [*EXTRAS],
-            ["MemoryPlanner", "QuantizationExplorer", "plots", "show_masks"],
+            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer", "plots", "show_masks"],
             ["contrib.peft_bottleneck", "display"],
         ),
     ],

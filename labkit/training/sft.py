@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from labkit.conversations.length import OLDEST
 from labkit.conversations.masks import masked
 from labkit.conversations.pieces import IGNORED, row
 from labkit.errors import LabkitError
 from labkit.models.model import Model
-from labkit.models.truncation import warn
+from labkit.models.truncation import say_lost
 from labkit.training.batching import Example
 
 
@@ -32,8 +33,7 @@ def encode_conversations(
             raise LabkitError(f"Conversation {number}: {problem.cause}", problem.remedy) from problem
         cut += found.cut > 0
         examples.append(Example(found.ids, sum(found.learned), mask=tuple(found.learned)))
-    if cut:
-        warn(f"{cut} of {len(conversations)} conversations were longer than {most} tokens and lost their oldest turns.")
+    say_lost(cut, len(conversations), "conversation", OLDEST, most)
     return examples
 
 
