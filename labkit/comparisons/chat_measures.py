@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +11,9 @@ from datasets import Dataset
 
 from labkit.conversations.broken import broken
 from labkit.conversations.pieces import IGNORED
-from labkit.conversations.templates import chat_ids
 from labkit.evaluation import text_loss
 from labkit.evaluation.replies import score_replies
-from labkit.evaluation.reply_scores import ReplyScores
+from labkit.evaluation.reply_scores import MEASURES, ReplyScores
 from labkit.experiment import finetune
 from labkit.generation.batched import generate
 from labkit.generation.own_words import in_own_words
@@ -69,7 +68,7 @@ def chat_measured(
         "correct": scores.exact.correct,
         "total": scores.exact.total,
         "hits": scores.exact.hits,
-        "scores": {measure.name: getattr(scores, measure.name).hits for measure in fields(scores)},
+        "scores": {name: getattr(scores, name).hits for name in MEASURES},
         "kinds": list(task.test["kind"]),
         "reply_tokens": round(tokens, 2),
         "own_words": own,
@@ -82,8 +81,7 @@ def chat_measured(
 
 def ask(model: Model, task: Task, most: int = MOST) -> tuple[ReplyScores, float]:
     """Return the scores of a model's replies to a task's test questions, and their mean number of tokens."""
-    questions = [chat_ids(model.tokenizer, messages[:-1], reply=True) for messages in task.test["messages"]]
-    replies = generate(model, questions, most)
+    replies = generate(model, [messages[:-1] for messages in task.test["messages"]], most)
     return score_replies(task, replies), sum(reply.tokens for reply in replies) / len(replies)
 
 

@@ -11,10 +11,10 @@ from labkit.conversations.broken import FAULTS
 SETTING: dict[str, Any] = {
     "model": "smollm2-135m",
     "task": "instructions",
-    "steps": 60,
+    "steps": 40,
     "batch_size": 8,
-    "train": 400,
-    "test": 160,
+    "train": 320,
+    "test": 120,
 }
 SEEDS = (0, 1, 2)
 RATES = {"lora": (3e-4, 1e-3, 3e-3), "full": (3e-5, 1e-4, 3e-4)}

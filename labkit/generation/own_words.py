@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from datasets import Dataset
 
-from labkit.conversations.templates import chat_ids
 from labkit.errors import require_count
 from labkit.generation.batched import generate
 from labkit.generation.sampling import Sampling
@@ -42,7 +41,7 @@ def in_own_words(
         seed: of the random numbers.
     """
     tries, rows = require_count("tries", tries), list(task.train)
-    asked = [chat_ids(model.tokenizer, [{"role": "user", "content": _request(row)}], reply=True) for row in rows]
+    asked = [[{"role": "user", "content": _request(row)}] for row in rows]
     drawn = generate(model, asked * tries, max_new_tokens, sampling=Sampling(temperature=0.8), seed=seed)
     own = 0
     for number, row in enumerate(rows):

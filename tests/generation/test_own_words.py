@@ -27,7 +27,7 @@ def says(monkeypatch):
         asked = []
 
         def generate(model, prompts, count, **settings):
-            asked.extend(model.tokenizer.decode(ids) for ids in prompts)
+            asked.extend(messages[0]["content"] for messages in prompts)
             return [Reply(text, 5, stopped, ()) for text in texts]
 
         monkeypatch.setattr(own_words, "generate", generate)
