@@ -1,31 +1,25 @@
 """The instruction task: conversations about medical findings, whose answers can be checked.
 
-Built at run time from the Human Phenotype Ontology, as triage is (see there for its licence), and from the questions in
-``data/out_of_scope.jsonl``. There are four kinds of last question: ``route`` (from a definition to the department),
-``name`` (to the finding's name), ``plain`` (from name and definition to plain words) and ``refuse`` (a question that is
-not about findings). Names and plain words are chosen among three, or as many as the set has: without choices they must
-be known, and a short training teaches a small model none. It is an exercise in fine-tuning, not medical advice.
+Built at run time, of four kinds of last question: ``route`` (from a definition to the department), ``name`` (to the
+finding's name), ``plain`` (from name and definition to plain words) and ``refuse`` (a question that is not about
+findings). Names and plain words are chosen among three, or as many as the set has, and the words of a name are in its
+definition: else they must be known, and a short training teaches a small model none. It is an exercise in fine-tuning,
+not medical advice.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections import Counter
-from functools import cache as memoize
-from pathlib import Path
 
-from labkit.assets.fetch import ensure
 from labkit.storage.cache import course_data
 from labkit.tasks.course import course_split
+from labkit.tasks.findings import findings
 from labkit.tasks.messages import last_reply
 from labkit.tasks.phrasings import FIRST, FORMS, HOLE, LATER, OFFER, RULES, TEST_FIRST, TEST_LATER
-from labkit.tasks.row import key_of
 from labkit.tasks.task import DataWarning
-from labkit.tasks.triage import PRIVATE_WORDS, read_terms, triage_rows
 
-WORDS = 5  # longer names, such as those of single bones, are descriptions
 CHOICES = 3  # of a question that offers some
 
 
@@ -55,35 +49,6 @@ def instruction_split(train: int, test: int, seed: int) -> tuple[list[dict], lis
         _conversations(learned, random.Random(f"{seed} train"), {}, {}),
         _conversations(tested, random.Random(f"{seed} test"), TEST_FIRST, TEST_LATER),
     )
-
-
-@memoize
-def findings(questions: Path) -> list[dict]:
-    """Return what conversations are made of: one row for each finding or question, with its kind as ``label``."""
-    path = ensure("hpo") / "hp.obo"
-    terms, rows = read_terms(path), []
-    taken: set[str] = set()
-    for number, row in enumerate(sorted(triage_rows(path), key=lambda row: random.Random(row["id"]).random())):
-        name, synonyms = terms[row["id"]]["name"], terms[row["id"]]["synonyms"]
-        known = [name, *(text for text, scope, kind in synonyms if scope == "EXACT" and kind != "obsolete_synonym")]
-        plain = sorted({text for text, scope, kind in synonyms if (scope, kind) == ("EXACT", "layperson")}, key=len)
-        keys = {key_of(text) for text in known}
-        # An answer that fits two findings would be learned with one and asked with the other.
-        if PRIVATE_WORDS.search(" ".join(known)) or keys & taken or len(name.split()) > WORDS:
-            continue
-        taken |= keys
-        if plain and key_of(name) not in map(key_of, plain) and len(plain[0].split()) <= WORDS:
-            kind = "plain"
-        else:
-            kind = ("name", "route")[number % 2]
-        right = {"route": [row["label"]], "name": known, "plain": plain}[kind]
-        texts = {"texts": (name, row["text"]), "definition": row["text"], "name": name, "department": row["label"]}
-        rows.append({"id": row["id"], "text": f"{name} {row['text']}", "label": kind, "right": right} | texts)
-    for line in questions.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        texts = {"text": row["question"], "texts": (row["question"],), "department": row["topic"]}
-        rows.append({"id": row["id"], "label": "refuse", "right": [""]} | texts)
-    return rows
 
 
 def _conversations(rows: list[dict], dice: random.Random, more_first: dict, more_later: dict) -> list[dict]:
