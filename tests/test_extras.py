@@ -41,8 +41,9 @@ def test_pyproject_has_each_package_in_its_extra_alone():
 
 
 def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
-    for path in ("README.md", ".github/workflows/test.yml", "tools/install_cell.py", "Makefile"):
-        assert ",".join(COURSE) in (ROOT / path).read_text(encoding="utf-8"), path
+    every = ",".join((*COURSE, "trade", "curation"))
+    for path in ("README.md", ".github/workflows/test.yml", "Makefile"):
+        assert every in (ROOT / path).read_text(encoding="utf-8"), path
 
 
 CODE = """
