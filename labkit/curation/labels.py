@@ -58,25 +58,30 @@ def rank(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def out_of_fold(texts: Sequence[str], given: np.ndarray, groups: Sequence[int], folds: int, seed: int) -> np.ndarray:
     """Return the probability of each class for each text, from a classifier that has not seen it: (rows, classes).
 
-    The classifier is complement naive Bayes (Rennie et al., 2003) on words weighted by TF-IDF. It learns a class from
-    what is not in it, which a few wrong labels hardly change: among 800 findings of the course, a tenth of them with a
-    wrong label, its suspects are wrong more often than those of a logistic regression, which takes 100 times as long.
-    Texts of one group, such as copies, are in one fold: otherwise a copy with the same wrong label would confirm it.
+    Two classifiers read the words, weighted by TF-IDF, and the one that agrees with more of the given labels counts.
+    Complement naive Bayes (Rennie et al., 2003) is better where many words say a little, or examples are few; logistic
+    regression, learned by stochastic gradient descent, where a single word decides. Both together take a hundredth of
+    the time of one that is fitted to the last digit. Texts of one group, such as copies, are in one fold: otherwise a
+    copy with the same wrong label would confirm it.
     """
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import SGDClassifier
         from sklearn.model_selection import StratifiedKFold
         from sklearn.naive_bayes import ComplementNB
     except ImportError as problem:
         raise unusable("scikit-learn", problem) from problem
     features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(texts)
     _, leaders, group = np.unique(groups, return_index=True, return_inverse=True)
-    made = np.zeros((len(texts), given.max() + 1))
+    bayes, logistic = ComplementNB(), SGDClassifier(loss="log_loss", max_iter=5, tol=None, random_state=seed)
+    made = np.zeros((2, len(texts), given.max() + 1))
     for _, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(leaders, given[leaders]):
         out = np.isin(group, held)
-        model = ComplementNB().fit(features[~out], given[~out])
-        made[np.ix_(out, model.classes_)] = model.predict_proba(features[out])
-    return made
+        for chances, model in zip(made, (bayes, logistic), strict=True):
+            model.fit(features[~out], given[~out])
+            chances[np.ix_(out, model.classes_)] = model.predict_proba(features[out])
+    agreed = [(chances.argmax(axis=1) == given).sum() for chances in made]
+    return made[int(agreed[1] > agreed[0])]
 
 
 def find_suspects(

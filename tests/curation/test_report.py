@@ -18,7 +18,8 @@ def test_a_messy_file_is_reported_and_cleaned_as_asked(tmp_path, capsys):
     path.write_text("".join(json.dumps(row) + "\n" for row in messy()), encoding="utf-8")
     report = lk.inspect(path)
     assert report.counts() == {
-        "exact copies": 1, "near copies": 0, "leaks": 0, "suspect labels": 0, "personal data": 1, "unusable rows": 2,
+        "exact copies": 1, "near copies": 0, "leaks": 0, "suspect labels": 0, "personal data": 1,
+        "other language": 0, "too short": 0, "too long": 0, "unusable rows": 2,
     }  # fmt: skip
     assert len(report.rows) == 4
     assert report.clean() == (report.rows, {})
