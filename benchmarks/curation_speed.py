@@ -1,4 +1,4 @@
-"""Measure time and peak memory of inspecting made-up labelled texts of 30 words, a fifth of them near copies, on the CPU.
+"""Measure time and peak memory of inspecting made-up labelled texts of 30 words, a fifth of them near copies.
 
 First each part alone, then the whole as `labkit inspect` runs it: read the file, look for everything, write the page.
 Each runs in its own process, one after the other; a thousand rows are in a test file, fifty of them leaked.
@@ -19,7 +19,8 @@ from load_million import measured
 
 TESTED, LEAKED = 1000, 50
 PARTS = {
-    "duplicates": "from labkit.curation.duplicates import find_duplicates; run = lambda: find_duplicates(train).copy_of",
+    "duplicates": "from labkit.curation.duplicates import find_duplicates; "
+    "run = lambda: find_duplicates(train).copy_of",
     "leaks": "from labkit.curation.contamination import find_leaks; run = lambda: find_leaks(train, test)",
     "personal": "from labkit.curation.personal import find_personal; "
     "run = lambda: [each for text in train for each in find_personal(text)]",
@@ -69,11 +70,10 @@ def main() -> None:
         write(folder, options.rows)
         print(f"{options.rows:,} rows, {os.cpu_count()} cores, {os.getloadavg()[0]:.1f} other processes busy")
         for part in [options.only] if options.only else PARTS:
-            found, seconds, before, peak = measured(PROGRAM.format(part=PARTS[part]), name, part)
+            found, seconds, busy, before, peak = measured(PROGRAM.format(part=PARTS[part]), name, part)
             told = "" if part == "whole" else f"   {found:,} found"
-            print(
-                f"{part:11}{seconds:7.1f} s  {peak:.2f} GB at the peak, {before:.2f} of them before{told}", flush=True
-            )
+            memory = f"{peak:.2f} GB at the peak, {before:.2f} of them before"
+            print(f"{part:11}{seconds:7.1f} s, {busy:.1f} of them computing   {memory}{told}", flush=True)
 
 
 if __name__ == "__main__":

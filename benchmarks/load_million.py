@@ -35,18 +35,18 @@ path, cache, tested, json_lines = sys.argv[1], sys.argv[2], int(sys.argv[3]), sy
 MEASURE = """
 import json, resource, time
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-began = time.perf_counter()
+began, busy = time.perf_counter(), time.process_time()
 size = len(run())
-seconds = time.perf_counter() - began
-print(json.dumps([size, seconds, before / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
+seconds, busy = time.perf_counter() - began, time.process_time() - busy
+print(json.dumps([size, seconds, busy, before / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
 """
 
 
-def measured(program: str, *arguments: str) -> tuple[int, float, float, float]:
+def measured(program: str, *arguments: str) -> tuple[int, float, float, float, float]:
     """Run a program that defines ``run`` in its own process; return what ``run`` returns the length of, and its costs.
 
     Returns:
-        The length, seconds, and gigabytes of resident memory before the run and at the peak.
+        The length, seconds, seconds of processor time, and gigabytes of resident memory before the run and at the peak.
     """
     command = [sys.executable, "-c", program + MEASURE, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -77,7 +77,7 @@ def main() -> int:
         print(f"{options.rows:,} rows of {options.format}, {path.stat().st_size / 1e6:.0f} MB")
         seconds = {}
         for name, contender in CONTENDERS.items():
-            rows, seconds[name], before, peak = measured(
+            rows, seconds[name], _, before, peak = measured(
                 PROGRAM.format(contender=contender), str(path), folder, str(TESTED)
             )
             ratio = seconds[name] / seconds["labkit"]

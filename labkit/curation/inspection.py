@@ -54,8 +54,9 @@ def inspect(data: object, *, columns: Mapping[str, str] | None = None) -> Report
     leaks = find_leaks(texts[:train], texts[train:], trained=runs)
     suspects = Suspects({}, ())
     if labelled:
+        kept = copies.copy_of
         given = [row.completion for row in rows[:train]]
-        suspects = find_suspects(texts[:train], given, groups=[copies.copy_of.get(i, i) for i in range(train)])
+        suspects = find_suspects(texts[:train], given, groups=[kept.get(i, i) for i in range(train)])
     personal = {i: find_personal(f"{row.prompt}{row.completion}") for i, row in enumerate(rows)}
     return Report(
         name=name,
