@@ -12,7 +12,7 @@ from labkit.curation.languages import find_languages
 from labkit.curation.lengths import measure_lengths
 from labkit.curation.personal import find_personal
 from labkit.curation.report import Report
-from labkit.curation.words import shingles
+from labkit.curation.words import shingles, unframed
 from labkit.errors import LabkitError
 from labkit.tasks.chunks import read_part
 from labkit.tasks.labels import are_labels
@@ -47,7 +47,7 @@ def inspect(data: object, *, columns: Mapping[str, str] | None = None) -> Report
     if not rows:
         raise LabkitError(f"No row of {name} can be used: {'; '.join(unusable[:3])}.", "Repair the rows first.")
     labelled = bool(isinstance(data, Task) and data.labels) or are_labels(rows, named=named)
-    texts = [row.prompt if labelled else f"{row.prompt}{row.completion}" for row in rows]
+    texts = unframed([row.prompt for row in rows]) if labelled else [f"{row.prompt}{row.completion}" for row in rows]
     train = len(parts[False])
     runs = [shingles(text) for text in texts[:train]]
     copies = find_duplicates(texts[:train], runs=runs)

@@ -6,7 +6,6 @@ The floors lie a little below the worst of seeds 0 to 5, as ``python tests/curat
 import json
 import random
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,17 +29,27 @@ Os exames mostraram um rim muito pequeno e a pressão do sangue está alta.
 患者は生まれつき心臓に穴があり、息切れがひどくなっています。
 У ребёнка с рождения слабые мышцы, он поздно начал сидеть и ходить.""".splitlines()
 SHORT, LONG = ["ok", "see file", "?", "n/a", "as above"], 5  # LONG: files in one line
-KINDS = {"exact copies", "near copies", "leaks", "suspect labels", "personal data", "other language", "odd lengths"}
-# The worst precision and recall of six seeds, less a little.
-FLOORS: dict[str, tuple[float, float]] = {}
+FLOORS = {  # precision and recall
+    "copies": (0.78, 0.70),
+    "leaks": (0.67, 0.97),
+    "suspect labels": (0.75, 0.40),
+    "personal data": (0.96, 0.96),
+    "other language": (0.90, 0.90),
+    "odd lengths": (0.90, 0.90),
+}
 
 
 def measure(folder, seed, noise=0.1, train=2000):
-    """Return precision and recall by kind of fault, in rows."""
+    """Return precision and recall by kind of fault, in rows.
+
+    Copies and leaks are counted as planted: HPO has definitions of its own that share 80%, which lowers precision, and
+    a note changes more than 20% of a short finding, which lowers recall.
+    """
     task = lk.load_task("triage", train=train, test=200, seed=seed)
     planted = write_dirty_file(folder / "dirty.jsonl", task, noise=noise, copies=150, seed=seed)
     rows = [json.loads(line) for line in planted.path.read_text(encoding="utf-8").splitlines()]
-    clean = [row["text"] for row in rows if row["text"]]
+    spoilt = planted.leaked | planted.personal | planted.empty
+    clean = [row["text"] for number, row in enumerate(rows, 1) if number not in spoilt]
     dice = random.Random(seed)
     odd = [*FOREIGN, *SHORT, *(" ".join(dice.sample(clean, 20)) for _ in range(LONG))]
     rows += [{"text": text, "label": dice.choice(rows)["label"]} for text in odd]
@@ -52,9 +61,7 @@ def measure(folder, seed, noise=0.1, train=2000):
         for prompt, label in zip(task.test["prompt"], task.test["completion"], strict=True)
     ]
     report = lk.inspect({"train": rows, "test": test})
-    found = {
-        kind: {report.rows[i].number for i in why if i < report.train} for kind, why in report.reasons().items()
-    }
+    found = {kind: {report.rows[i].number for i in why if i < report.train} for kind, why in report.reasons().items()}
     found["odd lengths"] = found.pop("too short") | found.pop("too long")
     found["copies"] = found.pop("exact copies") | found.pop("near copies")
     found["suspect labels"] -= foreign | lengths
@@ -75,6 +82,22 @@ def measure(folder, seed, noise=0.1, train=2000):
         kind: (len(found[kind] & lines) / max(1, len(found[kind])), len(found[kind] & lines) / len(lines))
         for kind, lines in wrong.items()
     }
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    return measure(tmp_path_factory.mktemp("dirty"), 0)
+
+
+@pytest.mark.parametrize("kind", FLOORS)
+def test_planted_faults_are_found(measured, kind):
+    precision, recall = measured[kind]
+    assert precision >= FLOORS[kind][0]
+    assert recall >= FLOORS[kind][1]
+
+
+def test_every_kind_has_a_floor(measured):
+    assert FLOORS.keys() == measured.keys()
 
 
 if __name__ == "__main__":
