@@ -47,6 +47,6 @@ def _bar(y: int, name: str, count: int, width: float, share: float) -> str:
     cut = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
     return (
         f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">{escape(cut)}</text>'
-        f'<rect x="{LEFT}" y="{y - 13}" width="{max(width, 1):.1f}" height="16"/>'
-        f'<text x="{LEFT + max(width, 1) + 6:.1f}" y="{y}">{count:,} ({share:.0%})</text>'
+        f'<rect x="{LEFT}" y="{y - 13}" width="{width:.1f}" height="16"/>'
+        f'<text x="{LEFT + width + 6:.1f}" y="{y}">{count:,} ({share:.1%})</text>'
     )

@@ -66,5 +66,5 @@ class Report(Findings):
 
 def _told(agreement: float) -> str:
     if agreement < WEAK:
-        return "the classifier is unsure here, so many suspects are its own errors"
+        return "the classifier is unsure here, so many suspects may be its own errors"
     return "the rest are wrong labels or the classifier's errors"

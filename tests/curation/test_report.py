@@ -58,7 +58,7 @@ def test_the_page_draws_labels_lengths_and_languages(tmp_path):
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     drawn = ElementTree.fromstring(f"<all>{''.join(re.findall('<svg.*?</svg>', page))}</all>")
     labels, lengths, languages = ([bar.text for bar in chart.iter("text")] for chart in drawn)
-    assert labels == ["Waste", "62 (50%)", "Roads", "61 (50%)"]
+    assert labels == ["Waste", "62 (50.4%)", "Roads", "61 (49.6%)"]
     assert (
         sum(int(count.split()[0]) for count in lengths[1::2]) == sum(int(c.split()[0]) for c in languages[1::2]) == 123
     )
