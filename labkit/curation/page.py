@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 SHOWN = 200  # rows that are listed of each kind
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;"
-    "padding:0 1rem;overflow-wrap:anywhere}th{text-align:left;vertical-align:top;padding-right:1.5rem;overflow-wrap:normal}"
+    "padding:0 1rem;overflow-wrap:anywhere}"
+    "th{text-align:left;vertical-align:top;padding-right:1.5rem;overflow-wrap:normal}"
     "td,th{padding-block:.2rem}caption,figcaption{text-align:left;font-weight:bold}figure{margin:1.5rem 0}"
     "svg{max-width:100%;height:auto;font-size:14px}svg text{fill:CanvasText}svg rect{fill:#0072B2}"
     "@media(prefers-color-scheme:dark){svg rect{fill:#56B4E9}}"
