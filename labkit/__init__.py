@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import spread
     from labkit.conversations.faults import check_masks
-    from labkit.curation.report import inspect
+    from labkit.curation.inspection import inspect
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.chat import ChatWidget
@@ -130,7 +130,7 @@ _HOMES = {
     "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",
     "labkit.comparisons.spread": "spread",
-    "labkit.curation.report": "inspect",
+    "labkit.curation.inspection": "inspect",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.chat": "ChatWidget",

@@ -7,7 +7,7 @@ from labkit.errors import LabkitError
 # The extra in pyproject.toml that installs each package that notebooks need.
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
 # The same for what only the inspection of one's own data needs.
-CURATION = {"datasketch": "curation", "scikit-learn": "curation"}
+CURATION = {"datasketch": "curation", "py3langid": "curation", "scikit-learn": "curation"}
 # The extras for what only the tools of those who write notebooks need.
 TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
 

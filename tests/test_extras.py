@@ -125,7 +125,7 @@ def test_without_bitsandbytes_the_other_backend_trains(monkeypatch, tiny, colour
 
 def test_curation_asks_for_its_packages_when_they_are_needed(monkeypatch):
     rows = [{"text": f"text number {i} of some", "label": "ab"[i % 2]} for i in range(20)]
-    for package, module in (("scikit-learn", "sklearn"), ("datasketch", "datasketch")):
+    for package, module in (("py3langid", "py3langid"), ("scikit-learn", "sklearn"), ("datasketch", "datasketch")):
         for name in [name for name in sys.modules if name.split(".")[0] == module]:
             monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, module, None)
