@@ -70,6 +70,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/load_million.py
 	$(BIN)/python benchmarks/curation_speed.py
 	$(BIN)/python benchmarks/quant_speed.py
+	$(BIN)/python benchmarks/generation_speed.py
 	$(BIN)/python benchmarks/memory_error.py
 
 gpu:
