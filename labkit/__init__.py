@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
+    from labkit.display.transcripts import show_replies
     from labkit.errors import LabkitError
     from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, score_replies, text_loss
     from labkit.experiment import finetune, predict_memory
@@ -119,6 +120,7 @@ __all__ = [
     "results",
     "score_replies",
     "show_masks",
+    "show_replies",
     "spread",
     "text_loss",
 ]
@@ -137,6 +139,7 @@ _HOMES = {
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
+    "labkit.display.transcripts": "show_replies",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_replies text_loss",
     "labkit.experiment": "finetune predict_memory",

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = "lab,quant,peft"
 MORE = {"08": ",trade", "09": ",curation"}  # what only these notebooks need, by their first two digits
 BLOCK = re.compile(r"^try:\n    import labkit as lk\nexcept ImportError.*?\n    import labkit as lk$", re.M | re.S)
+COURSE = """[f"{file.parent}[EXTRAS]" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]"""
 OPENING = """\
 try:
     import labkit as lk
@@ -30,8 +31,8 @@ except ImportError as problem:  # install it from the course's folder, which hol
     here = Path.cwd()
     files = [file for folder in (here, *here.parents) for file in folder.glob("pyproject.toml")]
     files += here.glob("*/pyproject.toml")  # on Colab, the clone lies below
-    course = [f"{file.parent}[EXTRAS]" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
-"""
+    course = COURSE
+""".replace("COURSE", COURSE)
 LOCAL_ONLY = """\
     if not course:
         message = "This notebook isn't inside the course's folder; clone the course with git and open it there."
@@ -52,13 +53,15 @@ def install_cell(address: str = "", commit: str = "", notebook: str = "") -> str
     Both go into a line that IPython and a shell read, so nothing but a plain address and a full hash may enter.
     """
     extras = EXTRAS + MORE.get(notebook[:2], "")
+    # Wrapped as the formatter does it where the line is too long.
+    opening = OPENING if extras == EXTRAS else OPENING.replace(COURSE, f"[\n        {COURSE[1:-1]}\n    ]")
     if not address:
-        return (OPENING + LOCAL_ONLY).replace("[EXTRAS]", f"[{extras}]")
+        return (opening + LOCAL_ONLY).replace("[EXTRAS]", f"[{extras}]")
     if not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+", address, re.ASCII):
         raise SystemExit(f"The repository's address in pyproject.toml must be a plain https://… one, not {address!r}.")
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise SystemExit(f"The commit must be a full hash of 40 hexadecimal digits, not {commit!r}.")
-    cell = OPENING + WITH_ADDRESS.replace("ADDRESS", address).replace("COMMIT", commit)
+    cell = opening + WITH_ADDRESS.replace("ADDRESS", address).replace("COMMIT", commit)
     return cell.replace("[EXTRAS]", f"[{extras}]")
 
 

@@ -18,9 +18,8 @@ from labkit.methods.method import METHODS
 IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "doctor"}
 IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
-IDLE |= {"check_masks", "score_replies", "show_masks"}
-IDLE |= {"check_masks", "show_masks", "Sampling"}
-IDLE |= {"Sampling", "show_replies"}
+IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
+IDLE |= {"compare", "evaluation.bootstrap_interval", "guess"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
