@@ -14,7 +14,7 @@ SETTING: dict[str, Any] = {
     "steps": 24,
     "batch_size": 8,
     "train": 192,
-    "test": 80,
+    "test": 120,
 }
 HELD_OUT = {"train": 272, "held_out": 80}  # leaves as many to train on
 SEEDS = (0, 1, 2)
