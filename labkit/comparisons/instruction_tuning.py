@@ -19,7 +19,7 @@ SETTING: dict[str, Any] = {
 HELD_OUT = {"train": 272, "held_out": 80}  # leaves as many to train on
 SEEDS = (0, 1, 2)
 RATES = {"lora": (3e-4, 1e-3, 3e-3, 1e-2), "full": (3e-5, 1e-4, 3e-4)}
-BEST = {"lora": 1e-3, "full": 1e-4}  # of the search `instruction-rates`
+BEST = {"lora": 3e-3, "full": 1e-4}  # of the search `instruction-rates`
 CLEAN: dict[str, Any] = {"fault": "", "words": "given", "replay": False}
 # What is trained, beside LoRA without a fault: a fault, or something against forgetting.
 FAULTY = tuple({"fault": fault} for fault in ("", *FAULTS))
