@@ -74,7 +74,7 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
         ),
         (
             [*EXTRAS],
-            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer", "plots", "show_masks"],
+            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer", "plots", "show_masks", "show_replies"],
             ["contrib.peft_bottleneck", "display"],
         ),
     ],
