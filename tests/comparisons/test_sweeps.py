@@ -15,7 +15,7 @@ from labkit.methods.targets import find_targets
 from labkit.tasks.course import TEMPLATES
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
-SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2"}
+SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2", "data-quality-rates"}
 
 
 def key(point):
@@ -63,7 +63,7 @@ def test_the_points_of_a_sweep_differ():
 
 def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
-    fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1}
+    fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1, "data-quality-rates": 2}
     return fewer.get(name, 5 if model == "minilm" or name == "qlora" else 3)
 
 
