@@ -28,7 +28,8 @@ except ImportError as problem:  # install it from the course's folder, which hol
     here = Path.cwd()
     files = [file for folder in (here, *here.parents) for file in folder.glob("pyproject.toml")]
     files += here.glob("*/pyproject.toml")  # on Colab, the clone lies below
-    course = [f"{file.parent}[lab,quant,peft]" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
+    extras = "[lab,quant,peft,curation]"
+    course = [f"{file.parent}{extras}" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
 """
 LOCAL_ONLY = """\
     if not course:
@@ -37,7 +38,7 @@ LOCAL_ONLY = """\
     %pip install --quiet "{course[0]}"
     import labkit as lk"""
 WITH_ADDRESS = """\
-    course += ["finetune-labkit[lab,quant,peft] @ git+ADDRESS@COMMIT"]
+    course += [f"finetune-labkit{extras} @ git+ADDRESS@COMMIT"]
     %pip install --quiet "{course[0]}"
     import labkit as lk"""
 

@@ -97,9 +97,7 @@ def suspect_labels(answer: Callable[[np.ndarray, np.ndarray], Sequence[int]]) ->
     rows = sorted(found.astype(int).tolist())
     right = _suspects(PROBABILITIES, LABELS)
     if rows == right:
-        return (
-            "✓ Right: each class has a limit of its own, so one that is hard to tell isn't suspected as a whole."
-        )
+        return "✓ Right: each class has a limit of its own, so one that is hard to tell isn't suspected as a whole."
     likeliest = np.flatnonzero(PROBABILITIES.argmax(axis=1) != LABELS).tolist()
     limits = np.array([PROBABILITIES[label == LABELS, label].mean() for label in range(3)])
     mistakes = {

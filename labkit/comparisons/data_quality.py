@@ -23,7 +23,7 @@ NOISE = (0.0, 0.1, 0.2, 0.4, 0.6)
 NOISE_OF_ALL = (0.0, 0.4, 0.6)  # the curves of less noise have reached 1,000 clean examples before
 LEAST = 60
 GRID = (3e-4, 1e-3, 3e-3)
-RATE = 1e-3  # the best of the search `data-quality-rates`, over clean and noisy data
+RATE = 1e-3  # of the search `data-quality-rates`, over clean and noisy data: as good as 3e-3, and the lower of the two
 FORMATS = ("{prompt}", "Question: {prompt} ?\nAnswer:", "### Input\n{prompt}\n### Response\n", "{prompt}\nThanks!")
 PLAIN: dict[str, Any] = {
     "amount": 1000,
