@@ -13,6 +13,7 @@ from labkit.classroom.notebook_04 import fixed_adapter, price_of_4_bits, qlora_b
 from labkit.classroom.notebook_05 import extrapolate, levers, peak_of
 from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_search
 from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
+from labkit.classroom.notebook_09 import cleaning_gain, jaccard, own_report
 
 __all__ = [
     "absmax_int8",
@@ -21,18 +22,21 @@ __all__ = [
     "bits_per_parameter",
     "block_sizes",
     "bootstrap_verdict",
+    "cleaning_gain",
     "completion_targets",
     "examples_seen",
     "extrapolate",
     "fixed_adapter",
     "fixed_loss",
     "hint",
+    "jaccard",
     "levers",
     "lora_parameters",
     "merged_ia3",
     "merged_weight",
     "other_form",
     "own_data",
+    "own_report",
     "pareto_front",
     "peak_of",
     "price_of_4_bits",

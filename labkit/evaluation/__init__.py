@@ -8,7 +8,7 @@ from labkit.evaluation.proportions import wilson
 from labkit.evaluation.results import Evaluation, Forgetting
 from labkit.evaluation.significance import Comparison, compare
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
-from labkit.evaluation.vectors import drift
+from labkit.evaluation.vectors import drift, embed
 
 __all__ = [
     "Comparison",
@@ -17,6 +17,7 @@ __all__ = [
     "bootstrap_interval",
     "compare",
     "drift",
+    "embed",
     "evaluate",
     "forgetting",
     "head_for",
