@@ -14,7 +14,7 @@ from labkit.assets.fetch import asset_folder, find_damage
 from labkit.assets.manifest import load_manifest
 from labkit.computer import processor
 from labkit.errors import LabkitError
-from labkit.extras import EXTRAS
+from labkit.extras import EXTRAS, MODULES
 from labkit.models.precision import cpu_has_bfloat16, pick_device, pick_precision
 from labkit.planning.fit import free_memory
 from labkit.printing import make_printable
@@ -63,7 +63,7 @@ def doctor() -> bool:
         if damage:
             problems.append(f"{asset.name}: {damage}. Run `labkit fetch {asset.name}`.")
     for package, extra in EXTRAS.items():
-        found = importlib.util.find_spec(package) is not None
+        found = importlib.util.find_spec(MODULES.get(package, package)) is not None
         _line(package, importlib.metadata.version(package) if found else "not installed")
         if not found:
             problems.append(f'{package}, which notebooks need, is not installed: run `pip install ".[{extra}]"`.')

@@ -6,8 +6,9 @@ from labkit.errors import LabkitError
 
 # The extra in pyproject.toml that installs each package that notebooks need.
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
-# The same for what only the inspection of one's own data needs.
-CURATION = {"datasketch": "curation", "py3langid": "curation", "scikit-learn": "curation"}
+EXTRAS |= {"datasketch": "curation", "scikit-learn": "curation"}
+# As what a package is imported, where that isn't its name.
+MODULES = {"scikit-learn": "sklearn"}
 # The extras for what only the tools of those who write notebooks need.
 TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
 
@@ -24,6 +25,6 @@ def unusable(package: str, problem: Exception, otherwise: str = "") -> MissingPa
         problem: what the import raised.
         otherwise: what to do without the package.
     """
-    install = f"""Run `pip install ".[{(EXTRAS | CURATION | TOOLS)[package]}]"` in the course's folder"""
+    install = f"""Run `pip install ".[{(EXTRAS | TOOLS)[package]}]"` in the course's folder"""
     remedy = f"{install}, or {otherwise}." if otherwise else f"{install}."
     return MissingPackageError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)

@@ -11,13 +11,13 @@ import nbformat
 import pytest
 
 import labkit as lk
-from labkit.extras import CURATION, EXTRAS, TOOLS
+from labkit.extras import EXTRAS, TOOLS
 from labkit.quant.bnb import load_bitsandbytes
 from labkit.testing.refresh import refresh
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-COURSE = ("lab", "quant", "peft")
+COURSE = ("lab", "quant", "peft", "curation")
 
 
 def without(packages, code):
@@ -34,7 +34,7 @@ def names(requirements):
 
 def test_pyproject_has_each_package_in_its_extra_alone():
     extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
-    for package, extra in (EXTRAS | CURATION | TOOLS).items():
+    for package, extra in (EXTRAS | TOOLS).items():
         assert [name for name in extras if package in extras[name]] == [extra]
     assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
     assert set(EXTRAS.values()) == {*COURSE}

@@ -14,6 +14,7 @@ from labkit.classroom.notebook_05 import extrapolate, levers, peak_of
 from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_search
 from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
 from labkit.classroom.notebook_08 import fault_cost, padding_labels, reply_mask
+from labkit.classroom.notebook_09 import cleaning_gain, jaccard, own_report
 
 __all__ = [
     "absmax_int8",
@@ -22,6 +23,7 @@ __all__ = [
     "bits_per_parameter",
     "block_sizes",
     "bootstrap_verdict",
+    "cleaning_gain",
     "completion_targets",
     "examples_seen",
     "extrapolate",
@@ -29,12 +31,14 @@ __all__ = [
     "fixed_adapter",
     "fixed_loss",
     "hint",
+    "jaccard",
     "levers",
     "lora_parameters",
     "merged_ia3",
     "merged_weight",
     "other_form",
     "own_data",
+    "own_report",
     "padding_labels",
     "pareto_front",
     "peak_of",

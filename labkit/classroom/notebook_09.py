@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import numpy as np
 
 from labkit.classroom.exercises import MistakeError, exercise, not_attempted, untouched
 from labkit.classroom.experiments import judged, outcome, parts, require_same, require_seeds, trials
+from labkit.curation.report import Report
+from labkit.evaluation.proportions import wilson
+
+COURSE_DATA = ("triage", "licenses", "inbox.csv", "findings.jsonl")
+FEWEST_ROWS = 30
+LOOKED_AT = 10
 
 
 @exercise(
@@ -24,7 +28,7 @@ from labkit.classroom.experiments import judged, outcome, parts, require_same, r
 )
 def jaccard(answer: Callable[[str, str], float]) -> str:
     """Check the Jaccard similarity of the words of two texts."""
-    first, second = "The heart beats fast fast", "the heart beats slowly"
+    first, second = "The heart beats fast fast fast", "the heart beats slowly"
     result = answer(first, second)
     if untouched(result):
         return not_attempted("jaccard")
@@ -34,7 +38,7 @@ def jaccard(answer: Callable[[str, str], float]) -> str:
         2 / 6: "'The' and 'the' are the same word here: make both texts lower case first.",
         3: "That is how many words they share. How many are in either of them?",
         3 / 4: "You divided by the words of one text. Divide by all that are in either of the two.",
-        3 / 9: "Count each word once: sets do that.",
+        3 / 10: "Count each word once: sets do that.",
         3 / 8: "You counted the shared words twice below the line: once for each text.",
         0.4: "That is the share that is not in common. It is asked the other way round.",
     }
@@ -44,73 +48,6 @@ def jaccard(answer: Callable[[str, str], float]) -> str:
         if abs(result - wrong) < 1e-9:
             return f"✗ {say}"
     return f"✗ For {first!r} and {second!r} you got {result:g}. They share three words, and have five between them."
-
-
-# Three classes. Class 0 is one that the model is rarely sure of, so a limit for all classes would misjudge it.
-PROBABILITIES = np.array(
-    [
-        [0.55, 0.25, 0.20],  # class 0, as sure as the model gets
-        [0.45, 0.35, 0.20],
-        [0.30, 0.60, 0.10],  # labelled 0: more likely 1, but less surely than the 1s are
-        [0.04, 0.95, 0.01],
-        [0.08, 0.85, 0.07],
-        [0.60, 0.30, 0.10],  # labelled 1: surer of 0 than the 0s are
-        [0.02, 0.03, 0.95],
-        [0.01, 0.93, 0.06],  # labelled 2: surely 1
-        [0.50, 0.02, 0.48],  # labelled 2: reaches the limits of 0 and of 2, and 0 is the likelier
-    ]
-)
-LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
-
-
-def _suspects(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
-    limits = np.array([probabilities[labels == label, label].mean() for label in range(probabilities.shape[1])])
-    reached = np.where(probabilities >= limits, probabilities, -1)
-    return [int(i) for i in np.flatnonzero((reached.max(axis=1) >= 0) & (reached.argmax(axis=1) != labels))]
-
-
-@exercise(
-    minutes=15,
-    difficulty=3,
-    points=3,
-    kind="write code",
-    hints=(
-        "First the limits, one for each class: how likely is the class, on average, among the rows labelled with it?",
-        "A row counts for the classes whose limit it reaches. Among these, take the one that is the likeliest.",
-        "A row that reaches no limit is no suspect, and neither is one whose likeliest such class is its label.",
-    ),
-)
-def suspect_labels(answer: Callable[[np.ndarray, np.ndarray], Sequence[int]]) -> str:
-    """Check a function that finds suspect labels by confident learning (Northcutt et al., 2021)."""
-    kept = PROBABILITIES.copy(), LABELS.copy()
-    result = answer(*kept)
-    if untouched(result):
-        return not_attempted("suspect_labels")
-    if not (np.array_equal(kept[0], PROBABILITIES) and np.array_equal(kept[1], LABELS)):
-        raise MistakeError("Your function changed what it was given. Work on a copy.")
-    try:
-        found = np.asarray(list(result))
-    except TypeError:
-        raise MistakeError(f"Return the numbers of the rows as a list; yours is a {type(result).__name__}.") from None
-    if found.dtype == bool:
-        raise MistakeError("Return the numbers of the suspect rows, not True or False for each row.")
-    rows = sorted(found.astype(int).tolist())
-    right = _suspects(PROBABILITIES, LABELS)
-    if rows == right:
-        return "✓ Right: each class has a limit of its own, so one that is hard to tell isn't suspected as a whole."
-    likeliest = np.flatnonzero(PROBABILITIES.argmax(axis=1) != LABELS).tolist()
-    limits = np.array([PROBABILITIES[label == LABELS, label].mean() for label in range(3)])
-    mistakes = {
-        tuple(likeliest): "These are all rows whose likeliest class is another one. Only sure cases count: use limits.",
-        tuple(np.flatnonzero(PROBABILITIES[range(9), LABELS] < 0.5).tolist()): (
-            "You took one limit for all classes. Each has its own: its mean probability among its own rows."
-        ),
-        tuple(np.flatnonzero(PROBABILITIES[range(9), LABELS] < limits[LABELS]).tolist()): (
-            "These are the rows that miss the limit of their own label. A suspect must reach that of another class."
-        ),
-        tuple(i for i in range(9) if i not in right): "These are the rows that are no suspects.",
-    }
-    return f"✗ {mistakes.get(tuple(rows)) or f'You found the rows {rows}. Work out the three limits by hand first.'}"
 
 
 @exercise(
@@ -137,3 +74,42 @@ def cleaning_gain(answer: dict[str, Any]) -> str:
     if found.verdict == "worse":
         return "✓ Well measured: your cleaning did harm. Which rows did it remove that the model needed?"
     return f"✓ Well measured. {outcome(found)}"
+
+
+@exercise(
+    minutes=20,
+    difficulty=2,
+    points=3,
+    kind="own data",
+    hints=(
+        "lk.inspect takes whatever lk.load_task takes: a file, a table, a list. report.save writes what it found.",
+        "report.reasons() holds, for each kind of fault, the rows that have it. report.rows has their texts.",
+        "Draw the rows that you look at by chance, of all kinds, and judge each before you look at the next one.",
+    ),
+)
+def own_report(answer: dict[str, Any]) -> str:
+    """Check an inspection of a learner's own data: how much of what was found is real?"""
+    report, looked = parts(answer, "report", "looked")
+    if not isinstance(report, Report):
+        raise MistakeError(f"report: hand in what lk.inspect returned, not a {type(report).__name__}.")
+    if report.name in COURSE_DATA:
+        raise MistakeError(f"{report.name} comes with the course. Take data of your own, even a few rows.")
+    if len(report.rows) < FEWEST_ROWS:
+        raise MistakeError(f"{len(report.rows)} rows can be read at a glance. Bring {FEWEST_ROWS} or more.")
+    if not isinstance(looked, Mapping):
+        raise MistakeError(f"looked: hand in a dictionary, such as {{17: True}}; yours is a {type(looked).__name__}.")
+    found = {row for rows in report.reasons().values() for row in rows}
+    if unknown := sorted(set(looked) - found, key=str):
+        raise MistakeError(f"Row {unknown[0]!r} is not among those of report.reasons(), which counts rows from 0.")
+    if not all(isinstance(each, bool) for each in looked.values()):
+        raise MistakeError("Say True for a fault that is real and False for a false alarm, and nothing between.")
+    if len(looked) < (wanted := min(LOOKED_AT, len(found))):
+        raise MistakeError(f"You looked at {len(looked)} rows of {len(found)}. Look at {wanted}.")
+    if not found:
+        return f"✓ Nothing was found in {len(report.rows):,} rows. Plant a fault, inspect again, and see whether it is."
+    real = sum(looked.values())
+    low, high = wilson(real, len(looked))
+    return (
+        f"✓ {real} of {len(looked)} are real. If you drew them by chance, {100 * low:.0f}% to {100 * high:.0f}% of all "
+        f"{len(found)} are: decide by that whether to drop them or to look at each."
+    )

@@ -22,8 +22,8 @@ AMOUNTS = (30, 100, 300, 1000, 3000, ALL)
 NOISE = (0.0, 0.1, 0.2, 0.4, 0.6)
 NOISE_OF_ALL = (0.0, 0.4, 0.6)  # the curves of less noise have reached 1,000 clean examples before
 LEAST = 60
-# A third of the best rate on clean data: at 3e-3, runs with many wrong labels often collapsed to a single answer.
-RATE = 1e-3
+GRID = (3e-4, 1e-3, 3e-3)
+RATE = 1e-3  # of the search `data-quality-rates`, over clean and noisy data: as good as 3e-3, and the lower of the two
 FORMATS = ("{prompt}", "Question: {prompt} ?\nAnswer:", "### Input\n{prompt}\n### Response\n", "{prompt}\nThanks!")
 PLAIN: dict[str, Any] = {
     "amount": 1000,
@@ -41,6 +41,15 @@ OTHERS: tuple[dict[str, Any], ...] = (
     {"balanced": True},
     {"formats": list(FORMATS)},
 )
+
+
+def data_quality_rates() -> Iterator[dict[str, Any]]:
+    """Learning rates on clean and on mostly wrong labels, tested on what was held out of the training examples."""
+    setting = MINILM | {"batch_size": 8, "train": ALL, "held_out": 500}
+    for rate in GRID:
+        for noise in (NOISE[0], NOISE[-1]):
+            for seed in SEEDS[:2]:
+                yield from _runs(setting, {"name": "lora"}, rate, seed, {"noise": noise})
 
 
 def data_quality() -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.comparisons.data_quality import data_quality, data_quality_smollm2
+from labkit.comparisons.data_quality import data_quality, data_quality_rates, data_quality_smollm2
 from labkit.comparisons.instruction_tuning import instruction_rates, instructions
 from labkit.comparisons.point import Point, all_settings
 from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
@@ -77,6 +77,7 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "method-rates": method_rates,
     "method-rates-smollm2": method_rates_smollm2,
     "methods": methods,
+    "data-quality-rates": data_quality_rates,
     "data-quality": data_quality,
     "data-quality-smollm2": data_quality_smollm2,
     "instruction-rates": instruction_rates,

@@ -10,7 +10,7 @@ from labkit.evaluation.reply_scores import ReplyScores
 from labkit.evaluation.results import Evaluation, Forgetting
 from labkit.evaluation.significance import Comparison, compare
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
-from labkit.evaluation.vectors import drift
+from labkit.evaluation.vectors import drift, embed
 
 __all__ = [
     "Comparison",
@@ -20,6 +20,7 @@ __all__ = [
     "bootstrap_interval",
     "compare",
     "drift",
+    "embed",
     "evaluate",
     "forgetting",
     "head_for",

@@ -15,13 +15,24 @@ from labkit.training.inference import Part, infer
 from labkit.training.objectives import sentence_vectors
 
 
-def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
-    """Return the cosine similarity of each pair of texts, shape (n·(n−1)/2,)."""
+def embed(model: Model, texts: Sequence[str]) -> torch.Tensor:
+    """Return an encoder's vector of each text, of length 1: shape (texts, width), float32.
+
+    Raises:
+        LabkitError: the model is not an encoder, or a text is empty.
+    """
+    if model.kind != "encoder":
+        raise LabkitError(f"{model.name} gives no sentence vectors.", 'Load an encoder, such as "minilm".')
 
     def unit_vectors(part: Part) -> torch.Tensor:
         return F.normalize(sentence_vectors(model, part).float(), dim=1)
 
-    vectors = infer(model, read(model, texts), 16, unit_vectors)
+    return infer(model, read(model, texts), 16, unit_vectors)
+
+
+def similarities(model: Model, texts: Sequence[str]) -> torch.Tensor:
+    """Return the cosine similarity of each pair of texts, shape (n·(n−1)/2,)."""
+    vectors = embed(model, texts)
     first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)
     return (vectors @ vectors.T)[first, second]
 

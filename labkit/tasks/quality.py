@@ -34,7 +34,7 @@ def draw(task: Task, amount: int, *, balanced: bool = False, seed: int = 0) -> T
         LabkitError: there are fewer training examples.
     """
     amount = _require_amount(task, amount)
-    dice = random.Random(require_seed(seed))
+    dice = _dice("draw", seed)
     names = _labels(task)
     order = list(range(len(names)))
     dice.shuffle(order)
@@ -52,7 +52,7 @@ def narrow(task: Task, amount: int, *, seed: int = 0) -> Task:
         LabkitError: there are fewer training examples.
     """
     drawn = _labels(draw(task, amount, seed=seed))
-    dice = random.Random(seed)
+    dice = _dice("narrow", seed)
     names, words = _labels(task), [shingles(prompt, 1) for prompt in task.train["prompt"][:]]
     chosen: list[int] = []
     for label, count in sorted(Counter(drawn).items()):
@@ -97,7 +97,7 @@ def with_noise(task: Task, share: float, *, seed: int = 0) -> Task:
     share = require_number("share", share, low=0, remedy="Give a number from 0 to 1, such as 0.4.")
     if share > 1:
         raise LabkitError(f"share is {shown(share)}, more than all examples.", "Give 0.4 for 40%.")
-    dice = random.Random(require_seed(seed))
+    dice = _dice("noise", seed)
     answers = list(task.train["completion"][:])
     order = list(range(len(answers)))
     dice.shuffle(order)
@@ -124,7 +124,7 @@ def mixed(task: Task, templates: Sequence[str], *, seed: int = 0) -> Task:
     for template in templates:
         if "{prompt}" not in template:
             raise LabkitError(f"{shown(template)} has no place for the prompt.", "Write {prompt} there.")
-    dice = random.Random(require_seed(seed))
+    dice = _dice("formats", seed)
     formats = [templates[i % len(templates)] for i in range(len(task.train))]
     dice.shuffle(formats)
     pairs = zip(formats, task.train["prompt"][:], strict=True)
@@ -165,6 +165,15 @@ def altered(
     copied = with_duplicates(chosen, copies)
     wrong = with_noise(copied, noise, seed=seed) if noise else copied
     return mixed(wrong, formats, seed=seed)
+
+
+def _dice(use: str, seed: int) -> random.Random:
+    """Return random numbers of a use alone.
+
+    Training shuffles its examples with ``Random(seed)``. Drawn from the same numbers, the wrong labels would be just
+    those that it learns first.
+    """
+    return random.Random(f"{use} {require_seed(seed)}")
 
 
 def _labels(task: Task) -> list[str]:

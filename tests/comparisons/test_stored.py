@@ -46,14 +46,21 @@ def test_stored_results_are_plausible(path):
     assert (best > 0.5).all()  # of twelve departments
 
 
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_every_row_says_which_examples_were_right(path):
+    """Without that, ``lk.compare`` could not compare runs example by example."""
+    table = lk.results(path.stem)
+    assert (table["hits"].str.len() == table["total"]).all()
+    assert (table["hits"].str.count("1") == table["correct"]).all()
+    assert (table["hits"].str.strip("01") == "").all()
+
+
 DETAILED = [path for path in STORED if '"latency"' in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("path", DETAILED, ids=lambda path: path.stem)
 def test_stored_measurements_agree_with_one_another(path):
     table = lk.results(path.stem)
-    assert (table["hits"].str.len() == table["total"]).all()
-    assert (table["hits"].str.count("1") == table["correct"]).all()
     assert (table["predicted_bytes"] / table["peak_bytes"]).dropna().between(0.95, 1.05).all()
     written = 4 * table["trained_parameters"]
     assert table["adapter_bytes"].between(written, 1.1 * written + 20_000).all()

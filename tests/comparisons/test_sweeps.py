@@ -7,6 +7,7 @@ import pytest
 import labkit as lk
 from labkit.assets.manifest import get_asset
 from labkit.comparisons.bench import bench
+from labkit.comparisons.data_quality import GRID, RATE
 from labkit.comparisons.point import Point
 from labkit.comparisons.settings import SEEDS
 from labkit.comparisons.sweeps import BEST_OF_RANK, RANK_RATES, RANKS, SWEEPS, lora_targets, points
@@ -15,7 +16,7 @@ from labkit.methods.targets import find_targets
 from labkit.tasks.course import TEMPLATES
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
-SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2"}
+SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2", "data-quality-rates"}
 
 
 def key(point):
@@ -63,7 +64,7 @@ def test_the_points_of_a_sweep_differ():
 
 def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
-    fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1}
+    fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1, "data-quality-rates": 2}
     return fewer.get(name, 5 if model == "minilm" or name == "qlora" else 3)
 
 
@@ -96,6 +97,12 @@ def test_the_rate_of_each_rank_is_the_best_of_its_search_and_lies_between_others
         for rank, rate in zip(RANKS, rates, strict=True):
             assert means[rslora, rank].idxmax() == rate
             assert RANK_RATES[0] < rate < RANK_RATES[-1]
+
+
+def test_the_rate_of_the_comparison_of_data_is_the_best_of_its_search_and_lies_between_others():
+    means = lk.results("data-quality-rates").groupby("learning_rate")["correct"].sum()
+    assert means.idxmax() == RATE  # of equals, the lowest
+    assert GRID[0] < RATE < GRID[-1]
 
 
 def test_the_test_set_is_kept_from_searches_and_used_by_all_else():

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.evaluation import drift
+from labkit.evaluation import drift, embed
 from labkit.evaluation.vectors import similarities
 
 TEXTS = [
@@ -38,6 +38,16 @@ def reseeded(tiny_encoder):
         if name.endswith("LayerNorm.weight"):
             torch.nn.init.ones_(parameter)
     return other
+
+
+def test_vectors_are_the_means_over_tokens_with_length_one(tiny_encoder):
+    expected = torch.stack([F.normalize(vector(tiny_encoder, text), dim=0) for text in TEXTS])
+    torch.testing.assert_close(embed(tiny_encoder, TEXTS), expected, atol=1e-5, rtol=0)
+
+
+def test_only_encoders_give_vectors(tiny):
+    with pytest.raises(lk.LabkitError, match="gives no sentence vectors"):
+        embed(tiny, TEXTS)
 
 
 def test_similarities_are_the_cosines_of_all_pairs(tiny_encoder):

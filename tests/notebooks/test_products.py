@@ -11,7 +11,7 @@ from products import Products16
 from test_contract import NOTEBOOKS, calls
 
 import labkit as lk
-from labkit.evaluation import latency_ratio
+from labkit.evaluation import embed, latency_ratio
 from labkit.methods.method import METHODS
 
 # What notebooks call and what multiplies nothing: it draws, lists, compares or describes.
@@ -19,7 +19,7 @@ IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", 
 IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
-IDLE |= {"compare", "evaluation.bootstrap_interval", "guess"}
+IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
@@ -101,6 +101,7 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     count("replay", partial(lk.finetune, causal, colours, "full", **settings, replay=[text] * 4, replay_every=2))
     four = count("quantize_model", partial(lk.quantize_model, causal, lk.Quantization(**blocks)))
     count("evaluate in 4 bits", partial(lk.evaluate, four, colours))
+    count("evaluation.embed", partial(embed, encoder, [text]))
     for name in ("text_loss", "perplexity"):
         count(name, partial(getattr(lk, name), causal, [text]))
     count("knowledge", partial(lk.knowledge, causal))

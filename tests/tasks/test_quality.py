@@ -7,6 +7,7 @@ from datasets import Dataset
 
 import labkit as lk
 from labkit.tasks.quality import altered, draw, mixed, narrow, with_duplicates, with_noise
+from labkit.training.schedule import plan_batches
 
 LABELS = (" a", " b", " c")
 TEXT = "{0}x {0}y {0}z n{1}"  # three words of the subject and one of its own
@@ -82,6 +83,15 @@ def test_wrong_labels_are_drawn_evenly_from_the_others():
     found = counts(with_noise(task, 1.0, seed=0))
     assert found.keys() == {" b", " c", " d"}
     assert all(count == pytest.approx(1000, abs=4 * 26) for count in found.values())  # four standard deviations
+
+
+def test_training_meets_wrong_labels_all_along_and_not_first():
+    rows = [{"prompt": str(i), "completion": f" {'abcd'[i % 4]}"} for i in range(2000)]
+    task = lk.Task("a", Dataset.from_list(rows), Dataset.from_list(rows[:1]), (" a", " b", " c", " d"), "made here")
+    for seed in range(5):  # the same seed draws the noise and the batches
+        wrong = with_noise(task, 0.5, seed=seed).train["wrong"]
+        order = [i for batch in plan_batches([1] * 2000, 8, 250, seed) for i in batch]
+        assert sum(wrong[i] for i in order[:1000]) == pytest.approx(500, abs=4 * 12)  # four standard deviations
 
 
 def test_more_noise_adds_to_less(task):
