@@ -41,7 +41,7 @@ def test_pyproject_has_each_package_in_its_extra_alone():
 
 
 def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
-    every = ",".join((*COURSE, "trade", "curation"))
+    every = ",".join((*COURSE, "trade"))
     for path in ("README.md", ".github/workflows/test.yml", "Makefile"):
         assert every in (ROOT / path).read_text(encoding="utf-8"), path
 
