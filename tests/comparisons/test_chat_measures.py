@@ -54,10 +54,10 @@ def test_a_faulty_task_has_the_tokens_and_labels_of_the_fault(task, tiny):
     assert changed.test[0] == task.test[0]
 
 
-def test_the_sweep_has_every_fault_and_every_cure_with_three_seeds():
+def test_the_sweep_has_every_fault_and_every_cure_with_two_seeds():
     runs = points("instructions")
     lora, full = all_settings({"name": "lora"}), all_settings({"name": "full"})
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         mine = [run for run in runs if run.seed == seed]
         assert {run.data["fault"] for run in mine if run.method == lora} == {"", *FAULTS}
         for method in (lora, full):
