@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from labkit.display.alt import course, describe, listed
 from labkit.display.labels import label_ends, room, wrapped
-from labkit.display.looks import looks
+from labkit.display.looks import look_of, looks
 from labkit.display.style import GREY, axes_for
 from labkit.errors import LabkitError
 from labkit.evaluation.bootstrap import bootstrap_interval
@@ -70,9 +70,8 @@ def worth(found: Mapping[str, Worth], at: float, ax: Axes | None = None) -> Axes
     if not found:
         raise LabkitError("There are no amounts to draw.", "Pass those of isolines, by name.")
     ax = axes_for(ax, height=1.4 + room(found, 0.4))
-    said = []
-    for row, (name, look) in enumerate(looks(found).items()):
-        one = found[name]
+    said, look = [], look_of("")  # no colours, which in `amounts` have a meaning
+    for row, (name, one) in enumerate(found.items()):
         first, last = one.span
         low, middle, high = (min(max(v, first), last) for v in (one.interval[0], one.amount, one.interval[1]))
         ax.hlines(row, low, high, color=look.ink, linewidth=2)
