@@ -68,7 +68,9 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_speed.py
 	$(BIN)/python benchmarks/load_million.py
+	$(BIN)/python benchmarks/curation_speed.py
 	$(BIN)/python benchmarks/quant_speed.py
+	$(BIN)/python benchmarks/generation_speed.py
 	$(BIN)/python benchmarks/memory_error.py
 
 gpu:

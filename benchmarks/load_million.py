@@ -27,16 +27,30 @@ CONTENDERS = {
     ),
 }
 PROGRAM = """
-import json, resource, sys, time, warnings
+import sys, warnings
 warnings.simplefilter("ignore")
 path, cache, tested, json_lines = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[1].endswith("l")
 {contender}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-began = time.perf_counter()
-rows = len(run())
-seconds = time.perf_counter() - began
-print(json.dumps([rows, seconds, before / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
 """
+MEASURE = """
+import json, resource, time
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began, busy = time.perf_counter(), time.process_time()
+size = len(run())
+seconds, busy = time.perf_counter() - began, time.process_time() - busy
+print(json.dumps([size, seconds, busy, before / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
+"""
+
+
+def measured(program: str, *arguments: str) -> tuple[int, float, float, float, float]:
+    """Run a program that defines ``run`` in its own process; return what ``run`` returns the length of, and its costs.
+
+    Returns:
+        The length, seconds, seconds of processor time, and gigabytes of resident memory before the run and at the peak.
+    """
+    command = [sys.executable, "-c", program + MEASURE, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
 
 
 def write(path: Path, rows: int) -> None:
@@ -63,9 +77,8 @@ def main() -> int:
         print(f"{options.rows:,} rows of {options.format}, {path.stat().st_size / 1e6:.0f} MB")
         seconds = {}
         for name, contender in CONTENDERS.items():
-            command = [sys.executable, "-c", PROGRAM.format(contender=contender), str(path), folder, str(TESTED)]
-            rows, seconds[name], before, peak = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+            rows, seconds[name], _, before, peak = measured(
+                PROGRAM.format(contender=contender), str(path), folder, str(TESTED)
             )
             ratio = seconds[name] / seconds["labkit"]
             print(

@@ -18,15 +18,16 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import spread
     from labkit.conversations.faults import check_masks
-    from labkit.curation.report import inspect
+    from labkit.curation.inspection import inspect
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.chat import ChatWidget
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
+    from labkit.display.transcripts import show_replies
     from labkit.errors import LabkitError
-    from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, text_loss
+    from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, score_replies, text_loss
     from labkit.experiment import finetune, predict_memory
     from labkit.generation.batched import generate
     from labkit.generation.chat import chat
@@ -117,7 +118,9 @@ __all__ = [
     "relative_error",
     "repeat",
     "results",
+    "score_replies",
     "show_masks",
+    "show_replies",
     "spread",
     "text_loss",
 ]
@@ -129,15 +132,16 @@ _HOMES = {
     "labkit.classroom.guesses": "guess",
     "labkit.comparisons.results": "repeat results",
     "labkit.comparisons.spread": "spread",
-    "labkit.curation.report": "inspect",
+    "labkit.curation.inspection": "inspect",
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.chat": "ChatWidget",
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
+    "labkit.display.transcripts": "show_replies",
     "labkit.errors": "LabkitError",
-    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity text_loss",
+    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_replies text_loss",
     "labkit.experiment": "finetune predict_memory",
     "labkit.generation.batched": "generate",
     "labkit.generation.chat": "chat",

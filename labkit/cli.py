@@ -128,7 +128,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from labkit.curation.report import inspect
+    from labkit.curation.inspection import inspect
 
     columns = {"prompt": options.prompt, "completion": options.completion}
     report = inspect(options.data, columns={part: name for part, name in columns.items() if name} or None)

@@ -35,7 +35,7 @@ def finetune(
     method: str | Method = "lora",
     *,
     inplace: bool = False,
-    replay: Sequence[str] = (),
+    replay: Sequence[str] | Sequence[list[dict]] = (),
     callbacks: Sequence[Callback] = (),
     checkpoints: str | Path | None = None,
     resume: bool = False,
@@ -53,7 +53,8 @@ def finetune(
         task: what to learn.
         method: a name or an instance, such as ``"lora"`` or ``lk.LoRA(rank=4)``.
         inplace: let full fine-tuning change ``model`` itself, which saves the copy.
-        replay: general texts to rehearse on, against forgetting; see ``TrainingConfig.replay_every``.
+        replay: general texts, or conversations, to rehearse on, against forgetting; see
+            ``TrainingConfig.replay_every``.
         callbacks: called after each step, such as ``lk.Every``.
         checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
         resume: go on from the newest checkpoint there; without it, old checkpoints are removed.
@@ -132,7 +133,12 @@ def finetune(
 
 
 def predict_memory(
-    model: Model, task: Task, method: str | Method = "lora", *, replay: Sequence[str] = (), **settings: Any
+    model: Model,
+    task: Task,
+    method: str | Method = "lora",
+    *,
+    replay: Sequence[str] | Sequence[list[dict]] = (),
+    **settings: Any,
 ) -> MemoryReport:
     """Return the peak memory of the run that ``finetune`` would make of the same arguments, without running it.
 

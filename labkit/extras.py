@@ -6,7 +6,7 @@ from labkit.errors import LabkitError
 
 # The extra in pyproject.toml that installs each package that notebooks need.
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
-EXTRAS |= {"datasketch": "curation", "scikit-learn": "curation"}
+EXTRAS |= {"datasketch": "curation", "py3langid": "curation", "scikit-learn": "curation"}
 # As what a package is imported, where that isn't its name.
 MODULES = {"scikit-learn": "sklearn"}
 # The extras for what only the tools of those who write notebooks need.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from labkit.errors import LabkitError
 from labkit.evaluation import head_for
@@ -18,6 +18,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.packing import require_packable
 from labkit.training.processes import Processes, count_processes
 from labkit.training.schedule import Schedule
+from labkit.training.sft import encode_conversations, encode_tokens
 from labkit.training.windows import encode_text
 
 
@@ -39,7 +40,7 @@ def configure(model: Model, method: Method, settings: dict[str, Any]) -> Trainin
 
 
 def encode_examples(
-    model: Model, task: Task, replay: Sequence[str], config: TrainingConfig
+    model: Model, task: Task, replay: Sequence[str] | Sequence[list[dict]], config: TrainingConfig
 ) -> tuple[list[Example], list[Example]]:
     """Return the task's training examples and the texts to rehearse, as tokens.
 
@@ -53,9 +54,10 @@ def encode_examples(
         )
     if not len(task.train):
         raise LabkitError(f"{task.name} has no training examples.", "Use a task that has some.")
-    if "messages" in task.train.column_names and model.kind == "causal":
-        from labkit.training.sft import encode_conversations
-
+    columns = set(task.train.column_names)
+    if columns >= {"input_ids", "labels"} and model.kind == "causal" and config.learn == "last":
+        examples = encode_tokens(model, list(task.train.select_columns(["input_ids", "labels"])), config.max_length)
+    elif "messages" in columns and model.kind == "causal":
         examples = encode_conversations(model, task.train["messages"], config.max_length, config.learn)
     else:
         if config.learn != "last":
@@ -64,7 +66,13 @@ def encode_examples(
                 "Leave learn out, or use a task with a column `messages` and a causal model.",
             )
         examples = encode(model, task.train["prompt"], task.train["completion"], config.max_length, task.labels)
-    rehearsal = encode_text(model, replay, config.max_length) if replay else []
+    talks = [each for each in replay if not isinstance(each, str)]
+    if talks and len(talks) < len(replay):
+        raise LabkitError("replay has texts and conversations.", "Pass only texts, or only lists of messages.")
+    if talks:
+        rehearsal = encode_conversations(model, talks, config.max_length)
+    else:
+        rehearsal = encode_text(model, cast(Sequence[str], replay), config.max_length) if replay else []
     if replay and not rehearsal:
         raise LabkitError("None of the texts in replay has two tokens.", "Pass longer ones, or no replay.")
     return examples, rehearsal

@@ -1,7 +1,5 @@
 import json
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -258,7 +256,7 @@ def test_conversations_are_encoded_as_such_and_may_be_packed(tiny, monkeypatch):
         masks = [tuple(i > 0 and i % 3 != 1 for i in range(5 + number % 7)) for number in range(len(conversations))]
         return [Example([7 + i for i in range(len(mask))], sum(mask), mask=mask) for mask in masks]
 
-    monkeypatch.setitem(sys.modules, "labkit.training.sft", SimpleNamespace(encode_conversations=encode_conversations))
+    monkeypatch.setattr("labkit.preparation.encode_conversations", encode_conversations)
     turns = [{"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hi."}]
     rows = Dataset.from_list([{"messages": turns, "prompt": "User: Say hi.\nAssistant:", "completion": "Hi."}] * 20)
     task = Task("chat", rows, rows, (), "made here")

@@ -41,8 +41,9 @@ def test_pyproject_has_each_package_in_its_extra_alone():
 
 
 def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
-    for path in ("README.md", ".github/workflows/test.yml", "tools/install_cell.py", "Makefile"):
-        assert ",".join(COURSE) in (ROOT / path).read_text(encoding="utf-8"), path
+    every = ",".join((*COURSE, "trade"))
+    for path in ("README.md", ".github/workflows/test.yml", "Makefile"):
+        assert every in (ROOT / path).read_text(encoding="utf-8"), path
 
 
 CODE = """
@@ -66,10 +67,14 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
     [
         (["bitsandbytes"], [], []),
         (["peft"], [], ["contrib.peft_bottleneck"]),
-        (["ipywidgets"], ["MemoryPlanner", "QuantizationExplorer"], ["display.explorer", "display.planner"]),
+        (
+            ["ipywidgets"],
+            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer"],
+            ["display.chat", "display.explorer", "display.planner"],
+        ),
         (
             [*EXTRAS],
-            ["MemoryPlanner", "QuantizationExplorer", "plots", "show_masks"],
+            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer", "plots", "show_masks", "show_replies"],
             ["contrib.peft_bottleneck", "display"],
         ),
     ],
@@ -120,7 +125,7 @@ def test_without_bitsandbytes_the_other_backend_trains(monkeypatch, tiny, colour
 
 def test_curation_asks_for_its_packages_when_they_are_needed(monkeypatch):
     rows = [{"text": f"text number {i} of some", "label": "ab"[i % 2]} for i in range(20)]
-    for package, module in (("scikit-learn", "sklearn"), ("datasketch", "datasketch")):
+    for package, module in (("py3langid", "py3langid"), ("scikit-learn", "sklearn"), ("datasketch", "datasketch")):
         for name in [name for name in sys.modules if name.split(".")[0] == module]:
             monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, module, None)

@@ -34,7 +34,8 @@ def mirrored(notebook: dict) -> dict:
         exercise = exercise_of(stub)
         if exercise is None:
             continue
-        stub["metadata"]["labkit"] = stub["metadata"].get("labkit", {}) | {"exercise": exercise.metadata()}
+        own = dict(sorted(exercise.metadata().items()))  # in the order in which nbformat writes it
+        stub["metadata"]["labkit"] = stub["metadata"].get("labkit", {}) | {"exercise": own}
         source = "".join(text["source"])
         if len(HEADING.findall(source)) != 1:
             raise SystemExit(

@@ -18,7 +18,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = "lab,quant,peft"
+MORE = {"08": ",trade", "09": ",curation"}  # what only these notebooks need, by their first two digits
 BLOCK = re.compile(r"^try:\n    import labkit as lk\nexcept ImportError.*?\n    import labkit as lk$", re.M | re.S)
+COURSE = """[f"{file.parent}[EXTRAS]" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]"""
 OPENING = """\
 try:
     import labkit as lk
@@ -28,9 +31,8 @@ except ImportError as problem:  # install it from the course's folder, which hol
     here = Path.cwd()
     files = [file for folder in (here, *here.parents) for file in folder.glob("pyproject.toml")]
     files += here.glob("*/pyproject.toml")  # on Colab, the clone lies below
-    extras = "[lab,quant,peft,curation]"
-    course = [f"{file.parent}{extras}" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]
-"""
+    course = COURSE
+""".replace("COURSE", COURSE)
 LOCAL_ONLY = """\
     if not course:
         message = "This notebook isn't inside the course's folder; clone the course with git and open it there."
@@ -38,23 +40,29 @@ LOCAL_ONLY = """\
     %pip install --quiet "{course[0]}"
     import labkit as lk"""
 WITH_ADDRESS = """\
-    course += [f"finetune-labkit{extras} @ git+ADDRESS@COMMIT"]
+    course += ["finetune-labkit[EXTRAS] @ git+ADDRESS@COMMIT"]
     %pip install --quiet "{course[0]}"
     import labkit as lk"""
 
 
-def install_cell(address: str = "", commit: str = "") -> str:
+def install_cell(address: str = "", commit: str = "", notebook: str = "") -> str:
     """Return the code that opens a notebook; without an address it installs from the notebook's own folder alone.
+
+    A notebook's name says which extras it needs.
 
     Both go into a line that IPython and a shell read, so nothing but a plain address and a full hash may enter.
     """
+    extras = EXTRAS + MORE.get(notebook[:2], "")
+    # Wrapped as the formatter does it where the line is too long.
+    opening = OPENING if extras == EXTRAS else OPENING.replace(COURSE, f"[\n        {COURSE[1:-1]}\n    ]")
     if not address:
-        return OPENING + LOCAL_ONLY
+        return (opening + LOCAL_ONLY).replace("[EXTRAS]", f"[{extras}]")
     if not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+", address, re.ASCII):
         raise SystemExit(f"The repository's address in pyproject.toml must be a plain https://… one, not {address!r}.")
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise SystemExit(f"The commit must be a full hash of 40 hexadecimal digits, not {commit!r}.")
-    return OPENING + WITH_ADDRESS.replace("ADDRESS", address).replace("COMMIT", commit)
+    cell = opening + WITH_ADDRESS.replace("ADDRESS", address).replace("COMMIT", commit)
+    return cell.replace("[EXTRAS]", f"[{extras}]")
 
 
 def repository(root: Path = ROOT) -> str:
@@ -109,8 +117,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     if address and commit is None:
         asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True)
         commit = asked.stdout.strip()
-    cell = install_cell(address, commit or "")
-    for path, text in [(path, rewritten(path, cell)) for path in lessons(root)]:
+    cells = {path: install_cell(address, commit or "", path.name) for path in lessons(root)}
+    for path, text in [(path, rewritten(path, cell)) for path, cell in cells.items()]:
         write(path, text)
         print(path.relative_to(root))
 

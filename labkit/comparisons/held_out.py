@@ -11,9 +11,10 @@ from labkit.tasks.task import Task
 def hold_out(task: Task, count: int) -> Task:
     """Return the task with ``count`` of its training examples as its test set, the last ones of each class.
 
-    Each class gives the same share of its examples. The rest is the training set. Both keep their old order.
+    Each class gives the same share of its examples, and each kind does where the task has a column ``kind``. The rest
+    is the training set. Both keep their old order.
     """
-    answers = task.train["completion"][:]
+    answers = task.train["kind" if "kind" in task.train.column_names else "completion"][:]
     total = Counter(answers)
     seen: Counter[str] = Counter()
     places = []

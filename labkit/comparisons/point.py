@@ -10,10 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.comparisons.chat_measures import chat_measured, losses
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
 from labkit.computer import circumstances
+from labkit.errors import LabkitError
 from labkit.evaluation import text_loss
+from labkit.generation.own_words import in_own_words
 from labkit.methods import get_method
 from labkit.models.load import load_model
 from labkit.models.model import Model
@@ -35,7 +38,8 @@ class Point:
         held_out: how many training examples replace the test set and are left out of training. A search for settings
             needs them; on the test set, it would choose settings that suit the test set. Each class gives its share.
         data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
-            run's. Such a run is not measured for what it costs.
+            run's. Such a run is not measured for what it costs. For a task of conversations: ``fault`` and ``replay``
+            as ``chat_measured`` takes them, and ``words``, "given" or the model's "own".
     """
 
     model: str
@@ -70,13 +74,25 @@ class Point:
         base, task = _model(self.model), _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
+        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        if "messages" in task.train.column_names:
+            return self._chat(base, task, settings) | {"made": circumstances(base.device, base.precision)}
         if self.data:
             task = altered(task, **self.data, seed=self.seed)
-        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english, costs=not self.data) | {
             "made": circumstances(base.device, base.precision)
         }
+
+    def _chat(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+        data = {key: value for key, value in self.data.items() if key != "words"}
+        own, count = None, 0
+        if self.data["words"] == "own":
+            if self.held_out:
+                raise LabkitError("Held-out examples have no words of the model's own.", "Leave held_out or words out.")
+            own, count = _own_words(self.model, self.task, self.train, self.test)
+        found = chat_measured(base, task, get_method(self.method), settings, _losses(self.model), own=own, **data)
+        return found | {"own_words": count}
 
 
 def all_settings(method: str | dict[str, Any]) -> dict[str, Any]:
@@ -99,3 +115,13 @@ def _english(name: str) -> float:
 @lru_cache(maxsize=1)
 def _task(name: str, train: int, test: int) -> Task:
     return load_task(name, train=train, test=test)
+
+
+@lru_cache(maxsize=1)
+def _losses(name: str) -> tuple[float, float]:
+    return losses(_model(name))
+
+
+@lru_cache(maxsize=1)
+def _own_words(model: str, task: str, train: int, test: int) -> tuple[Task, int]:
+    return in_own_words(_model(model), _task(task, train, test))

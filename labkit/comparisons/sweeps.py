@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.comparisons.data_quality import data_quality, data_quality_rates, data_quality_smollm2
+from labkit.comparisons.instruction_tuning import instruction_rates, instructions
 from labkit.comparisons.point import Point, all_settings
 from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
 from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
@@ -79,6 +80,8 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "data-quality-rates": data_quality_rates,
     "data-quality": data_quality,
     "data-quality-smollm2": data_quality_smollm2,
+    "instruction-rates": instruction_rates,
+    "instructions": instructions,
 }
 
 

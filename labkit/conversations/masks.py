@@ -8,6 +8,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
+from labkit.conversations.length import shortened
 from labkit.conversations.messages import conversation
 from labkit.conversations.pieces import shared
 from labkit.conversations.templates import applied, chat_ids, missing_front
@@ -46,20 +47,11 @@ def masked(
     turns = conversation(messages)
     if turns[-1]["role"] != "assistant":
         raise LabkitError("The conversation ends with no reply.", "Let the last message be the assistant's.")
-    system = turns[:1] if turns[0]["role"] == "system" else []
-    rest = turns[len(system) :]
-    for cut in range(0, len(rest), 2):  # a question and its reply go together
-        ids, learned = _mask(tokenizer, system + rest[cut:], learn)
-        if max_length is None or len(ids) <= max_length:
-            return Masked(ids, learned, cut)
-    raise LabkitError(
-        f"The last turn of the conversation takes {len(ids)} tokens, and there is room for {max_length}.",
-        "Raise max_length, shorten the turn, or leave the conversation out.",
-    )
+    kept = shortened(tokenizer, turns, max_length)
+    return Masked(kept.ids, _mask(tokenizer, kept.turns, kept.ids, learn), kept.cut)
 
 
-def _mask(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], learn: str) -> tuple[list[int], list[bool]]:
-    ids = chat_ids(tokenizer, turns)
+def _mask(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], ids: list[int], learn: str) -> list[bool]:
     if learn != "completion" and re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template)):
         found = applied(tokenizer, turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
         mask = [False] * len(missing_front(tokenizer, found["input_ids"])) + [bool(m) for m in found["assistant_masks"]]
@@ -85,7 +77,7 @@ def _mask(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], learn
     if not spans:
         raise LabkitError("The chat template marks nothing as the assistant's.", "Mark replies with {% generation %}.")
     spans = spans if learn == "all" else spans[-1:]
-    return ids, [any(start <= i < end for start, end in spans) for i in range(len(ids))]
+    return [any(start <= i < end for start, end in spans) for i in range(len(ids))]
 
 
 def _span(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], at: int, ids: list[int]) -> tuple[int, int]:

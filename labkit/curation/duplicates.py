@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from labkit.curation.minhash import candidates, signatures
 from labkit.curation.words import jaccard, normal, require_share, require_texts, shingles
 
@@ -39,11 +41,18 @@ class Duplicates:
         return [[first, *copies] for first, copies in sorted(groups.items())]
 
 
-def find_duplicates(texts: Sequence[str], *, limit: float = 0.8) -> Duplicates:
+def find_duplicates(
+    texts: Sequence[str], *, limit: float = 0.8, runs: Sequence[np.ndarray] | None = None
+) -> Duplicates:
     """Find copies and near copies; each is compared exactly with the text it is said to be like.
 
     Near copies share at least ``limit`` of their runs of three words (Jaccard similarity). A text that is like a copy,
     but not like the text that is kept, is no copy. Texts without words are never near copies; empty ones are no copies.
+
+    Args:
+        texts: the texts.
+        limit: the share.
+        runs: the ``shingles`` of the texts, where they are known.
 
     Raises:
         LabkitError: something is no text, ``limit`` is not above 0 and at most 1, or datasketch is missing.
@@ -57,7 +66,7 @@ def find_duplicates(texts: Sequence[str], *, limit: float = 0.8) -> Duplicates:
             exact[number] = earlier
     rows, sets = [], []
     for number in first.values():
-        if len(found := shingles(texts[number])):
+        if len(found := shingles(texts[number]) if runs is None else runs[number]):
             rows.append(number)
             sets.append(found)
     pairs, passed = candidates(signatures(sets), limit)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labkit.curation.words import WORD, words
 from labkit.errors import LabkitError, require_count, require_seed
 from labkit.extras import unusable
 
@@ -18,11 +19,14 @@ class Suspects:
 
     Attributes:
         rows: for each suspect row, the label that the classifier is confident of; the most doubtful row first.
-        unjudged: rows whose label is too rare to be judged, or is missing.
+        unjudged: rows without words, and rows whose label is missing or too rare to be judged.
+        agreement: share of the judged labels that the classifier would give as well, 0 to 1. The rest are wrong labels
+            and the classifier's own errors, which no data can tell apart: where it is low, look at suspects yourself.
     """
 
     rows: dict[int, str]
     unjudged: tuple[int, ...]
+    agreement: float = 0.0
 
 
 def thresholds(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -45,33 +49,39 @@ def confident_joint(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def rank(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the rows that are confidently of another class than is given, the least likely given label first."""
+    """Return the rows that are likeliest and confidently of another class, the least likely given label first."""
     sure = confident(given, probabilities)
-    (rows,) = np.nonzero((sure >= 0) & (sure != given))
+    (rows,) = np.nonzero((sure >= 0) & (sure != given) & (probabilities.argmax(axis=1) != given))
     return rows[np.argsort(probabilities[rows, given[rows]], kind="stable")]
 
 
 def out_of_fold(texts: Sequence[str], given: np.ndarray, groups: Sequence[int], folds: int, seed: int) -> np.ndarray:
     """Return the probability of each class for each text, from a classifier that has not seen it: (rows, classes).
 
-    The classifier is a logistic regression on words and pairs of words (TF-IDF). Texts of one group, such as copies,
-    are in one fold: otherwise a copy with the same wrong label would confirm it.
+    Two classifiers read the words, weighted by TF-IDF, and the one that agrees with more of the given labels counts.
+    Complement naive Bayes (Rennie et al., 2003) is better where many words say a little, or examples are few; logistic
+    regression, learned by stochastic gradient descent, where a single word decides. Both together take a hundredth of
+    the time of one that is fitted to the last digit. Texts of one group, such as copies, are in one fold: otherwise a
+    copy with the same wrong label would confirm it.
     """
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import SGDClassifier
         from sklearn.model_selection import StratifiedKFold
+        from sklearn.naive_bayes import ComplementNB
     except ImportError as problem:
         raise unusable("scikit-learn", problem) from problem
-    read = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"[\u3040-\u30ff\u3400-\u9fff]|\w+", sublinear_tf=True)
-    features = read.fit_transform(texts)
+    features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(texts)
     _, leaders, group = np.unique(groups, return_index=True, return_inverse=True)
-    made = np.zeros((len(texts), given.max() + 1))
+    bayes, logistic = ComplementNB(), SGDClassifier(loss="log_loss", max_iter=5, tol=None, random_state=seed)
+    made = np.zeros((2, len(texts), given.max() + 1))
     for _, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(leaders, given[leaders]):
         out = np.isin(group, held)
-        model = LogisticRegression(C=10, max_iter=300).fit(features[~out], given[~out])
-        made[np.ix_(out, model.classes_)] = model.predict_proba(features[out])
-    return made
+        for chances, model in zip(made, (bayes, logistic), strict=True):
+            model.fit(features[~out], given[~out])
+            chances[np.ix_(out, model.classes_)] = model.predict_proba(features[out])
+    agreed = [(chances.argmax(axis=1) == given).sum() for chances in made]
+    return made[int(agreed[1] > agreed[0])]
 
 
 def find_suspects(
@@ -102,13 +112,16 @@ def find_suspects(
         )
     leaders = {group: label for group, label in zip(reversed(groups), reversed(labels), strict=True)}
     counts = Counter(leaders.values())
-    judged = [i for i, label in enumerate(labels) if label is not None and counts[label] >= folds and texts[i].strip()]
+    judged = [i for i, label in enumerate(labels) if label is not None and counts[label] >= folds]
+    judged = [i for i in judged if WORD.search(texts[i])]
     judged = [i for i in judged if leaders[groups[i]] is not None and counts[leaders[groups[i]]] >= folds]
     names = sorted({labels[i] for i in judged} - {None}, key=str)
     apart = tuple(sorted(set(range(len(texts))) - set(judged)))
     if len(names) < 2:
         return Suspects({}, tuple(range(len(texts))))
-    given = np.array([names.index(labels[i]) for i in judged])
+    place = {name: number for number, name in enumerate(names)}
+    given = np.array([place[labels[i]] for i in judged])
     chances = out_of_fold([texts[i] for i in judged], given, [groups[i] for i in judged], folds, seed)
     sure = confident(given, chances)
-    return Suspects({judged[i]: str(names[sure[i]]) for i in rank(given, chances).tolist()}, apart)
+    found = {judged[i]: str(names[sure[i]]) for i in rank(given, chances).tolist()}
+    return Suspects(found, apart, float((chances.argmax(axis=1) == given).mean()))

@@ -15,6 +15,7 @@ PHONE = re.compile(
     r"(?:\([2-9]\d\d\) ?|[2-9]\d\d[-.])[2-9]\d\d[-.]\d{4}|"
     r"\(?0\d{1,4}\)?[ /\-]\d{2,4}(?:[ \-]?\d{2,4}){1,3})(?!\w|[.,\-]\d)"
 )
+DIGIT = re.compile(r"\d")
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}")
 
 
@@ -48,6 +49,8 @@ def mask(value: str) -> str:
 def _matches(text: str) -> Iterator[tuple[str, int, int]]:
     if "@" in text:
         yield from (("e-mail", *match.span()) for match in EMAIL.finditer(text))
+    if not DIGIT.search(text):
+        return
     yield from (("IBAN", *match.span()) for match in IBAN.finditer(text) if _is_iban(match[0].replace(" ", "")))
     yield from (("card", *match.span()) for match in CARD.finditer(text) if _is_card(re.sub(r"\D", "", match[0])))
     for match in PHONE.finditer(text):

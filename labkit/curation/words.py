@@ -32,6 +32,24 @@ def _hashed(word: str) -> int:
     return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
+def unframed(texts: Sequence[str]) -> list[str]:
+    """Return texts without the words that all of them begin and end with, such as a task's template.
+
+    Nothing is taken away where a text would be nothing but that.
+    """
+    head, tail = _shared(texts), _shared([text[::-1] for text in texts])
+    if any(len(text) <= head + tail for text in texts):
+        return list(texts)
+    return [text[head : len(text) - tail] for text in texts]
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """Return how many characters all texts begin with, up to the last white space among them."""
+    first, last = min(texts, default=""), max(texts, default="")  # what these share, all texts between them share
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return max((i + 1 for i in range(same) if first[i].isspace()), default=0)
+
+
 def shingles(text: str, size: int = 3) -> np.ndarray:
     """Return the different runs of ``size`` words, sorted, as uint64 hashes; a shorter text is one run.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from html import escape
-from typing import Any
 
+from labkit.display.transcript import transcript
 from labkit.errors import LabkitError, require_count, require_seed, shown
 from labkit.extras import unusable
 from labkit.generation.chat import chat
@@ -18,7 +19,6 @@ except ImportError as problem:
     raise unusable("ipywidgets", problem) from problem
 
 MOST = 2  # models side by side: more columns are too narrow to read
-SPEAKERS = {"system": "System", "user": "You", "assistant": "Model"}
 
 
 class ChatWidget(widgets.VBox):
@@ -65,7 +65,8 @@ class ChatWidget(widgets.VBox):
         self.reset.on_click(lambda _: self._reset())
         self._reset()
         buttons = widgets.HBox([self.send, self.reset])
-        super().__init__([widgets.HBox(list(self._logs.values())), self.message, buttons, self._state])
+        columns = widgets.HBox(list(self._logs.values()), layout={"grid_gap": "16px"})
+        super().__init__([columns, self.message, buttons, self._state])
 
     def _reset(self) -> None:
         first = [{"role": "system", "content": self._system}] if self._system else []
@@ -83,10 +84,11 @@ class ChatWidget(widgets.VBox):
         self.message.value = ""
         self._switch(off=True)
         try:
+            notes = []
             for name in self._models:
                 self._state.value = f"{escape(name)} is writing …"
-                self._answer(name, text)
-            self._state.value = "Ready."
+                notes += [f"<br>{escape(name)}: {escape(note)}" for note in self._answer(name, text)]
+            self._state.value = f"Ready.{''.join(notes)}"
         except Exception as problem:  # an error here would be lost: it belongs to no cell
             self.conversations, self.message.value = before, text
             self._state.value = f"Nothing was sent. {escape(str(problem))}".replace("\n", "<br>")
@@ -95,36 +97,31 @@ class ChatWidget(widgets.VBox):
         finally:
             self._switch(off=False)
 
-    def _answer(self, name: str, text: str) -> None:
+    def _answer(self, name: str, text: str) -> list[str]:
+        """Add a message and the model's reply, and return what there is to say of it, such as turns that were cut."""
         turns = self.conversations[name]
         turns.append({"role": "user", "content": text})
         reply = {"role": "assistant", "content": ""}
         self._show(name, reply)
-        pieces = chat(
-            self._models[name],
-            list(turns),
-            max_new_tokens=self._count,
-            sampling=self._sampling,
-            stream=True,
-            seed=self._seed,
-        )
+        model, count, sampling = self._models[name], self._count, self._sampling
+        with warnings.catch_warnings(record=True) as notes:  # beside a widget, nobody would see them
+            warnings.simplefilter("always")
+            pieces = chat(model, turns, max_new_tokens=count, sampling=sampling, stream=True, seed=self._seed)
         for piece in pieces:
             reply["content"] += piece
             self._show(name, reply)
+        said = [str(note.message) for note in notes]
+        if not reply["content"].strip():  # which no conversation may hold
+            turns.pop()
+            self._show(name)
+            return [*said, "It wrote nothing. Its conversation goes on without this message."]
         turns.append(reply)
+        return said
 
     def _switch(self, *, off: bool) -> None:
         """Disable the controls while a model writes: what is clicked meanwhile would wait, and be done later."""
         for control in (self.message, self.send, self.reset):
             control.disabled = off
 
-    def _show(self, name: str, *more: dict[str, Any]) -> None:
-        lines = [
-            f"<p><b>{SPEAKERS[turn['role']]}:</b> {escape(turn['content'])}</p>".replace("\n", "<br>")
-            for turn in (*self.conversations[name], *more)
-        ]
-        title = f"Conversation with {escape(name, quote=True)}"
-        # A screen reader says what is added, once it stops changing.
-        self._logs[
-            name
-        ].value = f'<div role="log" aria-label="{title}"><p><b>{escape(name)}</b></p>{"".join(lines)}</div>'
+    def _show(self, name: str, *more: dict[str, str]) -> None:
+        self._logs[name].value = transcript(name, (*self.conversations[name], *more))

@@ -14,6 +14,7 @@ from labkit.display.memory import memory, timeline
 from labkit.display.pareto import pareto, tradeoff
 from labkit.display.parts import Bar, Box, Cells, Matrix
 from labkit.display.quality import amounts, worth
+from labkit.display.shares import shares
 from labkit.display.style import figure
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "memory",
     "pareto",
     "predictions",
+    "shares",
     "sweep",
     "timeline",
     "tradeoff",

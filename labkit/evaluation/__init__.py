@@ -5,6 +5,8 @@ from labkit.evaluation.heads import head_for, zero_shot_head
 from labkit.evaluation.labels import evaluate, label_probabilities
 from labkit.evaluation.latency import latency_ratio
 from labkit.evaluation.proportions import wilson
+from labkit.evaluation.replies import score_replies
+from labkit.evaluation.reply_scores import ReplyScores
 from labkit.evaluation.results import Evaluation, Forgetting
 from labkit.evaluation.significance import Comparison, compare
 from labkit.evaluation.text import forgetting, knowledge, perplexity, text_loss
@@ -14,6 +16,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Forgetting",
+    "ReplyScores",
     "bootstrap_interval",
     "compare",
     "drift",
@@ -25,6 +28,7 @@ __all__ = [
     "label_probabilities",
     "latency_ratio",
     "perplexity",
+    "score_replies",
     "text_loss",
     "wilson",
     "zero_shot_head",

@@ -18,7 +18,8 @@ from labkit.training.objectives import logits_at, sentence_vectors
 def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) -> float:
     """Return the time that ``tuned`` takes to read one text, as a multiple of ``base``'s, at batch size 1.
 
-    The two take turns, so other load on the computer slows both; medians ignore what disturbs only a few turns. A text
+    The two take turns, so other load on the computer slows both, and each turn gives one ratio. Their median ignores
+    what disturbs only a few turns; a ratio of two medians would compare quiet turns with busy ones. A text
     that is too long for one of them is cut, for both, to what both can read, with a ``TruncationWarning``.
 
     Raises:
@@ -29,8 +30,7 @@ def latency_ratio(base: Model, tuned: Model, text: str, *, repeats: int = 15) ->
     (mine,) = read(base, [text], room)
     (theirs,) = [mine] if tuned.tokenizer is base.tokenizer else read(tuned, [text], room)
     turns = [(_seconds(base, mine), _seconds(tuned, theirs)) for _ in range(repeats + 3)]
-    before, after = zip(*turns[3:], strict=True)  # without the first three, which fill caches
-    return median(after) / median(before)
+    return median(after / before for before, after in turns[3:])  # without the first three, which fill caches
 
 
 def _seconds(model: Model, text: Example) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch.nn import functional as F
@@ -21,11 +22,18 @@ from labkit.tasks.task import Task
 from labkit.training.batching import Example
 from labkit.training.inference import Part, batches_of, infer
 from labkit.training.objectives import completion_loss
+from labkit.training.sft import encode_conversations
 from labkit.training.windows import encode_text, windows
 
 
-def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH) -> float:
-    """Return the mean loss in nats per token, over texts or over the completions of a task's test set.
+def text_loss(
+    model: Model,
+    data: Task | Sequence[str] | Sequence[list[dict]],
+    *,
+    batch_size: int = 16,
+    max_length: int = MAX_LENGTH,
+) -> float:
+    """Return the mean loss in nats per token, over texts, a task's test completions, or the last replies of chats.
 
     The whole text counts, however long it is: each token except a text's first is predicted once, from at most
     ``max_length`` tokens before it; see ``labkit.training.windows``. If that cuts off the beginning of some of a
@@ -33,7 +41,7 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
 
     Args:
         model: a causal model.
-        data: texts, or a task.
+        data: texts, a task, or conversations (lists of messages), which lose their oldest turns if they are too long.
         batch_size: texts in a forward pass.
         max_length: tokens that are read at once, at most as many as the model can read.
 
@@ -47,8 +55,10 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
         prompts, rest = prompt_ids(model, data.test["prompt"]), completion_ids(model, data.test["completion"])
         whole = [start + ids for start, ids in zip(prompts, rest, strict=True)]
         examples = windows(model, whole, [len(ids) for ids in rest], max_length)
+    elif data and not any(isinstance(each, str) for each in data):
+        examples = encode_conversations(model, data, max_length)
     else:
-        examples = encode_text(model, data, max_length)
+        examples = encode_text(model, cast(Sequence[str], data), max_length)
     total, count = 0.0, 0
     with inference(model):
         for part in batches_of(model, examples, batch_size):
@@ -60,7 +70,11 @@ def text_loss(model: Model, data: Task | Sequence[str], *, batch_size: int = 16,
 
 
 def perplexity(
-    model: Model, data: Task | Sequence[str], *, batch_size: int = 16, max_length: int = MAX_LENGTH
+    model: Model,
+    data: Task | Sequence[str] | Sequence[list[dict]],
+    *,
+    batch_size: int = 16,
+    max_length: int = MAX_LENGTH,
 ) -> float:
     """Return e to the power of the mean loss per token: the number of equally likely tokens that would be as uncertain.
 
@@ -69,8 +83,8 @@ def perplexity(
     return math.exp(text_loss(model, data, batch_size=batch_size, max_length=max_length))
 
 
-def forgetting(before: Model, after: Model, texts: Sequence[str] | None = None) -> Forgetting:
-    """Measure how much a model's loss on general English rose; for the text, see ``labkit.tasks.english``."""
+def forgetting(before: Model, after: Model, texts: Sequence[str] | Sequence[list[dict]] | None = None) -> Forgetting:
+    """Measure how much a model's loss rose: on general English (``labkit.tasks.english``), texts or conversations."""
     texts = general_english() if texts is None else texts
     return Forgetting(text_loss(before, texts), text_loss(after, texts))
 

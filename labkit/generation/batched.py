@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import cast
 
 from labkit.errors import LabkitError, require_count, require_seed, shown
 from labkit.generation.casts import Casts
-from labkit.generation.decoding import pads
+from labkit.generation.prompts import Prompts, fitted
 from labkit.generation.replies import Replies, Reply
 from labkit.generation.sampling import Sampling, random_numbers
-from labkit.models.encoding import prompt_ids
+from labkit.models.decoding import pads
 from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
-from labkit.models.truncation import fit
 
 
 def generate(
     model: Model,
-    prompts: Sequence[str] | Sequence[Sequence[int]],
+    prompts: Prompts,
     max_new_tokens: int = 20,
     *,
     sampling: Sampling | None = None,
@@ -36,9 +34,9 @@ def generate(
 
     Args:
         model: a causal model, with or without an adapter.
-        prompts: texts, or lists of token ids, which are read as they are.
-        max_new_tokens: the most tokens of a reply. A prompt that leaves no room for these loses its beginning, with a
-            ``TruncationWarning``.
+        prompts: texts; or lists of token ids, which are read as they are; or conversations, as ``chat`` takes them.
+        max_new_tokens: the most tokens of a reply. A prompt that leaves no room for these loses its beginning, a
+            conversation its oldest turns, with a ``TruncationWarning``.
         sampling: how tokens are drawn; None takes the likeliest each time.
         stop: texts that end a reply, beside the tokens that end texts to the tokenizer or to the model.
         batch_size: prompts that are read together.
@@ -46,11 +44,11 @@ def generate(
         logprobs: give the log-probabilities of the tokens, too.
 
     Raises:
-        LabkitError: the model is an encoder, a prompt is neither text nor known ids, or there is no room.
+        LabkitError: the model is an encoder, a prompt is no text, no known ids, no conversation, or there is no room.
     """
     count, size = require_count("max_new_tokens", max_new_tokens), require_count("batch_size", batch_size)
     seed, ends = require_seed(seed), texts_of(stop)
-    rows = fit(model, ids_of(model, prompts), model.max_length - count, "prompt")
+    rows = fitted(model, prompts, count)
     numbers = None if sampling is None else random_numbers(rows, count, seed)
     made: dict[int, Reply] = {}
     with inference(model), Casts(model).swapped():
@@ -61,32 +59,6 @@ def generate(
                 pass
             made.update(zip(part, replies.finished(), strict=True))
     return [made[i] for i in range(len(rows))]
-
-
-def ids_of(model: Model, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return the ids of each prompt; those that are ids already are checked.
-
-    Raises:
-        LabkitError: the model is an encoder, or a prompt is neither text nor known ids.
-    """
-    if model.kind != "causal":
-        raise LabkitError(
-            f"{model.name} is an encoder: it reads text but cannot write any.",
-            "Use a causal model such as smollm2-135m.",
-        )
-    if isinstance(prompts, str) or not hasattr(prompts, "__iter__"):
-        raise LabkitError(f"A list of prompts is needed, not {shown(prompts)}.", "Put it in brackets: [prompt].")
-    given, known = list(prompts), range(model.embeddings.num_embeddings)
-    if all(isinstance(prompt, str) for prompt in given):
-        return prompt_ids(model, cast(list[str], given))
-    for number, prompt in enumerate(given, 1):
-        ids = prompt if isinstance(prompt, (list, tuple)) else ()
-        if not ids or any(type(token) is not int or token not in known for token in ids):
-            raise LabkitError(
-                f"Prompt {number} is no list of token ids from 0 to {len(known) - 1}: {shown(prompt)}.",
-                "Pass texts, or lists of whole numbers as the tokenizer gives them; all prompts of one kind.",
-            )
-    return [list(prompt) for prompt in cast(list[list[int]], given)]
 
 
 def texts_of(stop: Sequence[str]) -> tuple[str, ...]:

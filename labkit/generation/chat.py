@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, overload
 
-from labkit.conversations.messages import conversation
-from labkit.conversations.templates import chat_ids
-from labkit.errors import LabkitError, require_count, require_seed
-from labkit.generation.batched import ids_of
+from labkit.errors import require_count, require_seed
 from labkit.generation.casts import Casts
+from labkit.generation.prompts import asked, fitted
 from labkit.generation.replies import Replies
 from labkit.generation.sampling import Sampling, random_numbers
 from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
-from labkit.models.truncation import fit
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders write for a character of which only some bytes are there
 
@@ -55,8 +52,8 @@ def chat(
     Args:
         model: a causal model whose tokenizer has a chat template.
         messages: a list of ``{"role": "system", "user" or "assistant", "content": text}``, the user's last.
-        max_new_tokens: the most tokens of a reply. A conversation that leaves no room for these loses its beginning,
-            with a ``TruncationWarning``.
+        max_new_tokens: the most tokens of a reply. A conversation that leaves no room for these loses its oldest
+            turns, with a ``TruncationWarning``; a system message stays.
         sampling: how tokens are drawn; None takes the likeliest.
         stream: return an iterator of pieces of text.
         seed: of the random numbers that tokens are drawn with.
@@ -66,11 +63,7 @@ def chat(
             there is no room.
     """
     count, seed = require_count("max_new_tokens", max_new_tokens), require_seed(seed)
-    turns = conversation(messages)
-    if turns[-1]["role"] != "user":
-        raise LabkitError("The conversation ends with a reply already.", "Let the last message be the user's.")
-    rows = ids_of(model, [chat_ids(model.tokenizer, turns, reply=True)])
-    rows = fit(model, rows, model.max_length - count, "conversation")
+    rows = fitted(model, [asked(messages)], count)
     numbers = None if sampling is None else random_numbers(rows, count, seed)
     pieces = _pieces(model, Replies(model, rows, count, sampling, numbers))
     return pieces if stream else "".join(pieces)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from labkit.generation.decoding import Decoding
 from labkit.generation.sampling import Sampling
 from labkit.generation.turns import ends_of_turns
+from labkit.models.decoding import Decoding
 from labkit.models.generation import added_text, end_ids
 from labkit.models.model import Model
 

@@ -45,7 +45,7 @@ def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
             f"Text {rows.index([]) + 1} is empty, and the tokenizer of {model.name} has no token that begins a text.",
             "Write something.",
         )
-    return _known(model, rows)
+    return known_ids(model, rows)
 
 
 def completion_ids(model: Model, completions: Sequence[str], *, end: bool = True) -> list[list[int]]:
@@ -76,7 +76,7 @@ def completion_ids(model: Model, completions: Sequence[str], *, end: bool = True
                     rows[row] = ids[len(start) :]
     if end and stop is not None:
         rows = [ids if ids and ids[-1] == stop else [*ids, stop] for ids in rows]
-    return _known(model, rows)
+    return known_ids(model, rows)
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -112,11 +112,8 @@ def padding_id(model: Model) -> int:
     return pad if pad is not None and 0 <= pad < _vocabulary(model) else 0
 
 
-def _vocabulary(model: Model) -> int:
-    return model.embeddings.num_embeddings
-
-
-def _known(model: Model, rows: list[list[int]]) -> list[list[int]]:
+def known_ids(model: Model, rows: list[list[int]]) -> list[list[int]]:
+    """Return the rows as they are; raise a ``LabkitError`` where one has a token that the model does not know."""
     count = _vocabulary(model)
     for ids in rows:
         if ids and max(ids) >= count:
@@ -127,6 +124,10 @@ def _known(model: Model, rows: list[list[int]]) -> list[list[int]]:
                 f"{max(len(model.tokenizer), max(ids) + 1)}).",
             )
     return rows
+
+
+def _vocabulary(model: Model) -> int:
+    return model.embeddings.num_embeddings
 
 
 def _decoded(model: Model, ids: list[int]) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import torch
-
 from labkit.errors import LabkitError
+from labkit.models.decoding import Decoding
 from labkit.models.encoding import prompt_ids
 from labkit.models.evaluation_mode import inference
 from labkit.models.truncation import fit
@@ -20,18 +19,15 @@ def continue_text(model: Model, prompt: str, count: int) -> str:
     if not isinstance(prompt, str):
         raise LabkitError(f"A prompt is a text, not {prompt!r}.", "Call generate once for each text.")
     (start,) = fit(model, prompt_ids(model, [prompt]), model.max_length - count, "prompt")
-    ends, ids, cache = end_ids(model), torch.tensor([start], device=model.device), None
+    ends, added, decoding = end_ids(model), list[int](), Decoding(model, [start])
     with inference(model):
-        for _ in range(count):
-            # What was read before is in the cache, where the architecture has one; else everything is read again.
-            inputs = {"input_ids": ids} if cache is None else {"input_ids": ids[:, -1:], "past_key_values": cache}
-            output = model.module(**inputs, use_cache=True, logits_to_keep=1)
-            cache = output.get("past_key_values")
-            likeliest = output.logits[:, -1:].float().argmax(dim=-1)
+        while len(added) < count:
+            likeliest = decoding.logits().argmax(dim=-1)
             if likeliest.item() in ends:
                 break
-            ids = torch.cat([ids, likeliest], dim=1)
-    return added_text(model, start, ids[0, len(start) :].tolist())
+            added.append(int(likeliest.item()))
+            decoding.append(likeliest, [True])
+    return added_text(model, start, added)
 
 
 def added_text(model: Model, start: list[int], added: list[int]) -> str:

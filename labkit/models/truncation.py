@@ -81,9 +81,14 @@ def say_cut(lengths: Sequence[int], rooms: Sequence[int], what: str, part: str, 
         limit: the length to name.
     """
     count = sum(length > room for length, room in zip(lengths, rooms, strict=True))
+    say_lost(count, len(lengths), what, part, limit)
+
+
+def say_lost(count: int, total: int, what: str, part: str, limit: int) -> None:
+    """Warn once that ``count`` of ``total`` texts lost a part; the other arguments are those of ``say_cut``."""
     if count:
         were, their = ("was", "its") if count == 1 else ("were", "their")
-        which = f"The {what}" if len(lengths) == 1 else f"{count} of {len(lengths)} {what}s"
+        which = f"The {what}" if total == 1 else f"{count} of {total} {what}s"
         warn(f"{which} {were} longer than {limit} tokens and lost {their} {part}.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache as memoize
 
@@ -37,15 +37,18 @@ def course_rows(name: str) -> list[dict]:
     return [{**row, "prompt": template.format(**row), "completion": f" {row['label']}"} for row in rows]
 
 
-def course_split(rows: list[dict], train: int, test: int, seed: int) -> tuple[list[dict], list[dict]]:
+def course_split(rows: list[dict], train: int, test: int, seed: int, within: str = "") -> tuple[list[dict], list[dict]]:
     """Draw a balanced test set, then a balanced training set that shares nothing with it.
 
     Classes take turns until the set is full or all are empty. A row may enter the training set only if
     its similarity to every test row is below one half. The test set depends on ``seed`` and ``test``
-    alone: more training data never changes what is tested.
+    alone: more training data never changes what is tested. Within a class, the values of the key ``within`` take turns,
+    too, if one is given.
     """
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)
+    if within:
+        order = _alternating(rows, order, within)
     chosen = _take_turns(rows, order, test, share=1 / 3)  # leave most of a small class to train on
     test_rows = [rows[i] for i in chosen]
     # A row may have several texts, a name and a definition say: each is compared with all of the test rows.
@@ -56,6 +59,8 @@ def course_split(rows: list[dict], train: int, test: int, seed: int) -> tuple[li
 
     taken = set(chosen)
     rest = [i for i in order if i not in taken]
+    if within:  # those that are left, or the values with many near copies would miss their turns
+        rest = _alternating(rows, [i for i in rest if is_clean(i)], within)
     return [rows[i] for i in _take_turns(rows, rest, train, is_clean)], test_rows
 
 
@@ -74,6 +79,17 @@ def unlike(texts: list[str]) -> Callable[[str], bool]:
         return all(similarity(mine, sets[number]) < LIMIT for number in rivals)
 
     return is_new
+
+
+def _alternating(rows: list[dict], order: list[int], within: str) -> list[int]:
+    """Return an order in which each value of a key has its first row before any has its second, in each class."""
+    seen: Counter[tuple] = Counter()
+    rounds = {}
+    for i in order:
+        group = (rows[i]["label"], rows[i].get(within))
+        rounds[i] = seen[group]
+        seen[group] += 1
+    return sorted(order, key=rounds.__getitem__)  # a stable sort: within a round, the order stays
 
 
 def _take_turns(

@@ -1,99 +1,87 @@
 """The instruction task: conversations about medical findings, whose answers can be checked.
 
-Built at run time from the Human Phenotype Ontology, as triage is (see there for its licence), and from the questions in
-``data/out_of_scope.jsonl``. There are four kinds of last question: ``route`` (from a definition to the department),
-``name`` (to the finding's name), ``plain`` (from the name to plain words) and ``refuse`` (a question that is not about
-findings). It is an exercise in fine-tuning, not medical advice.
+Built at run time, of four kinds of last question: ``route`` (from a definition to the department), ``name`` (to the
+finding's name), ``plain`` (from name and definition to plain words) and ``refuse`` (a question that is not about
+findings). Names and plain words are chosen among three, or as many as the set has, and the words of a name are in its
+definition: else they must be known, and a short training teaches a small model none. It is an exercise in fine-tuning,
+not medical advice.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections import defaultdict
-from functools import cache as memoize
-from pathlib import Path
+import warnings
+from collections import Counter
 
-from labkit.assets.fetch import ensure
 from labkit.storage.cache import course_data
 from labkit.tasks.course import course_split
+from labkit.tasks.findings import findings
 from labkit.tasks.messages import last_reply
-from labkit.tasks.phrasings import FIRST, FORMS, LATER, REFUSAL, RULES, TEST_FIRST, TEST_LATER
-from labkit.tasks.row import key_of
-from labkit.tasks.triage import PRIVATE_WORDS, read_terms, triage_rows
+from labkit.tasks.phrasings import FIRST, FORMS, HOLE, LATER, OFFER, RULES, TEST_FIRST, TEST_LATER
+from labkit.tasks.task import DataWarning
 
-WORDS = 5  # longer names, such as those of single bones, are descriptions
-PER_DEPARTMENT = 200  # so that none prevails among the questions of kind "route"
+CHOICES = 3  # of a question that offers some
 
 
 def instruction_split(train: int, test: int, seed: int) -> tuple[list[dict], list[dict]]:
     """Draw conversations for training and for testing, evenly over the kinds while there are some of each.
 
     A finding, and a question to be refused, is in one set only, and neither names nor definitions of training are near
-    copies of those of the test. A third of the conversations have two questions, and half have the rules as a system
-    message. Some wordings occur in the test set alone.
+    copies of those of the test. Within a kind, departments take turns. Of each kind, a third of the conversations have
+    two questions, and half have the rules as a system message. Some wordings occur in the test set alone.
+
+    Returns:
+        Rows for training and for testing, each with id, kind, messages, accepted (all right answers, the one to learn
+        first), form, and prompt and completion, which are the messages as texts.
+
+    Warns:
+        DataWarning: a kind has too few to be as many as the others.
     """
-    drawn = course_split(findings(course_data() / "out_of_scope.jsonl"), train, test, seed)
-    return tuple(
-        _conversations(rows, random.Random(f"{seed} {number}"), bool(number)) for number, rows in enumerate(drawn)
-    )  # type: ignore[return-value]
+    rows = findings(course_data() / "out_of_scope.jsonl")
+    learned, tested = course_split(rows, train, test, seed, within="department")
+    for part, drawn in (("training", learned), ("test", tested)):
+        counts = Counter(row["label"] for row in drawn)
+        if max(counts.values()) - min(counts.values()) > 1:
+            listed = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+            warnings.warn(f"The kinds are not even in the {part} set, for want of more: {listed}.", DataWarning, 4)
+    # Each set has its own dice: more training data never changes what is tested.
+    return (
+        _conversations(learned, random.Random(f"{seed} train"), {}, {}),
+        _conversations(tested, random.Random(f"{seed} test"), TEST_FIRST, TEST_LATER),
+    )
 
 
-@memoize
-def findings(questions: Path) -> list[dict]:
-    """Return what conversations are made of: one row for each finding or question, with its kind as ``label``."""
-    path = ensure("hpo") / "hp.obo"
-    terms, rows, answers = read_terms(path), [], set()
-    counts: dict[str, int] = defaultdict(int)
-    for number, row in enumerate(sorted(triage_rows(path), key=lambda row: random.Random(row["id"]).random())):
-        name, synonyms = terms[row["id"]]["name"], terms[row["id"]]["synonyms"]
-        known = [name, *(text for text, scope, kind in synonyms if scope == "EXACT" and kind != "obsolete_synonym")]
-        plain = sorted({text for text, scope, kind in synonyms if (scope, kind) == ("EXACT", "layperson")}, key=len)
-        keys = {key_of(text) for text in known}
-        # An answer that fits two findings would be learned with one and asked with the other.
-        if PRIVATE_WORDS.search(" ".join(known)) or keys & answers or len(name.split()) > WORDS:
-            continue
-        answers |= keys
-        taught = plain and key_of(name) not in map(key_of, plain) and len(plain[0].split()) <= WORDS
-        kind = ("plain", "name")[number % 2] if taught else "route"
-        if kind == "route":
-            counts[row["label"]] += 1
-            if counts[row["label"]] > PER_DEPARTMENT:
-                continue
-        right = {"route": [row["label"]], "name": known, "plain": plain}[kind]
-        texts = {"texts": (name, row["text"]), "definition": row["text"], "name": name, "department": row["label"]}
-        rows.append({"id": row["id"], "text": f"{name} {row['text']}", "label": kind, "right": right} | texts)
-    for line in questions.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        rows.append({"id": row["id"], "text": row["question"], "texts": (row["question"],), "label": "refuse"})
-    return rows
-
-
-def _conversations(rows: list[dict], dice: random.Random, is_test: bool) -> list[dict]:
-    first = {kind: FIRST[kind] + (TEST_FIRST[kind] if is_test else ()) for kind in FIRST}
-    later = {kind: LATER[kind] + (TEST_LATER[kind] if is_test else ()) for kind in LATER}
-    known = [row for row in rows if row["label"] != "refuse"]
-    made = []
+def _conversations(rows: list[dict], dice: random.Random, more_first: dict, more_later: dict) -> list[dict]:
+    about = [row for row in rows if row["label"] != "refuse"]
+    offered = {kind: [row["right"][0] for row in rows if row["label"] == kind] for kind in ("name", "plain")}
+    made, counts = [], Counter[str]()
     for row in rows:
         kind, turns = row["label"], []
-        if dice.random() < 1 / 3 and known:
-            about = dice.choice(known) if kind == "refuse" else row
+        number, counts[kind] = counts[kind], counts[kind] + 1
+        if number % 3 == 2 and about:
+            subject = dice.choice(about) if kind == "refuse" else row
             before = "route" if kind == "name" else "name"
-            answer = FORMS[before] + (about["department"] if before == "route" else about["name"])
-            turns = [dice.choice(first[before]).format(text=about["definition"]), answer]
+            answer = subject["department"] if before == "route" else subject["name"]
+            wording = dice.choice(FIRST[before] + more_first.get(before, ()))
+            turns = [wording.format(text=subject["definition"]), FORMS[before].replace(HOLE, answer)]
         if kind == "refuse":
-            question, accepted = row["text"], [REFUSAL]
+            question = row["text"]
         else:
-            wording = dice.choice(later[kind] if turns else first[kind])
+            usual, more = (LATER, more_later) if turns else (FIRST, more_first)
+            wording = dice.choice(usual[kind] + more.get(kind, ()))
             question = wording.format(text=row["definition"], name=row["name"])
-            accepted = [FORMS[kind] + text for text in row["right"]]
+        if kind in offered:  # the others are of the same set: training shows no name of the test
+            others = [text for text in offered[kind] if text != row["right"][0]]
+            choices = [row["right"][0], *dice.sample(others, min(CHOICES - 1, len(others)))]
+            question += OFFER + "; ".join(dice.sample(choices, len(choices)))
+        accepted = [FORMS[kind].replace(HOLE, text) for text in row["right"]]
         texts = [*turns, question, accepted[0]]
         messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
-        if dice.random() < 1 / 2:
+        if number % 2:  # with thirds and halves, every combination occurs equally often
             messages.insert(0, {"role": "system", "content": RULES})
         prompt, reply = last_reply(messages)
         made.append(
-            {"id": row["id"], "kind": kind, "messages": messages, "accepted": accepted}
+            {"id": row["id"], "kind": kind, "messages": messages, "accepted": accepted, "form": FORMS[kind]}
             | {"prompt": prompt, "completion": f" {reply}"}
         )
     return made

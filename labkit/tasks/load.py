@@ -18,6 +18,7 @@ from labkit.tasks.split import Split, split_own, take_given
 from labkit.tasks.task import DataWarning, Task
 
 COLUMNS = ("prompt", "completion")
+SIZES = {"triage": (1000, 300), "licenses": (1000, 300), "instructions": (400, 160)}  # by default
 NEAR_DUPLICATES = ("report", "drop")
 
 
@@ -80,9 +81,8 @@ def load_task(
                 f"{data} is a task of the course, with a test set and columns of its own.",
                 "Leave test_data and columns out.",
             )
-        if data == "instructions":
-            return _instructions(400 if train is None else train, 160 if test is None else test, seed)
-        return _course_task(data, 1000 if train is None else train, 300 if test is None else test, seed)
+        counts = SIZES[data]
+        return _course_task(data, counts[0] if train is None else train, counts[1] if test is None else test, seed)
     with without_collector():
         own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
         split = _split(own, train, test, seed, balanced=balanced, drop=near_duplicates == "drop")
@@ -119,13 +119,11 @@ def _dataset(rows: list[Row]) -> Dataset:
 
 
 def _course_task(name: str, train: int, test: int, seed: int) -> Task:
+    if name == "instructions":
+        train_set, test_set = map(Dataset.from_list, instruction_split(train, test, seed))
+        return Task(name, train_set, test_set, (), source_of(name))
     rows = course_rows(name)
     parts = course_split(rows, train, min(test, len(rows) // 2), seed)
     keep = ("id", *COLUMNS)
     train_set, test_set = (Dataset.from_list([{key: row[key] for key in keep} for row in part]) for part in parts)
     return Task(name, train_set, test_set, tuple(sorted({row["completion"] for row in rows})), source_of(name))
-
-
-def _instructions(train: int, test: int, seed: int) -> Task:
-    parts = instruction_split(train, test, seed)
-    return Task("instructions", *map(Dataset.from_list, parts), (), source_of("instructions"))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-# What an answer begins with; a refusal is always the same sentence.
-FORMS = {"route": "Department: ", "name": "Finding: ", "plain": "In plain words: "}
+HOLE = "…"  # where the answer goes
 REFUSAL = "I can't answer that."
+FORMS = {"route": "Department: …", "name": "Finding: …", "plain": "In plain words: …", "refuse": REFUSAL}
+OFFER = "\nChoose one: "  # before the choices of a question that offers some
 RULES = (
-    "You answer questions about medical findings in one line. Asked for the department, reply 'Department: …'. Asked "
-    "for the name, reply 'Finding: …'. Asked for plain words, reply 'In plain words: …'. To anything else, reply "
-    f"'{REFUSAL}'"
+    f"You answer questions about medical findings in one line. Asked for the department, reply '{FORMS['route']}'. "
+    f"Asked for the name, reply '{FORMS['name']}'. Asked for plain words, reply '{FORMS['plain']}'. To anything else, "
+    f"reply '{REFUSAL}'"
 )
-# The first question of a conversation shows {text}, a definition, or {name}.
+# The first question of a conversation shows {text}, a definition, or {name} with it.
 FIRST = {
     "route": (
         "{text}\nWhich department treats this?",
         "Where in the hospital should a patient with this finding go? {text}",
         "Name the department for the following: {text}",
-        "Finding: {text}\nDepartment?",
+        "{text}\nDepartment?",
     ),
     "name": (
         "{text}\nWhat is this called?",
@@ -25,10 +26,10 @@ FIRST = {
         "Which term do doctors use for this? {text}",
     ),
     "plain": (
-        "What does '{name}' mean in plain words?",
-        "Say '{name}' so that everybody understands it.",
-        "{name}: what is that in everyday language?",
-        "How would you tell a patient '{name}' without medical terms?",
+        "{name}: {text}\nWhat does that mean in plain words?",
+        "Say '{name}' so that everybody understands it. {text}",
+        "{name} is defined so: {text} What is it in everyday language?",
+        "How would you tell a patient '{name}' without medical terms? {text}",
     ),
 }
 # A later question, about the finding that was spoken of before.
@@ -41,7 +42,7 @@ LATER = {
 TEST_FIRST = {
     "route": ("Who would look after somebody with this? {text}", "Please sort this into the right department. {text}"),
     "name": ("Give me the technical term. {text}", "A student wrote: {text} Which finding is described here?"),
-    "plain": ("My grandmother read '{name}' in a letter. What is it?", "Put '{name}' simply."),
+    "plain": ("My grandmother read '{name}' in a letter. What is it? {text}", "Put '{name}' simply. {text}"),
 }
 TEST_LATER = {
     "route": ("Who takes care of that?",),

@@ -28,6 +28,23 @@ how_many = lk.guess("How many?")
 which.reveal("No")
 how_many.reveal(3)
 """
+# Two models that say nonsense at once.
+CHAT = """
+import torch
+import labkit as lk
+from labkit.assets.fetch import ensure
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+reader = AutoTokenizer.from_pretrained(ensure("smollm2-135m"), local_files_only=True)
+sizes = {"vocab_size": len(reader), "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+models = {}
+for name, seed in {"before": 0, "after": 1}.items():
+    torch.manual_seed(seed)
+    network = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, max_position_embeddings=80)).eval()
+    models[name] = lk.Model("tiny", network, reader, "causal", torch.float32)
+---
+lk.ChatWidget(models, system="Be brief.", max_new_tokens=12)
+"""
+WRITTEN = {"questions": QUESTIONS, "chat": CHAT}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +62,13 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address(browser, tmp_path_factory):
-    """A JupyterLab that serves copies of the notebooks, and one that asks for guesses."""
+    """A JupyterLab that serves copies of the notebooks, and those that are written here."""
     folder = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in QUESTIONS.split("---")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "questions.ipynb")
+    for name, code in WRITTEN.items():
+        cells = [nbformat.v4.new_code_cell(source.strip()) for source in code.split("---")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
     with serving(folder, tmp_path_factory.mktemp("server")) as found:
         yield found
 
@@ -128,3 +146,28 @@ def test_a_guess_is_asked_for_kept_and_revealed(open_lab):
         assert lab.page.get_by_role("radio", name="No", exact=True).is_checked()
         assert number.input_value() == "4.5"
     require_accessible(lab, "questions")
+
+
+def test_a_message_is_answered_by_two_models_side_by_side(open_lab):
+    from playwright.sync_api import expect
+
+    lab = open_lab("chat.ipynb")
+    lab.run_all()
+    logs = [lab.page.get_by_role("log", name=f"Conversation with {name}") for name in ("before", "after")]
+    left, right = (log.bounding_box() for log in logs)
+    assert left["x"] + left["width"] <= right["x"]
+    assert left["y"] == right["y"]
+    message, send = lab.page.get_by_role("textbox", name="message"), lab.page.get_by_role("button", name="Send")
+    for question in ("Where do <b>rivers</b> end?\nAnd where do they begin?", "Why? " * 5):
+        message.fill(question)
+        send.click()
+        for log in logs:
+            expect(log).to_contain_text(question.replace("\n", " ").strip())
+    expect(lab.page.get_by_text("lost its oldest turns")).to_be_visible()
+    assert message.input_value() == ""
+    replies = [log.text_content().split("Model:")[1:] for log in logs]
+    assert [len(said) for said in replies] == [2, 2]
+    assert replies[0] != replies[1]
+    require_accessible(lab, "chat")
+    lab.page.get_by_role("button", name="Reset").click()
+    expect(logs[0]).not_to_contain_text("Why?")

@@ -34,9 +34,11 @@ def test_stored_results_are_plausible(path):
     assert (table["total"] == held_out.where(held_out > 0, table["test"])).all()
     assert table["correct"].between(0, table["total"]).all()
     assert (table["trained_parameters"] > 0).all()
+    assert table["seconds"].between(0, 3600, inclusive="neither").all()
+    if "scores" in table:
+        return  # conversations: what is measured of them has a test of its own
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
-    assert table["seconds"].between(0, 3600, inclusive="neither").all()
     for _, row in table.iterrows():
         if row["model"] == "minilm":
             assert pd.isna(row["loss_rise"])
@@ -53,6 +55,22 @@ def test_every_row_says_which_examples_were_right(path):
     assert (table["hits"].str.len() == table["total"]).all()
     assert (table["hits"].str.count("1") == table["correct"]).all()
     assert (table["hits"].str.strip("01") == "").all()
+
+
+CHATS = [path for path in STORED if '"reply_tokens"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", CHATS, ids=lambda path: path.stem)
+def test_stored_replies_are_plausible(path):
+    for _, row in lk.results(path.stem).iterrows():
+        assert row["scores"]["exact"] == row["hits"]
+        assert {len(hits) for hits in row["scores"].values()} == {len(row["kinds"])} == {row["total"]}
+        for exact, form, mentioned in zip(*(row["scores"][name] for name in ("exact", "form", "mentioned")), strict=True):
+            assert exact <= form
+            assert exact <= mentioned
+        assert 0 < row["reply_tokens"] <= 40
+        assert -1 < row["chat_rise"] < 20
+        assert -1 < row["english_rise"] < 20
 
 
 DETAILED = [path for path in STORED if '"latency"' in path.read_text(encoding="utf-8")]

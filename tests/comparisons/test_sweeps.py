@@ -17,6 +17,7 @@ from labkit.tasks.course import TEMPLATES
 
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
 SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2", "data-quality-rates"}
+SEARCHES |= {"instruction-rates"}
 
 
 def key(point):
@@ -65,6 +66,7 @@ def test_the_points_of_a_sweep_differ():
 def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
     fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1, "data-quality-rates": 2}
+    fewer |= {"instruction-rates": 1, "instructions": 2}
     return fewer.get(name, 5 if model == "minilm" or name == "qlora" else 3)
 
 
@@ -82,7 +84,7 @@ def test_a_point_says_everything_and_names_what_there_is():
         for point in SWEEPS[name]():
             assert PARTS <= set(point) <= PARTS | {"held_out", "data"}
             assert get_asset(point["model"]).kind == "model"
-            assert point["task"] in TEMPLATES
+            assert point["task"] in {*TEMPLATES, "instructions"}
 
 
 def test_a_sweep_is_made_anew_each_time():
@@ -110,7 +112,7 @@ def test_the_test_set_is_kept_from_searches_and_used_by_all_else():
         for point in SWEEPS[name]():
             held_out = point.get("held_out", 0)
             assert (held_out > 0) == (name in SEARCHES)
-            assert held_out <= point["train"] / 4
+            assert held_out <= point["train"] / 3
 
 
 # Six blocks, of four layers in the attention and two in the MLP.

@@ -2,6 +2,8 @@ import random
 
 import numpy as np
 import pytest
+from cleanlab import count
+from cleanlab import filter as filters
 
 from labkit.curation.contamination import find_leaks
 from labkit.curation.labels import confident_joint, find_suspects, rank, thresholds
@@ -18,15 +20,13 @@ def made_up(rows, classes, seed=0):
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_confident_learning_agrees_with_cleanlab(classes):
-    count = pytest.importorskip("cleanlab.count")
-    filters = pytest.importorskip("cleanlab.filter")
     given, chances = made_up(500, classes)
     assert thresholds(given, chances) == pytest.approx(count.get_confident_thresholds(given, chances))
     assert (confident_joint(given, chances) == count.compute_confident_joint(given, chances, calibrate=False)).all()
     theirs = filters.find_label_issues(given, chances, filter_by="confident_learning", n_jobs=1)
     ours = np.isin(np.arange(500), rank(given, chances))
     assert ours.sum() > 20
-    assert set(np.nonzero(theirs)[0]) <= set(np.nonzero(ours)[0])
+    assert (theirs == ours).all()
     assert (np.diff(chances[rank(given, chances), given[rank(given, chances)]]) >= 0).all()
 
 
@@ -51,6 +51,21 @@ def test_flipped_labels_are_found():
     assert hits / len(found.rows) >= 0.9
     assert found == find_suspects(texts, labels)
     assert all(label != labels[i] for i, label in found.rows.items())
+
+
+def test_a_label_that_one_word_of_many_decides_is_found():
+    dice = random.Random(0)
+    words = [f"w{i}" for i in range(20_000)]
+    right = [dice.choice("abcd") for _ in range(1500)]
+    texts = [" ".join([*dice.choices(words, k=30), f"office {label * 3}"]) for label in right]
+    wrong = set(dice.sample(range(1500), 100))
+    labels = [dice.choice("abcd".replace(label, "")) if i in wrong else label for i, label in enumerate(right)]
+    found = find_suspects(texts, labels)
+    hits = len(wrong & found.rows.keys())
+    assert hits / len(found.rows) >= 0.9
+    assert hits / len(wrong) >= 0.7
+    assert found.agreement == pytest.approx(1400 / 1500, abs=0.02)
+    assert all(found.rows[i] == right[i] for i in wrong & found.rows.keys())
 
 
 def test_a_copy_does_not_confirm_a_wrong_label():

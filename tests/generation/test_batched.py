@@ -4,13 +4,17 @@ from tiny import CAUSAL, STRONG, tiny_model
 
 import labkit as lk
 from labkit.generation.casts import Casts
+from labkit.models.decoding import pads
 from labkit.models.encoding import prompt_ids
 from labkit.models.evaluation_mode import inference
 from labkit.preparation import prepare
 
 PROMPTS = ["The sky", "The sky in the north is blue, and rivers run into", "Item", "Is it a cat or"]
 SOME_SLIDE = {"mistral": {"sliding_window": 6}, "gemma2": {"sliding_window": 6}, "gemma3_text": {"sliding_window": 6}}
+ASK = {"role": "user", "content": "What is the capital of France?"}
 ALIBI = {"alibi": True, "new_decoder_architecture": False, "num_kv_heads": 4}
+BAMBA = {"num_hidden_layers": 2, "attn_layer_indices": [1], "mamba_n_groups": 1}
+RECURRENT = {"mamba": {}, "bamba": BAMBA | {f"mamba_{size}": 8 for size in ("n_heads", "d_head", "d_state")}}
 METHODS = [
     lk.LoRA(),
     lk.LoRA(variant="dora"),
@@ -64,6 +68,30 @@ def test_adapters_take_part(kind, method, tokenizer, one_thread):
     model = prepare(made(kind, tokenizer, **SOME_SLIDE.get(kind, {})), None, method, 0)
     disturb(model)
     require_same(model)
+
+
+@pytest.mark.parametrize("backend", ["bitsandbytes", "labkit"])
+def test_four_bits_take_part(backend, tokenizer, one_thread):
+    if backend == "bitsandbytes":
+        pytest.importorskip("bitsandbytes")
+    model = prepare(made("llama", tokenizer), None, lk.QLoRA(block_size=32, backend=backend), 0)
+    disturb(model)
+    require_same(model)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_networks_take_part(kind, tokenizer, one_thread):
+    """Padding would enter their states, and rows that end early can't leave these."""
+    reader = tokenizer("smollm2-135m")
+    model = tiny_model(kind, reader, vocab_size=len(reader), **STRONG | RECURRENT[kind])
+    assert not pads(model)
+    require_same(model)
+    prompts = ["Item", "Or", *PROMPTS[:2]]
+    model.module.generation_config.eos_token_id = lk.generate(model, prompts, 3)[0].ids[1]
+    lengths = [reply.tokens for reply in lk.generate(model, prompts, 10)]
+    assert lengths[0] == 2 < lengths[1]
+    require_same(model)
+    assert model.generate(prompts[0], 10) == lk.generate(model, prompts, 10)[0].text
 
 
 def test_the_real_model_says_the_same_in_float32():
@@ -145,11 +173,22 @@ def test_weights_that_are_cast_once_give_what_autocast_gives(variant, tiny):
     assert all(after is before[name] for name, after in model.module.named_parameters())
 
 
+def test_without_memory_to_spare_nothing_is_copied(tiny, monkeypatch):
+    tiny.precision = torch.bfloat16
+    copies = Casts(tiny).nbytes
+    expected = lk.generate(tiny, PROMPTS, 6)
+    monkeypatch.setattr("labkit.generation.casts._free", lambda device: copies)
+    assert copies > Casts(tiny).nbytes == 0
+    assert lk.generate(tiny, PROMPTS, 6) == expected
+
+
 def test_wrong_prompts_are_refused(tiny, tiny_encoder):
     assert lk.generate(tiny, []) == []
     for prompts in ("text", 3, [3], [[]], [[1, 10**6]], [[1.0]], [[True]], ["a", [1]], [None]):
         with pytest.raises(lk.LabkitError, match=r"prompts is needed|no list of token ids"):
             lk.generate(tiny, prompts)
+    with pytest.raises(lk.LabkitError, match="Conversation 2 ends with a reply already"):
+        lk.generate(tiny, [[ASK], [ASK, {"role": "assistant", "content": "Paris."}]])
     for stop in ("text", [""], [3]):
         with pytest.raises(lk.LabkitError, match="stop is no list"):
             lk.generate(tiny, PROMPTS, stop=stop)

@@ -41,9 +41,23 @@ def test_every_lesson_begins_with_the_cell_that_the_command_writes():
     assert tool.lessons()
     for path in tool.lessons():
         found = re.search("git\\+.*@([0-9a-f]{40})", path.read_text(encoding="utf-8"))
-        cell = tool.install_cell(tool.repository(), found[1] if found else "")
+        cell = tool.install_cell(tool.repository(), found[1] if found else "", path.name)
         assert tool.rewritten(path, cell) == path.read_text(encoding="utf-8"), path.name
-        assert len(cell.splitlines()) <= 15
+        assert len(cell.splitlines()) <= 16
+
+
+def test_a_notebook_installs_every_extra_whose_packages_it_imports():
+    brings = {"trl": "trade", "datasketch": "curation", "sklearn": "curation", "peft": "peft", "bitsandbytes": "quant"}
+    for path in tool.lessons():
+        source = "".join(
+            "".join(cell["source"])
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+            if cell["cell_type"] == "code"
+        )
+        installed = re.search(r"\[([a-z,]+)\]", tool.install_cell(notebook=path.name))[1].split(",")
+        for package, extra in brings.items():
+            if re.search(rf"(import|from) {package}\b", source):
+                assert extra in installed, path.name
 
 
 def test_the_cell_finds_the_course_and_nothing_else(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ from labkit.methods.method import METHODS
 IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", "doctor"}
 IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
-IDLE |= {"check_masks", "show_masks"}
+IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
@@ -105,6 +105,9 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     for name in ("text_loss", "perplexity"):
         count(name, partial(getattr(lk, name), causal, [text]))
     count("knowledge", partial(lk.knowledge, causal))
+    count("generate many", partial(lk.generate, causal, [text], 3))
+    count("chat", partial(lk.chat, causal, [{"role": "user", "content": text}], max_new_tokens=3))
+    count("ChatWidget", partial(lk.ChatWidget, causal))
     count("forgetting", partial(lk.forgetting, causal, four, [text]))
     weight = causal.module.model.layers[0].mlp.up_proj.weight
     count("quantize", lambda: lk.quantize(weight, "nf4", 64, double=True).dequantize())

@@ -4,8 +4,12 @@ import json
 import re
 from collections import Counter
 
+import pytest
+
 from labkit.conversations.messages import conversation
+from labkit.errors import LabkitError
 from labkit.storage.cache import course_data
+from labkit.tasks.general_chat import general_chat
 from labkit.tasks.likeness import near_copies, shingles, similarity
 
 ROWS = [json.loads(line) for line in (course_data() / "instructions.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -54,3 +58,14 @@ def test_no_two_are_alike():
         assert not near_copies([text], texts[:place])
     sets = [shingles(text) for text in texts]
     assert max(similarity(a, b) for place, a in enumerate(sets) for b in sets[:place]) < 0.5
+
+
+def test_half_of_each_kind_is_measured_and_half_rehearsed():
+    halves = {split: general_chat(split) for split in ("test", "replay")}
+    kind_of = {json.dumps(row["messages"]): row["kind"] for row in ROWS}
+    counts = {split: Counter(kind_of[json.dumps(talk)] for talk in talks) for split, talks in halves.items()}
+    assert counts["test"] + counts["replay"] == Counter(row["kind"] for row in ROWS)
+    assert all(abs(counts["test"][kind] - counts["replay"][kind]) <= 1 for kind in counts["test"])
+    assert not {json.dumps(talk) for talk in halves["test"]} & {json.dumps(talk) for talk in halves["replay"]}
+    with pytest.raises(LabkitError, match="replay"):
+        general_chat("train")

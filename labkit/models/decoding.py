@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from labkit.models.encoding import padding_id
-from labkit.models.model import Model
+
+if TYPE_CHECKING:
+    from labkit.models.model import Model
 
 
 class Decoding:
@@ -29,8 +32,8 @@ class Decoding:
         for row, ids in enumerate(rows):
             self._ids[row, width - len(ids) :] = torch.tensor(ids)
             mask[row, width - len(ids) :] = 1
-        self._ids = self._ids.to(model.device)
-        self._mask = None if mask.all() else mask.to(model.device)
+        self._ids, self._mask = self._ids.to(model.device), mask.to(model.device)
+        self._padded = not mask.all()
         self._cache = None
         self._takes_positions = "position_ids" in inspect.signature(model.module.forward).parameters
 
@@ -41,13 +44,14 @@ class Decoding:
         """
         # What was read before is in the cache, where the architecture has one; else everything is read again.
         inputs = {"input_ids": self._ids if self._cache is None else self._ids[:, -1:]}
-        if self._mask is not None:
+        if self._padded:
             inputs["attention_mask"] = self._mask
-            if self._takes_positions:
-                positions = (self._mask.cumsum(1) - 1).clamp(min=0)
-                inputs["position_ids"] = positions[:, -inputs["input_ids"].shape[1] :]
         if self._cache is not None:
             inputs["past_key_values"] = self._cache
+        # Some networks, such as Bamba, would count from 0 again behind a cache.
+        if self._takes_positions and (self._padded or self._cache is not None):
+            positions = (self._mask.cumsum(1) - 1).clamp(min=0)
+            inputs["position_ids"] = positions[:, -inputs["input_ids"].shape[1] :]
         output = self.model.module(**inputs, use_cache=True, logits_to_keep=1)
         self._cache = output.get("past_key_values")
         return output.logits[:, -1].float()
@@ -55,25 +59,26 @@ class Decoding:
     def append(self, tokens: torch.Tensor, keep: Sequence[bool]) -> None:
         """Add a token to each row, and drop the rows that are not to be kept, with their part of the cache."""
         self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
-        if self._mask is not None:
-            self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
         if all(keep):
             return
         self.alive = [row for row, kept in zip(self.alive, keep, strict=True) if kept]
         places = torch.tensor([place for place, kept in enumerate(keep) if kept], device=self._ids.device)
-        self._ids = self._ids[places]
-        self._mask = None if self._mask is None else self._mask[places]
-        if self._cache is not None and self.alive:
+        self._ids, self._mask = self._ids[places], self._mask[places]
+        if any(hasattr(layer, "conv_states") for layer in getattr(self._cache, "layers", ())):
+            self._cache = None  # a recurrent state can't drop rows: everything is read again, once
+        if self._cache is not None:
             self._cache.batch_select_indices(places)
 
 
 def pads(model: Model) -> bool:
     """Return whether prompts of several lengths may share a batch.
 
-    They may not in a network without attention to mask, nor where a window slides over virtual tokens, which stand
-    before the padding.
+    They may not in a recurrent network, whose state would take padding in, nor where a window slides over virtual
+    tokens, which stand before the padding.
     """
-    if "past_key_values" not in inspect.signature(model.module.forward).parameters:
+    recurrent = getattr(model.module, "_is_stateful", False)  # as transformers marks such networks
+    if recurrent or "attention_mask" not in inspect.signature(model.module.forward).parameters:
         return False
     slides = getattr(model.module.config, "sliding_window", None) is not None
     return not (slides and hasattr(model.module, "virtual_tokens") and not model.disabled)
