@@ -71,10 +71,10 @@ def test_the_cell_finds_the_course_and_nothing_else(tmp_path, monkeypatch, capsy
         assert run(cell, monkeypatch, installed=True) == []
         for folder in (course, course / "notebooks", course / "notebooks" / "deep", tmp_path):
             monkeypatch.chdir(folder)
-            assert run(cell, monkeypatch) == [("pip", "install", "--quiet", f"{course}[lab,quant,peft,curation]")]
+            assert run(cell, monkeypatch) == [("pip", "install", "--quiet", f"{course}[lab,quant,peft]")]
     monkeypatch.chdir(other)
     assert run(cell, monkeypatch) == [
-        ("pip", "install", "--quiet", f"finetune-labkit[lab,quant,peft,curation] @ git+{ADDRESS}@{COMMIT}")
+        ("pip", "install", "--quiet", f"finetune-labkit[lab,quant,peft] @ git+{ADDRESS}@{COMMIT}")
     ]
     with pytest.raises(ImportError, match="isn't inside the course's folder; clone"):
         run(tool.install_cell(), monkeypatch)
