@@ -65,7 +65,9 @@ def test_stored_replies_are_plausible(path):
     for _, row in lk.results(path.stem).iterrows():
         assert row["scores"]["exact"] == row["hits"]
         assert {len(hits) for hits in row["scores"].values()} == {len(row["kinds"])} == {row["total"]}
-        for exact, form, mentioned in zip(*(row["scores"][name] for name in ("exact", "form", "mentioned")), strict=True):
+        for exact, form, mentioned in zip(
+            *(row["scores"][name] for name in ("exact", "form", "mentioned")), strict=True
+        ):
             assert exact <= form
             assert exact <= mentioned
         assert 0 < row["reply_tokens"] <= 40
