@@ -69,6 +69,7 @@ def calls(tiny, colours):
         "plots.columns": lambda **given: lk.plots.columns([1], "x", "y", **given),
         "plots.figure": lk.plots.figure,
         "plots.look_of": lambda **given: lk.plots.look_of("a", **given),
+        "plots.worth": lambda **given: lk.plots.worth({}, **{"at": 1000} | given),
         "plots.grids": lambda **given: lk.plots.grids(weight, {}, **given),
         "quantize": lambda **given: lk.quantize(weight, **given),
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),

@@ -10,7 +10,7 @@ from labkit.display.alt import course, describe, listed
 from labkit.display.labels import label_ends, room, wrapped
 from labkit.display.looks import look_of, looks
 from labkit.display.style import GREY, axes_for
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, require_number
 from labkit.evaluation.bootstrap import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def worth(found: Mapping[str, Worth], at: float, ax: Axes | None = None) -> Axes
         ax: where to draw.
 
     Raises:
-        LabkitError: there is nothing to draw.
+        LabkitError: there is nothing to draw, or ``at`` is no number above 0.
     """
+    at = require_number("at", at, above=0)
     if not found:
         raise LabkitError("There are no amounts to draw.", "Pass those of isolines, by name.")
     ax = axes_for(ax, height=1.4 + room(found, 0.4))

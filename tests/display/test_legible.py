@@ -106,6 +106,8 @@ HARD = {
     "amounts": lambda: lk.plots.amounts(qualities(1)),
     "amounts, equal": lambda: lk.plots.amounts(qualities(0)),
     "worth": lambda: lk.plots.worth(dict(zip(LONG, WORTH, strict=False)), 1000),
+    "shares": lambda: lk.plots.shares({n: {"exact": evaluation(50), "ended": evaluation(0)} for n in SHORT[:4]}),
+    "shares, long": lambda: lk.plots.shares({"before": {n: evaluation(50) for n in LONG}}),
     "sweep": lambda: lk.plots.sweep(runs(SHORT, 1), "rate", "label", xlabel="learning rate"),
     "sweep, equal": lambda: lk.plots.sweep(runs(SHORT, 0), "rate", "label", xlabel="learning rate"),
     "sweep, words": lambda: lk.plots.sweep(runs(SHORT[:6], 1), "label", xlabel="method"),
