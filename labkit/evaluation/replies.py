@@ -15,7 +15,7 @@ from labkit.evaluation.reply_scores import MEASURES, ReplyScores
 from labkit.evaluation.results import score
 from labkit.generation.replies import Reply
 from labkit.tasks.phrasings import HOLE, REFUSAL
-from labkit.tasks.row import key_of
+from labkit.tasks.row import holds, key_of
 from labkit.tasks.task import Task
 
 NO_KIND = "no kind"
@@ -45,8 +45,8 @@ def score_replies(task: Task | Sequence[dict], replies: Sequence[Reply], *, refu
         keys, said = [key_of(answer) for answer in accepted], key_of(reply.text)
         exact.append(said in keys)
         form.append(pattern.fullmatch(reply.text.strip()) is not None)
-        mentioned.append(any(_holds(said, _bare(pattern, answer)) for answer in accepted))
-        refused.append(_holds(said, refusal) == (key_of(refusal) in keys))
+        mentioned.append(any(holds(said, _bare(pattern, answer)) for answer in accepted))
+        refused.append(holds(said, refusal) == (key_of(refusal) in keys))
     stopped = [reply.stopped for reply in replies]
     kinds, texts = [kind for kind, _, _ in rows], [reply.text for reply in replies]
     order = list(dict.fromkeys(kinds))
@@ -97,8 +97,3 @@ def _bare(form: re.Pattern[str], answer: str) -> str:
     """Return an accepted answer without what its form adds."""
     found = form.fullmatch(answer.strip())
     return found[1] if found and form.groups else answer
-
-
-def _holds(said: str, text: str) -> bool:
-    """Return whether a text occurs in what was said, whose key is ``said``, as whole words."""
-    return f" {key_of(text)} " in f" {said} "

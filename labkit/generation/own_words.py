@@ -16,7 +16,7 @@ from labkit.generation.batched import generate
 from labkit.generation.sampling import Sampling
 from labkit.models.model import Model
 from labkit.tasks.phrasings import HOLE
-from labkit.tasks.row import key_of
+from labkit.tasks.row import holds
 from labkit.tasks.task import Task
 
 REQUEST = (
@@ -65,4 +65,4 @@ def _bare(row: dict, answer: str) -> str:
 
 
 def _holds(text: str, row: dict) -> bool:
-    return any(f" {key_of(_bare(row, answer))} " in f" {key_of(text)} " for answer in row["accepted"])
+    return any(holds(text, _bare(row, answer)) for answer in row["accepted"])

@@ -30,6 +30,11 @@ def key_of(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.replace("’", "'").replace("'", "").casefold()))
 
 
+def holds(text: str, words: str) -> bool:
+    """Return whether ``words`` occur in ``text`` as whole words, but for case and marks."""
+    return f" {key_of(words)} " in f" {key_of(text)} "
+
+
 def short(text: str, width: int = 70) -> str:
     """Return a text in quotes, cut to about ``width`` characters."""
     return repr(text if len(text) <= width else f"{text[: width - 1]}…")
