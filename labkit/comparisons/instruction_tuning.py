@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.comparisons.settings import over_seeds
+from labkit.comparisons.settings import SEEDS, over_seeds
 from labkit.conversations.broken import FAULTS
 
 SETTING: dict[str, Any] = {
@@ -17,7 +17,6 @@ SETTING: dict[str, Any] = {
     "test": 120,
 }
 HELD_OUT = {"train": 272, "held_out": 80}  # leaves as many to train on
-SEEDS = (0, 1)  # a run takes two minutes of one core
 RATES = {"lora": (3e-4, 1e-3, 3e-3, 1e-2), "full": (3e-5, 1e-4, 3e-4)}
 BEST = {"lora": 3e-3, "full": 1e-4}  # of the search `instruction-rates`
 CLEAN: dict[str, Any] = {"fault": "", "words": "given", "replay": False}

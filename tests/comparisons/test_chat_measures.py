@@ -5,6 +5,7 @@ import labkit as lk
 from labkit.comparisons import chat_measures
 from labkit.comparisons.chat_measures import chat_measured, losses, with_fault
 from labkit.comparisons.point import all_settings
+from labkit.comparisons.settings import SEEDS
 from labkit.comparisons.sweeps import points
 from labkit.conversations.broken import FAULTS, broken
 
@@ -54,10 +55,10 @@ def test_a_faulty_task_has_the_tokens_and_labels_of_the_fault(task, tiny):
     assert changed.test[0] == task.test[0]
 
 
-def test_the_sweep_has_every_fault_and_every_cure_with_two_seeds():
+def test_the_sweep_has_every_fault_and_every_cure_with_five_seeds():
     runs = points("instructions")
     lora, full = all_settings({"name": "lora"}), all_settings({"name": "full"})
-    for seed in (0, 1):
+    for seed in SEEDS:
         mine = [run for run in runs if run.seed == seed]
         assert {run.data["fault"] for run in mine if run.method == lora} == {"", *FAULTS}
         for method in (lora, full):
