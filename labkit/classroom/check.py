@@ -13,6 +13,7 @@ from labkit.classroom.notebook_04 import fixed_adapter, price_of_4_bits, qlora_b
 from labkit.classroom.notebook_05 import extrapolate, levers, peak_of
 from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_search
 from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
+from labkit.classroom.notebook_08 import fault_cost, padding_labels, reply_mask
 from labkit.classroom.notebook_09 import cleaning_gain, jaccard, own_report
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "completion_targets",
     "examples_seen",
     "extrapolate",
+    "fault_cost",
     "fixed_adapter",
     "fixed_loss",
     "hint",
@@ -37,6 +39,7 @@ __all__ = [
     "other_form",
     "own_data",
     "own_report",
+    "padding_labels",
     "pareto_front",
     "peak_of",
     "price_of_4_bits",
@@ -45,6 +48,7 @@ __all__ = [
     "rate_search",
     "relative_difference",
     "replication",
+    "reply_mask",
     "triage_prompt",
     "updates_or_examples",
 ]

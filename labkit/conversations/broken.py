@@ -1,4 +1,4 @@
-"""The classic faults of a mask, made on purpose: to train with each, and to measure what it costs.
+"""The classic faults of a mask, made on purpose: notebook 08 trains with each and measures what it costs.
 
 ``lk.check_masks`` finds them all, except for a wrong template, whose tokens are no longer those of the conversation.
 """
