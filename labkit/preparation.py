@@ -18,7 +18,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.packing import require_packable
 from labkit.training.processes import Processes, count_processes
 from labkit.training.schedule import Schedule
-from labkit.training.sft import encode_conversations, encode_tokens
+from labkit.training.sft import encode_conversations, encode_tokens, has_conversations
 from labkit.training.windows import encode_text
 
 
@@ -57,7 +57,7 @@ def encode_examples(
     columns = set(task.train.column_names)
     if columns >= {"input_ids", "labels"} and model.kind == "causal" and config.learn == "last":
         examples = encode_tokens(model, list(task.train.select_columns(["input_ids", "labels"])), config.max_length)
-    elif "messages" in columns and model.kind == "causal":
+    elif has_conversations(model, task):
         examples = encode_conversations(model, task.train["messages"], config.max_length, config.learn)
     else:
         if config.learn != "last":

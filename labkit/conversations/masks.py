@@ -9,7 +9,7 @@ from itertools import groupby
 from transformers import PreTrainedTokenizerBase
 
 from labkit.conversations.length import shortened
-from labkit.conversations.messages import conversation
+from labkit.conversations.messages import answered
 from labkit.conversations.pieces import shared
 from labkit.conversations.templates import applied, chat_ids, missing_front
 from labkit.errors import LabkitError, require_count, unknown
@@ -44,10 +44,7 @@ def masked(
         raise unknown("part of a conversation to learn", learn, LEARN)
     if max_length is not None:
         max_length = require_count("max_length", max_length)
-    turns = conversation(messages)
-    if turns[-1]["role"] != "assistant":
-        raise LabkitError("The conversation ends with no reply.", "Let the last message be the assistant's.")
-    kept = shortened(tokenizer, turns, max_length)
+    kept = shortened(tokenizer, answered(messages), max_length)
     return Masked(kept.ids, _mask(tokenizer, kept.turns, kept.ids, learn), kept.cut)
 
 

@@ -46,6 +46,14 @@ def conversation(messages: object, name: str = "The conversation") -> list[dict[
     return turns
 
 
+def answered(messages: object, name: str = "The conversation") -> list[dict[str, str]]:
+    """Return a conversation that ends with a reply; raise a ``LabkitError`` for what isn't one."""
+    turns = conversation(messages, name)
+    if turns[-1]["role"] != "assistant":
+        raise LabkitError(f"{name} ends with no reply.", "Let the last message be the assistant's.")
+    return turns
+
+
 def _message(message: object, name: str) -> dict[str, str]:
     if not isinstance(message, dict):
         raise LabkitError(f"{name} is no dictionary but {shown(message)}.", "Write {'role': …, 'content': …}.")

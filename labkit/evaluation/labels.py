@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import permutations
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from labkit.conversations.masks import masked
 from labkit.errors import LabkitError, require_count
 from labkit.evaluation.heads import head_for
 from labkit.evaluation.results import Evaluation, score
+from labkit.generation.prompts import Prompts, fitted
 from labkit.models.encoding import completion_ids, prompt_ids
 from labkit.models.model import Model
 from labkit.models.truncation import fit
@@ -20,6 +23,7 @@ from labkit.tasks.task import Task
 from labkit.training.batching import Example
 from labkit.training.inference import Part, infer
 from labkit.training.objectives import logits_at, sentence_vectors
+from labkit.training.sft import has_conversations
 
 
 def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
@@ -36,7 +40,9 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
         )
     if not len(task.test):
         raise LabkitError(f"{task.name} has no test examples.", "Use a task that has some.")
-    scores = label_probabilities(model, task.test["prompt"], task.labels, batch_size=batch_size)
+    talks = has_conversations(model, task)
+    prompts = [messages[:-1] for messages in task.test["messages"]] if talks else task.test["prompt"]
+    scores = label_probabilities(model, prompts, task.labels, batch_size=batch_size)
     predicted = [task.labels[i] for i in scores.argmax(dim=1).tolist()]
     truth = list(task.test["completion"])
     hits = [p == t for p, t in zip(predicted, truth, strict=True)]
@@ -48,7 +54,7 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
 
 
 def label_probabilities(
-    model: Model, prompts: Sequence[str], labels: Sequence[str], *, batch_size: int = 32
+    model: Model, prompts: Sequence[str] | Sequence[list[dict]], labels: Sequence[str], *, batch_size: int = 32
 ) -> torch.Tensor:
     """Return the probability of each label after each prompt, shape (prompts, labels); rows sum to 1.
 
@@ -61,24 +67,31 @@ def label_probabilities(
     A prompt that does not fit into the model together with the longest label loses its beginning, and an encoder's
     loses its end; a ``TruncationWarning`` says how many were cut.
 
+    Args:
+        model: an encoder, or a causal model.
+        prompts: texts; for a causal model also conversations (lists of messages), to which the labels are replies.
+        labels: what to choose among.
+        batch_size: prompts in a forward pass.
+
     Raises:
         LabkitError: there are no prompts or no labels, or labels that the model cannot tell apart.
     """
     batch_size = require_count("batch_size", batch_size)
-    rows = prompt_ids(model, prompts)
-    if not rows or not labels:
-        raise LabkitError(f"There are {len(rows)} prompts and {len(labels)} labels.", "Pass at least one of each.")
+    given = prompts if isinstance(prompts, str) else list(prompts)
+    if not given or not labels:
+        raise LabkitError(f"There are {len(given)} prompts and {len(labels)} labels.", "Pass at least one of each.")
     if model.kind == "encoder":
+        rows = prompt_ids(model, cast(list[str], given))
         if not model.head:
             require_distinct(model, labels, prompt_ids(model, labels))
         head = head_for(model, labels)
         examples = [Example(ids, 0) for ids in fit(model, rows, model.max_length, "prompt")]
         return F.softmax(infer(model, examples, batch_size, partial(_classes, model, head)), dim=-1)
-    ids_of_labels = completion_ids(model, labels)
+    ids_of_labels = _replies(model, labels) if isinstance(given[0], list) else completion_ids(model, labels)
     require_distinct(model, labels, ids_of_labels)
     tokens = [tuple(ids) for ids in ids_of_labels]
-    starts = fit(model, rows, model.max_length - max(map(len, tokens)), "prompt")
-    result = torch.ones(len(rows), len(labels))
+    starts = fitted(model, cast(Prompts, given), max(map(len, tokens)))
+    result = torch.ones(len(starts), len(labels))
     for stem in sorted({label[:n] for label in tokens for n in range(len(label))}):
         children = sorted({label[len(stem)] for label in tokens if label[: len(stem)] == stem and label != stem})
         if len(children) < 2:
@@ -89,6 +102,13 @@ def label_probabilities(
             if label[: len(stem)] == stem and label != stem:
                 result[:, column] *= share[:, children.index(label[len(stem)])]
     return result
+
+
+def _replies(model: Model, labels: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each label as a reply in the model's chat template, with those that end it."""
+    question = {"role": "user", "content": "Which?"}
+    rows = [masked(model.tokenizer, [question, {"role": "assistant", "content": label.strip()}]) for label in labels]
+    return [[token for token, learned in zip(row.ids, row.learned, strict=True) if learned] for row in rows]
 
 
 def require_distinct(model: Model, labels: Sequence[str], rows: Sequence[list[int]]) -> None:

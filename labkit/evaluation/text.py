@@ -22,7 +22,7 @@ from labkit.tasks.task import Task
 from labkit.training.batching import Example
 from labkit.training.inference import Part, batches_of, infer
 from labkit.training.objectives import completion_loss
-from labkit.training.sft import encode_conversations
+from labkit.training.sft import encode_conversations, has_conversations
 from labkit.training.windows import encode_text, windows
 
 
@@ -42,6 +42,7 @@ def text_loss(
     Args:
         model: a causal model.
         data: texts, a task, or conversations (lists of messages), which lose their oldest turns if they are too long.
+            A task with a column ``messages`` is one of conversations.
         batch_size: texts in a forward pass.
         max_length: tokens that are read at once, at most as many as the model can read.
 
@@ -51,7 +52,9 @@ def text_loss(
     _require_causal(model)
     batch_size = require_count("batch_size", batch_size)
     max_length = require_count("max_length", max_length, low=2)
-    if isinstance(data, Task):
+    if isinstance(data, Task) and has_conversations(model, data):
+        examples = encode_conversations(model, data.test["messages"], max_length)
+    elif isinstance(data, Task):
         prompts, rest = prompt_ids(model, data.test["prompt"]), completion_ids(model, data.test["completion"])
         whole = [start + ids for start, ids in zip(prompts, rest, strict=True)]
         examples = windows(model, whole, [len(ids) for ids in rest], max_length)

@@ -32,7 +32,7 @@ def plain_label(label: str) -> str:
 def space_to_label(row: Row) -> Row:
     """Move a space from the end of the prompt to the beginning of the label; the whole text is the same."""
     if row.prompt.endswith(" ") and not row.completion[0].isspace() and row.prompt[-2:].strip():
-        return Row(row.prompt[:-1], f" {row.completion}", row.number)
+        return row._replace(prompt=row.prompt[:-1], completion=f" {row.completion}")
     return row
 
 

@@ -51,7 +51,7 @@ def load_task(
         columns: which columns are prompt and completion, such as ``{"prompt": "question", "completion": "answer"}``,
             or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. Not needed for columns
             known by name: prompt and completion, text and label, question and answer, instruction (and input) and
-            output, and messages, of which the last reply is learned.
+            output, and messages: the last reply is learned, in a causal model's chat template.
         train, test: how many examples of each, at most. By default 1,000 and 300 of a course task
             (400 and 160 conversations); of your own data
             three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
@@ -115,7 +115,12 @@ def _split(own: Own, train: int | None, test: int | None, seed: int, *, balanced
 
 
 def _dataset(rows: list[Row]) -> Dataset:
-    return Dataset.from_dict({part: [getattr(row, part) for row in rows] for part in COLUMNS})
+    columns = {part: [getattr(row, part) for row in rows] for part in COLUMNS}
+    if all(row.asked for row in rows):
+        columns["messages"] = [
+            [*row.asked, {"role": "assistant", "content": row.completion.removeprefix(" ")}] for row in rows
+        ]
+    return Dataset.from_dict(columns)
 
 
 def _course_task(name: str, train: int, test: int, seed: int) -> Task:

@@ -13,11 +13,13 @@ class Row(NamedTuple):
         prompt: what the model reads.
         completion: what it should answer, with the space between the two.
         number: its line in a file, or its row in a data set, counted from 1.
+        asked: of a conversation, the messages before the last reply, which is the completion.
     """
 
     prompt: str
     completion: str
     number: int
+    asked: tuple[dict[str, str], ...] = ()
 
 
 def plain(text: str) -> str:

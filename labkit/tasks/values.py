@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 import pandas as pd
 
-from labkit.errors import shown
+from labkit.conversations.messages import answered
+from labkit.errors import LabkitError, shown
 from labkit.tasks.faults import Faults
 from labkit.tasks.layout import Conversation, Layout
 from labkit.tasks.messages import last_reply
@@ -28,7 +30,7 @@ def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row
             names = ", ".join([*row][:12]) + ", …" * (len(row) > 12) or "none"
             faults.add(number, f"the column {column} is missing; there are {names}", FILL_IN)
         elif isinstance(layout, Conversation):
-            row = _read(row, column, number, faults)
+            row = _read(row[column], column, number, faults)
         elif problem := problem_of(row.get(column), optional=column in layout.optional):
             faults.add(number, f"the {column} {problem[0]}", problem[1])
     if len(faults) > before:
@@ -36,19 +38,20 @@ def example_of(row: Mapping, number: int, layout: Layout, faults: Faults) -> Row
     prompt, completion = (row["prompt"], row["completion"]) if isinstance(layout, Conversation) else layout.fill(row)
     if layout.is_spaced and not prompt[-1].isspace() and not NO_SPACE_BEFORE.match(completion):
         completion = f" {completion}"  # "Answer:yes" would be tokens that hardly occur in pretraining
-    return Row(prompt, completion, number)
+    return Row(prompt, completion, number, row["asked"] if isinstance(layout, Conversation) else ())
 
 
-def _read(row: Mapping, column: str, number: int, faults: Faults) -> dict[str, str]:
+def _read(messages: object, column: str, number: int, faults: Faults) -> dict[str, Any]:
     try:
-        found = dict(zip(("prompt", "completion"), last_reply(row[column]), strict=True))
-    except ValueError as wrong:
-        faults.add(number, f"the column {column} {wrong}", "Write messages as [{'role': 'user', 'content': '…'}, …].")
+        turns = answered(messages, f"the column {column}")
+    except LabkitError as wrong:
+        faults.add(number, wrong.cause.removesuffix("."), wrong.remedy)
         return {}
-    for part, text in found.items():
+    prompt, completion = last_reply(turns)
+    for part, text in (("prompt", prompt), ("completion", completion)):
         if problem := problem_of(text):
             faults.add(number, f"the {part} {problem[0]}", problem[1])
-    return found
+    return {"prompt": prompt, "completion": completion, "asked": tuple(turns[:-1])}
 
 
 def problem_of(value: object, *, optional: bool = False) -> tuple[str, str] | None:

@@ -11,7 +11,13 @@ from labkit.conversations.pieces import IGNORED, row
 from labkit.errors import LabkitError
 from labkit.models.model import Model
 from labkit.models.truncation import say_lost
+from labkit.tasks.task import Task
 from labkit.training.batching import Example
+
+
+def has_conversations(model: Model, task: Task) -> bool:
+    """Return whether a model is trained on a task's conversations, in its chat template, rather than on plain texts."""
+    return model.kind == "causal" and "messages" in task.train.column_names
 
 
 def encode_conversations(

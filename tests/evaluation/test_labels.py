@@ -43,6 +43,24 @@ def test_labels_share_probability_along_their_tokens(tiny):
     torch.testing.assert_close(label_probabilities(tiny, PROMPTS, LABELS), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_labels_of_conversations_are_replies_in_the_chat_template(tiny):
+    with torch.no_grad():
+        tiny.module.lm_head.weight *= 20
+    talks = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    written = [tiny.tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) for talk in talks]
+    expected = brute_force(tiny, written, [label.strip() for label in LABELS])
+    assert expected.std() > 0.1
+    torch.testing.assert_close(label_probabilities(tiny, talks, LABELS), expected, atol=1e-5, rtol=1e-4)
+    best = [LABELS[i] for i in expected.argmax(dim=1)]
+    rows = Dataset.from_list(
+        [
+            {"prompt": "?", "completion": label, "messages": [*talk, {"role": "assistant", "content": label.strip()}]}
+            for talk, label in zip(talks, best, strict=True)
+        ]
+    )
+    assert lk.evaluate(tiny, lk.Task("chat", rows, rows, LABELS, "made here")).correct == len(talks)
+
+
 @pytest.mark.parametrize("labels", [LABELS, LABELS[:2], LABELS[2:5], (" one", " two")])
 def test_rows_sum_to_1(tiny, labels):
     scores = label_probabilities(tiny, PROMPTS, labels)

@@ -40,6 +40,12 @@ def test_the_loss_of_a_task_is_that_of_its_completions(tiny, colours):
     assert lk.text_loss(tiny, colours) == pytest.approx(total / count, rel=1e-5)
 
 
+def test_the_loss_of_a_task_of_conversations_is_that_of_its_replies_in_the_chat_template(tiny):
+    talk = [{"role": "user", "content": "Which colour?"}, {"role": "assistant", "content": "Red."}]
+    rows = Dataset.from_list([{"prompt": "User: Which colour?\nAssistant:", "completion": " Red.", "messages": talk}])
+    assert lk.text_loss(tiny, lk.Task("chat", rows, rows, (), "made here")) == lk.text_loss(tiny, [talk])
+
+
 def test_the_whole_of_a_long_text_counts(tiny):
     words = "word " * 20 + "Rivers run into the sea. " * 8
     assert lk.perplexity(tiny, [words], max_length=32) != lk.perplexity(tiny, [words + "Zebra"], max_length=32)

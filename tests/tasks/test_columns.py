@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import labkit as lk
+from labkit.conversations.messages import answered
 from labkit.tasks.messages import last_reply
 
 PAIRS = [(f"{a}lpha {a}ndigo {a}onder", ("no", "yes")[i % 2]) for i, a in enumerate("abcdefghijkl")]
@@ -140,7 +141,7 @@ def test_the_last_reply_of_a_conversation_is_learned():
         (conversation("Hi", "Hello", roles=("human", "gpt"), names=("from", "value")), "User: Hi\nAssistant:"),
         (tuple(conversation("Hi", "Hello", roles=("User", "ASSISTANT "))), "User: Hi\nAssistant:"),
     ):
-        assert last_reply(messages) == (read, "Hello")
+        assert last_reply(answered(messages)) == (read, "Hello")
 
 
 def test_conversations_load_from_all_that_holds_lists(tmp_path):
@@ -154,24 +155,38 @@ def test_conversations_load_from_all_that_holds_lists(tmp_path):
     assert "the last reply of each conversation is learned" in loaded(frame).notes[0]
 
 
+def test_conversations_stay_what_they_are_for_models_with_a_chat_template():
+    shares = [
+        conversation(text, label.upper(), roles=("human", "gpt"), names=("from", "value")) for text, label in PAIRS
+    ]
+    data = [{"conversations": [{"from": "system", "value": "Be short."}, *turns]} for turns in shares]
+    data[0]["conversations"][-1]["value"] = PAIRS[0][1]
+    task = loaded(data, merge_labels=True)  # which also changes what the assistant says
+    system = {"role": "system", "content": "Be short."}
+    found = sorted((row["messages"] for row in [*task.train, *task.test]), key=lambda turns: turns[1]["content"])
+    assert found == [[system, *conversation(text, label.upper())] for text, label in PAIRS]
+    assert "messages" not in loaded(rows("text", "label")).train.column_names
+
+
 def test_what_is_no_conversation_is_named_by_row():
+    where = "the column messages"
     bad = {
-        "is not a list of messages": ("Hi", None, [], {"role": "user"}),
-        "has as message 2 a str": ([conversation("Hi")[0], "Hello"],),
-        "has as role of message 1": (
-            conversation("Hi", "Hello", roles=("tool", "assistant")),
-            [{}],
-            [{"role": ["user"]}],
+        f"{where} is no list of messages": ("Hi", None, [], {"role": "user"}),
+        f"Message 2 of {where} is no dictionary": ([conversation("Hi")[0], "Hello"],),
+        f"Message 1 of {where} has the unknown role": (conversation("Hi", "Hello", roles=("tool", "assistant")),),
+        f"Message 1 of {where} has no role": ([{}],),
+        f"Message 2 of {where} is empty": (conversation("Hi", " "), conversation("Hi", None)),
+        f"Message 1 of {where} holds a list, not a text": (conversation([{"type": "text", "text": "Hi"}], "Hello"),),
+        f"{where} ends with no reply": (conversation("Hi"), conversation("Hi", "Hello", "Bye")),
+        f"{where} has no message of the user before": (conversation("Hi", "Hello")[1:],),
+        f"{where} has two messages of the user in a row": (
+            conversation("Hi", "There?", "Hello", roles=("user", "user")),
         ),
-        "has no text in message 2": (conversation("Hi", " "), conversation("Hi", None)),
-        "has in message 1 a list, not a text": (conversation([{"type": "text", "text": "Hi"}], "Hello"),),
-        "ends with no reply": (conversation("Hi"), conversation("Hi", "Hello", "Bye")),
-        "has a reply and nothing before it": (conversation("Hi", "Hello")[1:],),
     }
     good = [{"messages": conversation(text, label)} for text, label in PAIRS]
     for what, values in bad.items():
         problem = refused([*good, *({"messages": value} for value in values)])
         assert Counter(re.findall(r"row (\d+)", problem.cause)) == Counter(str(13 + i) for i in range(len(values)))
-        assert problem.cause.count(f"the column messages {what}") == len(values), problem.cause
+        assert problem.cause.count(what) == len(values), problem.cause
     long = refused([*good, {"messages": conversation("a" * 200_000, "b")}])
     assert "row 13 (list[12]): the prompt has 200,0" in long.cause

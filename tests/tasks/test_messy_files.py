@@ -143,7 +143,7 @@ FILES = {
         says=("Write one of train",),
     ),
     "Alpaca": Messy("a.jsonl", objects(make=alpaca), says=("'instruction' and 'input' and 'output'",)),
-    "chats": Messy("a.jsonl", objects({8: {"messages": []}}, make=chat), {8: "not a list of messages"}),
+    "chats": Messy("a.jsonl", objects({8: {"messages": []}}, make=chat), {8: "no list of messages"}),
     "chats of ShareGPT": Messy("a.jsonl", objects(make=sharegpt), says=("'conversations': the last reply",)),
     "a chat without a reply": Messy(
         "a.jsonl", objects({8: {"messages": chat("a", "b")["messages"][:1]}}, make=chat), {8: "ends with no reply"}
