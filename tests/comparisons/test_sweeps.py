@@ -67,7 +67,7 @@ def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
     fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1, "data-quality-rates": 2}
     fewer |= {"instruction-rates": 1}
-    return fewer.get(name, 5 if model == "minilm" or name in {"qlora", "instructions"} else 3)
+    return fewer.get(name, 5 if model == "minilm" or name in {"qlora", "instructions", "data-quality-smollm2"} else 3)
 
 
 def test_each_setting_has_its_seeds():
