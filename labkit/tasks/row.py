@@ -13,11 +13,13 @@ class Row(NamedTuple):
         prompt: what the model reads.
         completion: what it should answer, with the space between the two.
         number: its line in a file, or its row in a data set, counted from 1.
+        columns: the columns of a pair of replies, of which ``prompt`` and ``completion`` are the texts; else None.
     """
 
     prompt: str
     completion: str
     number: int
+    columns: dict | None = None
 
 
 def plain(text: str) -> str:
