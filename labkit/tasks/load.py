@@ -31,7 +31,10 @@ SIZES = {
 }
 
 PAIRS = {"preferences": preference_split, "tone": tone_split}
-NOTES = {"preferences": CONSTRUCTED, "tone": "hand-written by an AI assistant for this course, and checked by no second person"}
+NOTES = {
+    "preferences": CONSTRUCTED,
+    "tone": "hand-written by an AI assistant for this course, and checked by no second person",
+}
 NEAR_DUPLICATES = ("report", "drop")
 
 

@@ -7,20 +7,20 @@ score the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from datasets import Dataset
 
-from labkit.errors import LabkitError, first_line, require_count, require_number, shown
+from labkit.conversations.messages import conversation
+from labkit.errors import LabkitError, require_count
 from labkit.generation.batched import generate
 from labkit.generation.prompts import asked
-from labkit.generation.replies import Reply
 from labkit.generation.sampling import Sampling
 from labkit.models.model import Model
-
-Verifier = Callable[[str, dict], float]
-WHAT = "A verifier takes a reply (a text) and its row (a dict) and returns a number, the higher the better."
+from labkit.tasks.pair_sets import pairs_dataset
+from labkit.training.scorer import Scorer, Verifier
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class SampledPairs:
         return "\n".join([*lines, f"  replies cut off: {self.unfinished:,}"])
 
 
-FEW, SAME = "fewer than two replies have a text and a score", "all replies score the same"
+ROWS = "Pass dicts with prompt or messages, such as load_task('instructions').train."
+FEW, SAME = "fewer than two different replies that are finished and have a score", "all replies score the same"
 
 
 def sample_pairs(
@@ -62,6 +63,7 @@ def sample_pairs(
     sampling: Sampling | None = None,
     batch_size: int = 16,
     seed: int = 0,
+    keep_unfinished: bool = False,
     most_failures: int = 10,
 ) -> SampledPairs:
     """Sample replies to each prompt and pair the best with the worst; the same for the same seed.
@@ -78,6 +80,8 @@ def sample_pairs(
         sampling: how tokens are drawn; by default at temperature 1.
         batch_size: prompts that are read together.
         seed: of the random numbers.
+        keep_unfinished: let replies take part that were cut off at ``max_new_tokens``. A model that learns from one
+            learns to stop in the middle.
         most_failures: so many replies may be left without a score, since the verifier raised or returned no finite
             number; one more stops.
 
@@ -86,15 +90,43 @@ def sample_pairs(
             that it raised is the cause.
     """
     size = require_count("size", size, low=2, remedy="A pair needs two replies: try 4.")
-    limit = require_count("most_failures", most_failures, low=0)
+    scorer = Scorer(verifier, most_failures)
     rows = [dict(row) for row in rows]
     prompts = [_prompt(row, number) for number, row in enumerate(rows, 1)]
-    settings = {"sampling": sampling or Sampling(), "batch_size": batch_size, "seed": seed}
-    drawn = generate(model, prompts * size, max_new_tokens, **settings) if rows else []
-    scores, failures = _scores(verifier, [(reply.text.strip(), row) for reply, row in zip(drawn, rows * size, strict=True)], limit)
+    drawn = generate(
+        model, prompts * size, max_new_tokens, sampling=sampling or Sampling(), batch_size=batch_size, seed=seed
+    )
+    texts = [reply.text.strip() if reply.stopped or keep_unfinished else "" for reply in drawn]
     found, without = [], {FEW: 0, SAME: 0}
     for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-        texts = [reply.text.strip() for reply in drawn[number :: len(rows)]]
-        scored = [(text, score) for text, score in zip(texts, scores[number :: len(rows)], strict=True) if text and score is not None]
-        ...
-    return SampledPairs(Dataset.from_list(found), len(rows), without, failures, sum(not r.stopped for r in drawn))
+        own = dict.fromkeys(filter(None, texts[number :: len(rows)]))  # the same reply twice is one
+        scored = [(text, score) for text in own if (score := scorer.score(text, row, number + 1)) is not None]
+        # max and min take the first of several.
+        best, worst = (end(scored, key=itemgetter(1), default=("", 0.0)) for end in (max, min))
+        if best[1] > worst[1]:
+            pair = row | {"prompt": prompt}
+            for side, (text, score) in (("chosen", best), ("rejected", worst)):
+                pair |= {side: [{"role": "assistant", "content": text}], f"{side}_score": score}
+            found.append(pair)
+        else:
+            without[SAME if len(scored) > 1 else FEW] += 1
+    pairs = (
+        pairs_dataset(found) if found else Dataset.from_dict({name: [] for name in ("prompt", "chosen", "rejected")})
+    )
+    unfinished = sum(not reply.stopped for reply in drawn)
+    return SampledPairs(pairs, len(rows), without, scorer.failures, unfinished)
+
+
+def _prompt(row: dict, number: int) -> list[dict[str, str]]:
+    """Return what a row asks, as a conversation that waits for a reply."""
+    prompt, messages = row.get("prompt"), row.get("messages")
+    if isinstance(prompt, str) and messages is None:
+        if not prompt.strip():
+            raise LabkitError(f"Row {number} has an empty prompt.", "Write a question.")
+        prompt = [{"role": "user", "content": prompt}]
+    elif messages is not None and not isinstance(prompt, list):
+        turns = conversation(messages, f"The conversation of row {number}")
+        prompt = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+    if prompt is None:
+        raise LabkitError(f"Row {number} has no prompt; it has {', '.join(row) or 'nothing'}.", ROWS)
+    return asked(prompt, f"The prompt of row {number}")
