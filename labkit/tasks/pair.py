@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from itertools import takewhile
 
-from labkit.conversations.messages import conversation
+from labkit.conversations.messages import ROLES, conversation
 from labkit.errors import LabkitError, shown
 from labkit.tasks.row import plain, short
 
@@ -30,7 +30,7 @@ def pair_of(prompt: object, chosen: object, rejected: object) -> dict[str, list[
         LabkitError: there is no prompt or no reply, both replies are the same, or messages don't take turns.
     """
     sides = {name: _turns(value, name) for name, value in (("chosen", chosen), ("rejected", rejected))}
-    begins = [turns[0]["role"] if isinstance(turns, list) else None for turns in sides.values()]
+    begins = [_role(turns[0]) if isinstance(turns, list) else None for turns in sides.values()]
     if prompt is None or (isinstance(prompt, str) and set(begins) <= {"user", "system"}):
         read, sides = _common(sides)  # some sets repeat the question in a column of its own
     else:
@@ -46,7 +46,7 @@ def pair_of(prompt: object, chosen: object, rejected: object) -> dict[str, list[
 
 
 def _checked(pair: dict[str, list[dict[str, str]]]) -> dict[str, list[dict[str, str]]]:
-    if str(pair["prompt"][-1].get("role", pair["prompt"][-1].get("from"))).casefold() not in ("user", "human"):
+    if _role(pair["prompt"][-1]) != "user":
         raise LabkitError("the last message of the prompt is not the user's", "Let the prompt end with a question.")
     for name in ("chosen", "rejected"):
         if len(pair[name]) != 1:
@@ -65,6 +65,10 @@ def _checked(pair: dict[str, list[dict[str, str]]]) -> dict[str, list[dict[str, 
             "Remove pairs without a difference: nothing can be learned from them.",
         )
     return pair | {"prompt": read}
+
+
+def _role(message: dict) -> str | None:
+    return ROLES.get(str(message.get("role", message.get("from"))).casefold())
 
 
 def _turns(value: object, name: str) -> str | list[dict]:
