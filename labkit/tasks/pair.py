@@ -34,9 +34,8 @@ def pair_of(prompt: object, chosen: object, rejected: object) -> dict[str, list[
     if prompt is None or (isinstance(prompt, str) and set(begins) <= {"user", "system"}):
         read, sides = _common(sides)  # some sets repeat the question in a column of its own
     else:
-        read = _turns(prompt, "prompt")
-        if isinstance(read, str):
-            read = [{"role": "user", "content": read.strip()}]
+        given = _turns(prompt, "prompt")
+        read = [{"role": "user", "content": given.strip()}] if isinstance(given, str) else given
         repeated = all(isinstance(turns, list) and turns[: len(read)] == read for turns in sides.values())
         sides = {name: turns[len(read) :] if repeated else turns for name, turns in sides.items()}
     pair: dict[str, list[dict[str, str]]] = {"prompt": read}

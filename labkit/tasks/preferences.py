@@ -94,7 +94,8 @@ def _couples() -> tuple[tuple[tuple[Pair, Pair], ...], dict[str, int]]:
     """Return couples of findings whose differences in length cancel, and how many terms are in none and why."""
     findings, left_out = plain_words()
     findings = sorted(findings, key=lambda finding: random.Random(finding.id).random())
-    places = defaultdict(dict)  # for each difference in length, the pairs that have it, by finding
+    # For each difference in length, the pairs that have it, by finding.
+    places: dict[tuple[int, int], dict[str, Pair]] = defaultdict(dict)
     for finding in findings:
         for wording in finding.wordings:
             places[wording.characters, wording.tokens].setdefault(finding.id, (finding, wording))

@@ -91,18 +91,19 @@ def sample_pairs(
     """
     size = require_count("size", size, low=2, remedy="A pair needs two replies: try 4.")
     scorer = Scorer(verifier, most_failures)
-    rows = [dict(row) for row in rows]
-    prompts = [_prompt(row, number) for number, row in enumerate(rows, 1)]
+    asking = [dict(row) for row in rows]
+    prompts = [_prompt(row, number) for number, row in enumerate(asking, 1)]
     drawn = generate(
         model, prompts * size, max_new_tokens, sampling=sampling or Sampling(), batch_size=batch_size, seed=seed
     )
     texts = [reply.text.strip() if reply.stopped or keep_unfinished else "" for reply in drawn]
     found, without = [], {FEW: 0, SAME: 0}
-    for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-        own = dict.fromkeys(filter(None, texts[number :: len(rows)]))  # the same reply twice is one
+    for number, (row, prompt) in enumerate(zip(asking, prompts, strict=True)):
+        own = dict.fromkeys(filter(None, texts[number :: len(asking)]))  # the same reply twice is one
         scored = [(text, score) for text in own if (score := scorer.score(text, row, number + 1)) is not None]
         # max and min take the first of several.
-        best, worst = (end(scored, key=itemgetter(1), default=("", 0.0)) for end in (max, min))
+        best = max(scored, key=itemgetter(1), default=("", 0.0))
+        worst = min(scored, key=itemgetter(1), default=("", 0.0))
         if best[1] > worst[1]:
             pair = row | {"prompt": prompt}
             for side, (text, score) in (("chosen", best), ("rejected", worst)):
@@ -110,11 +111,10 @@ def sample_pairs(
             found.append(pair)
         else:
             without[SAME if len(scored) > 1 else FEW] += 1
-    pairs = (
-        pairs_dataset(found) if found else Dataset.from_dict({name: [] for name in ("prompt", "chosen", "rejected")})
-    )
+    empty = Dataset.from_dict({name: [] for name in ("prompt", "chosen", "rejected")})
+    pairs = pairs_dataset(found) if found else empty
     unfinished = sum(not reply.stopped for reply in drawn)
-    return SampledPairs(pairs, len(rows), without, scorer.failures, unfinished)
+    return SampledPairs(pairs, len(asking), without, scorer.failures, unfinished)
 
 
 def _prompt(row: dict, number: int) -> list[dict[str, str]]:
