@@ -167,7 +167,8 @@ def test_a_missing_side_and_wrong_names_are_said():
 
 def test_all_pairs_of_a_prompt_go_to_the_same_set():
     rows = [row | {"chosen": f"{row['chosen']} {again}"} for row in ROWS for again in ("now", "then", "at night")]
-    task = lk.load_task(rows)
+    with pytest.warns(DataWarning, match="the longer one in 100%"):
+        task = lk.load_task(rows)
     asked = [{row["prompt"][0]["content"] for row in part} for part in (task.train, task.test)]
     assert not asked[0] & asked[1]
     assert len(task.train) + len(task.test) + sum(task.left_out.values()) == len(rows)

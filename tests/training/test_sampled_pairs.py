@@ -55,7 +55,7 @@ def test_replies_that_were_cut_off_take_no_part_unless_they_are_kept(tiny):
     free = lk.generate(tiny, [[{"role": "user", "content": ROWS[0]["prompt"]}]] * 4, 6, sampling=lk.Sampling())
     # A token that some of the replies hold now ends them.
     tiny.module.generation_config.eos_token_id = [free[0].ids[2], free[1].ids[4]]
-    made = sample_pairs(tiny, ROWS[:1], vowels, max_new_tokens=6)
+    made = sample_pairs(tiny, ROWS[:1], lambda reply, row: len(reply), max_new_tokens=6)
     replies = lk.generate(tiny, [made.pairs[0]["prompt"]] * 4, 6, sampling=lk.Sampling())
     finished = {reply.text.strip() for reply in replies if reply.stopped}
     assert made.unfinished == 4 - sum(reply.stopped for reply in replies) > 0
