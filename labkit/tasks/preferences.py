@@ -3,8 +3,9 @@
 The pairs are constructed. Nobody compared two replies: the ontology's curators said which names a layperson uses (see
 ``plain_words``), and both replies put their name into the same sentence. Their lengths are controlled: findings are
 drawn in couples, and where the plain words of one are longer than its jargon, those of the other are as much shorter.
-So whoever prefers the longer reply, or the shorter one, is right half of the time. It is an exercise in fine-tuning,
-not medical advice.
+So whoever prefers the longer reply, or the shorter one, in characters or in SmolLM2's tokens, is right half of the
+time. In words plain replies are the longer ones, for they have short words: that is much of what makes them plain. It
+is an exercise in fine-tuning, not medical advice.
 """
 
 from __future__ import annotations
