@@ -74,6 +74,7 @@ def calls(tiny, colours):
         "quantize": lambda **given: lk.quantize(weight, **given),
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),
         "quant.absmax.quantize_zero_point": lambda **given: quantize_zero_point(weight, **given),
+        "sample_pairs": lambda **given: lk.sample_pairs(tiny, [], len, **given),
         "show_masks": lambda **given: lk.show_masks(tiny, CONVERSATION, **given),
         "text_loss": lambda **given: lk.text_loss(tiny, ["some text"], **given),
     }

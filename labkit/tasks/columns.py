@@ -7,19 +7,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from labkit.errors import LabkitError, shown
-from labkit.tasks.layout import FIELD, Conversation, Layout
+from labkit.tasks.layout import FIELD, Comparison, Conversation, Layout
 from labkit.tasks.row import listed
 
 PARTS = ("prompt", "completion")
+SIDES = ("chosen", "rejected")
 TEXTS = ("text", "sentence")
 LABELS = ("label", "category", "class")
 SHOWN = 12  # columns that a message lists
 EXAMPLE = 'Write columns={"prompt": "question", "completion": "answer"}, with the names of your columns.'
 
+PAIR_EXAMPLE = 'Write columns={"prompt": "question", "chosen": "better", "rejected": "worse"}, with the names of yours.'
 INSTRUCTION = "### Instruction:\n{instruction}\n\n"  # after Stanford Alpaca (Taori et al., 2023)
 RESPONSE = "### Response:\n"
 # Columns that are known by name; the first match counts. Before a label, a line of its own marks the end of the text.
 KNOWN = (
+    Comparison("{prompt}", "{chosen}{rejected}"),
+    Comparison("", "{chosen}{rejected}"),  # both begin with the prompt
     Layout("{prompt}", "{completion}"),
     *(Layout(f"{{{text}}}\nLabel:", f"{{{label}}}", has_labels=True) for text in TEXTS for label in LABELS),
     Layout(f"{INSTRUCTION}### Input:\n{{input}}\n\n{RESPONSE}", "{output}", brief=INSTRUCTION + RESPONSE),
@@ -32,7 +36,7 @@ KNOWN = (
 )
 KNOWN_NAMES = (
     "Known by name are prompt and completion, text and label, question and answer, instruction (and input) and output, "
-    "and messages."
+    "messages, and prompt, chosen and rejected."
 )
 
 
@@ -55,6 +59,12 @@ def layout_of(given: list[str], rows: list[dict], columns: Mapping[str, str] | N
         if all(column in spelled for column in known.needed if column not in known.optional):
             break
     else:
+        if one := [side for side in SIDES if side in spelled]:
+            other = SIDES[1 - SIDES.index(one[0])]
+            raise LabkitError(
+                f"{name} has a column {one[0]!r} and none called {other!r}; it has {_columns(given)}.",
+                "A pair needs both: the reply that is preferred and one that is not.",
+            )
         raise LabkitError(
             f"{name} has {_columns(given)}; it is unclear which is the prompt and which is the completion.",
             f"{_suggestion(given, rows)} {KNOWN_NAMES}",
@@ -63,7 +73,9 @@ def layout_of(given: list[str], rows: list[dict], columns: Mapping[str, str] | N
     used = " and ".join(repr(column) for column in names.values() if column in given)
     if isinstance(known, Conversation):
         note = f"recognised the column {used}: the last reply of each conversation is learned, the rest is read"
-    elif known is KNOWN[0] or not known.is_spaced:
+    elif isinstance(known, Comparison):
+        note = "" if known.prompt else f"recognised the columns {used}: a prompt is what both replies begin with"
+    elif known.needed == PARTS or not known.is_spaced:
         note = ""
     else:
         note = f"recognised the columns {used}: a prompt is {known.prompt!r}"
@@ -73,6 +85,8 @@ def layout_of(given: list[str], rows: list[dict], columns: Mapping[str, str] | N
 def _named(given: list[str], columns: Mapping[str, str], name: str) -> Layout:
     if not isinstance(columns, Mapping) or not all(isinstance(value, str | int) for value in columns.values()):
         raise LabkitError(f"columns must name a column for prompt and completion, not {shown(columns)}.", EXAMPLE)
+    if set(columns) & {*SIDES}:
+        return _compared(given, columns, name)
     if odd := [part for part in columns if part not in PARTS]:
         raise LabkitError(f"columns takes prompt and completion, not {shown(odd[0])}.", EXAMPLE)
     templates, renamed = {}, {}
@@ -89,6 +103,17 @@ def _named(given: list[str], columns: Mapping[str, str], name: str) -> Layout:
             )
     has_labels = str(columns.get("completion")).strip().casefold() in LABELS
     return Layout(templates["prompt"], templates["completion"], has_labels=has_labels, columns=renamed)
+
+
+def _compared(given: list[str], columns: Mapping[str, str], name: str) -> Comparison:
+    if odd := [part for part in columns if part not in ("prompt", *SIDES)]:
+        raise LabkitError(f"columns takes prompt, chosen and rejected of pairs, not {shown(odd[0])}.", PAIR_EXAMPLE)
+    names = {part: str(columns.get(part, part)) for part in ("prompt", *SIDES)}
+    if missing := [
+        column for part, column in names.items() if column not in given and (part in SIDES or part in columns)
+    ]:
+        raise LabkitError(f"{name} has no column {listed(missing, SHOWN)}; it has {_columns(given)}.", PAIR_EXAMPLE)
+    return Comparison("{prompt}" if names["prompt"] in given else "", "{chosen}{rejected}", columns=names)
 
 
 def _columns(given: list[str]) -> str:

@@ -15,12 +15,14 @@ from labkit.tasks.triage import triage_rows
 
 TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {text}\nCategory:"}
 LIMIT = 0.5  # texts whose word pairs are this similar, or more, are near copies
-_ASSET = {"triage": "hpo", "licenses": "licenses", "instructions": "hpo"}
-COURSE = tuple(_ASSET)
+_ASSET = {"triage": "hpo", "licenses": "licenses", "instructions": "hpo", "preferences": "hpo"}
+COURSE = (*_ASSET, "tone")
 
 
 def source_of(name: str) -> str:
     """Return whom to cite for a task of the course."""
+    if name == "tone":
+        return "hand-written for this course: data/preferences.md"
     return get_asset(_ASSET[name]).source
 
 

@@ -59,3 +59,7 @@ class Layout:
 
 class Conversation(Layout):
     """How a list of messages becomes an example: the model learns the last reply and reads all before it."""
+
+
+class Comparison(Layout):
+    """How a chosen and a rejected reply become a pair; the prompt has a column of its own, or both begin with it."""

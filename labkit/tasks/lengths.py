@@ -15,6 +15,7 @@ from labkit.assets.fetch import asset_folder
 from labkit.assets.manifest import get_asset
 from labkit.models.encoding import completion_ids, prompt_ids
 from labkit.models.model import Model
+from labkit.tasks.pair_sets import read_texts
 
 SAMPLE = 2_000  # the most rows that are measured
 CHARACTERS = 2_000_000  # and the most characters: a tokenizer reads these in a few seconds
@@ -26,7 +27,7 @@ def drawn(train: Dataset, test: Dataset) -> tuple[list[str], list[str]]:
     draw, first = random.Random(0).sample, len(train)
     places = sorted(draw(range(first + len(test)), min(first + len(test), SAMPLE)))
     parts = train.select([i for i in places if i < first]), test.select([i - first for i in places if i >= first])
-    rows = [row for part in parts for row in zip(part["prompt"][:], part["completion"][:], strict=True)]
+    rows = [row for part in parts for row in read_texts(part)]
     characters = sum(len(text) for row in rows for text in row)
     if characters > CHARACTERS:
         rows = draw(rows, max(1, len(rows) * CHARACTERS // characters))

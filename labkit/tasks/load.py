@@ -13,12 +13,28 @@ from labkit.tasks.course import COURSE, course_rows, course_split, source_of
 from labkit.tasks.instructions import instruction_split
 from labkit.tasks.notes import notes_on
 from labkit.tasks.own import Own, read_own
+from labkit.tasks.pair_sets import pairs_dataset
+from labkit.tasks.preferences import CONSTRUCTED, preference_split
 from labkit.tasks.row import Row
 from labkit.tasks.split import Split, split_own, take_given
 from labkit.tasks.task import DataWarning, Task
+from labkit.tasks.tone import tone_split
 
 COLUMNS = ("prompt", "completion")
-SIZES = {"triage": (1000, 300), "licenses": (1000, 300), "instructions": (400, 160)}  # by default
+# By default.
+SIZES = {
+    "triage": (1000, 300),
+    "licenses": (1000, 300),
+    "instructions": (400, 160),
+    "preferences": (400, 200),
+    "tone": (112, 56),
+}
+
+PAIRS = {"preferences": preference_split, "tone": tone_split}
+NOTES = {
+    "preferences": CONSTRUCTED,
+    "tone": "hand-written by an AI assistant for this course, and checked by no second person",
+}
 NEAR_DUPLICATES = ("report", "drop")
 
 
@@ -43,17 +59,19 @@ def load_task(
     with ``train`` and ``test`` (or ``validation``), a folder with files of these names, or a column ``split``.
 
     Args:
-        data: ``"triage"``, ``"licenses"`` or ``"instructions"`` (conversations);
-            a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a folder
-            of text files, in subfolders named by their labels, or texts to continue; a ``pandas.DataFrame``, a
+        data: ``"triage"``, ``"licenses"``, ``"instructions"`` (conversations), ``"preferences"`` or ``"tone"`` (pairs
+            of a chosen and a rejected reply); a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a
+            folder of text files, in subfolders named by their labels, or texts to continue; a ``pandas.DataFrame``, a
             ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such as ``"owner/name"``.
         test_data: the test set, as any of these, if it is separate.
         columns: which columns are prompt and completion, such as ``{"prompt": "question", "completion": "answer"}``,
             or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. Not needed for columns
             known by name: prompt and completion, text and label, question and answer, instruction (and input) and
-            output, and messages: the last reply is learned, in a causal model's chat template.
+            output, and messages: the last reply is learned, in a causal model's chat template. Prompt, chosen and
+            rejected make pairs, in TRL's forms: texts or lists of messages, with a prompt or with replies that both
+            begin with it.
         train, test: how many examples of each, at most. By default 1,000 and 300 of a course task
-            (400 and 160 conversations); of your own data
+            (400 and 160 conversations, 400 and 200 pairs, 112 and 56 of tone); of your own data
             three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
         seed: decides which examples are drawn.
         balanced: draw each label equally often, while there are examples of it.
@@ -111,10 +129,13 @@ def _split(own: Own, train: int | None, test: int | None, seed: int, *, balanced
         raise LabkitError(
             f"balanced=True is for labels, and the completions of {own.name} are free text.", "Leave balanced out."
         )
-    return split_own(own.train, train, test, seed, has_labels=own.has_labels, balanced=balanced, drop=drop)
+    kind = {"has_labels": own.has_labels, "has_pairs": own.has_pairs}
+    return split_own(own.train, train, test, seed, **kind, balanced=balanced, drop=drop)
 
 
 def _dataset(rows: list[Row]) -> Dataset:
+    if rows[0].columns:
+        return pairs_dataset([row.columns for row in rows if row.columns])
     columns = {part: [getattr(row, part) for row in rows] for part in COLUMNS}
     if all(row.asked for row in rows):
         columns["messages"] = [
@@ -127,6 +148,13 @@ def _course_task(name: str, train: int, test: int, seed: int) -> Task:
     if name == "instructions":
         train_set, test_set = map(Dataset.from_list, instruction_split(train, test, seed))
         return Task(name, train_set, test_set, (), source_of(name))
+    if name in PAIRS:
+        learned, tested, left_out = PAIRS[name](train, test, seed)
+        if len(learned) < train or len(tested) < test:
+            got = f"got {len(learned):,} and {len(tested):,}"
+            warnings.warn(f"Asked for {train:,} pairs to train on and {test:,} to test on, {got}.", DataWarning, 3)
+        parts = (pairs_dataset(learned), pairs_dataset(tested))
+        return Task(name, *parts, (), source_of(name), (NOTES[name],), left_out)
     rows = course_rows(name)
     parts = course_split(rows, train, min(test, len(rows) // 2), seed)
     keep = ("id", *COLUMNS)

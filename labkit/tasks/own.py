@@ -10,6 +10,7 @@ from labkit.errors import LabkitError
 from labkit.tasks.chunks import Chunk, read_part
 from labkit.tasks.faults import Faults
 from labkit.tasks.labels import are_labels, differ_by_case, differ_unseen, find_unseen, merging, space_to_label
+from labkit.tasks.pair_sets import on_lengths
 from labkit.tasks.row import Row
 from labkit.tasks.sources import parts_of
 
@@ -26,6 +27,7 @@ class Own:
         train: the examples; if the data came split, those for training.
         test: the examples for testing, or None if the data did not come split.
         has_labels: whether the completions are labels.
+        has_pairs: whether each is a pair of replies.
         notes: what the learner should know about the data.
         left_out: how many rows are in neither, by reason.
         where: returns how to find one of ``train`` by its number, such as "line 7".
@@ -35,6 +37,7 @@ class Own:
     train: list[Row]
     test: list[Row] | None
     has_labels: bool
+    has_pairs: bool
     notes: list[str]
     left_out: dict[str, int]
     where: Callable[[int], str]
@@ -65,7 +68,13 @@ def read_own(
         chunks = [chunk for chunk in chunks if chunk.role != "validation"]
     first = next((chunk for chunk in chunks if chunk.role in ("train", "whole")), chunks[0])
     rows = [row for chunk in chunks for row in chunk.rows]
-    has_labels = are_labels(rows, named=first.named_labels)
+    has_pairs = any(row.columns for row in rows)
+    if has_pairs and not all(row.columns for row in rows):
+        raise LabkitError(
+            f"One part of {first.name} holds pairs of replies and another doesn't.",
+            "Give all parts the columns prompt, chosen and rejected.",
+        )
+    has_labels = not has_pairs and are_labels(rows, named=first.named_labels)
     if has_labels:
         notes += _settle_labels(chunks, merge=merge_labels)
     train: list[Row] = []
@@ -81,7 +90,9 @@ def read_own(
         )
     if has_labels:
         notes += differ_by_case([(chunk.rows, chunk.faults.where) for chunk in chunks])
-    return Own(first.name, train, test or None, has_labels, notes, left_out, first.faults.where)
+    if has_pairs:
+        notes += on_lengths([row.columns for row in rows if row.columns])
+    return Own(first.name, train, test or None, has_labels, has_pairs, notes, left_out, first.faults.where)
 
 
 def _read_test(data: object, others: list[Chunk], columns: Mapping[str, str] | None, notes: list[str]) -> list[Chunk]:

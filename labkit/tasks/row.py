@@ -14,12 +14,14 @@ class Row(NamedTuple):
         completion: what it should answer, with the space between the two.
         number: its line in a file, or its row in a data set, counted from 1.
         asked: of a conversation, the messages before the last reply, which is the completion.
+        columns: the columns of a pair of replies, of which ``prompt`` and ``completion`` are the texts; else None.
     """
 
     prompt: str
     completion: str
     number: int
     asked: tuple[dict[str, str], ...] = ()
+    columns: dict | None = None
 
 
 def plain(text: str) -> str:

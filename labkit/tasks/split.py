@@ -44,6 +44,7 @@ def split_own(
     seed: int,
     *,
     has_labels: bool,
+    has_pairs: bool = False,
     balanced: bool = False,
     drop: bool = False,
 ) -> Split:
@@ -60,6 +61,7 @@ def split_own(
             all others to training.
         seed: decides which are drawn.
         has_labels: whether the completions are labels.
+        has_pairs: whether the rows are pairs of replies: all pairs of a prompt then go to the same set.
         balanced: give each label the same number of examples rather than its share.
         drop: leave near copies of test examples out of training.
     """
@@ -68,7 +70,7 @@ def split_own(
     order = list(range(len(rows)))
     dice.shuffle(order)
     label = (lambda i: rows[i].completion) if has_labels else (lambda i: "")
-    same = copies(rows, has_labels)
+    same = copies(rows, has_labels or has_pairs)
     groups: dict[int, list[int]] = defaultdict(list)
     for i in order:
         groups[same[i]].append(i)
@@ -84,7 +86,7 @@ def split_own(
     for first in in_proportion(eligible, label, counts, dice, balanced):
         if len(chosen) >= test:
             break
-        answers = {plain(rows[i].completion): i for i in groups[same[first]]}
+        answers = {plain(rows[i].completion) if not has_pairs else i: i for i in groups[same[first]]}
         chosen += [*answers.values()][: test - len(chosen)]
     tested = {same[i] for i in chosen}
     del groups

@@ -13,6 +13,7 @@ from labkit.errors import LabkitError, require_count, shown
 from labkit.models.context import MAX_LENGTH
 from labkit.models.model import Model
 from labkit.tasks.lengths import drawn, measure, reader_in_cache
+from labkit.tasks.pair_sets import read_texts
 from labkit.tasks.summary_table import as_html, as_text
 
 if TYPE_CHECKING:
@@ -124,4 +125,4 @@ def _examples(task: Task) -> tuple[tuple[str, str], ...]:
     """Return some training examples from all parts of the set: its rows may be sorted by class."""
     count = len(task.train)
     rows = task.train.select(random.Random(0).sample(range(count), min(EXAMPLES, count)))
-    return tuple(zip(rows["prompt"][:], rows["completion"][:], strict=True))
+    return tuple(read_texts(rows, shown=True))

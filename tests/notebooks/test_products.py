@@ -45,6 +45,11 @@ def models(llama, smollm, minilm, tiny_encoder, tmp_path, monkeypatch, one_threa
     return loaded
 
 
+def vowels(reply: str, row: dict) -> int:
+    """Score a reply for sample_pairs."""
+    return sum(map(reply.count, "aeiou"))
+
+
 def test_the_counter_counts():
     x, half = torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bfloat16)
     with Products16() as seen:
@@ -107,6 +112,7 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     count("knowledge", partial(lk.knowledge, causal))
     count("generate many", partial(lk.generate, causal, [text], 3))
     count("chat", partial(lk.chat, causal, [{"role": "user", "content": text}], max_new_tokens=3))
+    count("sample_pairs", partial(lk.sample_pairs, causal, [{"prompt": text}], vowels, max_new_tokens=3))
     count("ChatWidget", partial(lk.ChatWidget, causal))
     count("forgetting", partial(lk.forgetting, causal, four, [text]))
     weight = causal.module.model.layers[0].mlp.up_proj.weight

@@ -257,7 +257,9 @@ def test_unusable_data_is_explained(tmp_path):
 def test_an_unknown_task_is_answered_with_the_nearest():
     with pytest.raises(lk.LabkitError) as caught:
         lk.load_task("triaje")
-    assert "Did you mean 'triage'? Valid names: instructions, licenses, triage." in caught.value.remedy
+    assert (
+        "Did you mean 'triage'? Valid names: instructions, licenses, preferences, tone, triage." in caught.value.remedy
+    )
 
 
 @pytest.mark.parametrize("counts", [{"train": 0}, {"test": 0}, {"train": -5}])
