@@ -37,6 +37,7 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
             config = replace(step.training, steps=1, batch_size=batch, accumulation=accumulation, optimizer="adamw")
             config = replace(config, packing=False)  # packed rows come packed
             trainer = Trainer(model, step.examples, config, processes=Processes())
+            trainer.prepare()
             for parameter in trainer.parameters:
                 parameter.grad = torch.zeros_like(parameter)
             trainer.adamw.step()

@@ -74,10 +74,14 @@ class Trainer:
         self.history: list[dict] = []
         self.memory: MemoryReport | None = None
         self.schedule = Schedule(examples, replay, config)
-        # Made now, before a checkpoint's weights take the place of those that it may need as the reference.
         self.pairs = PairObjective(model, self.schedule, config, self.processes) if config.preference else None
         self.objective: Any = self.pairs or (completion_loss if model.kind == "causal" else classification_loss)
         self.recomputation = Recomputation(model) if config.gradient_checkpointing else None
+
+    def prepare(self) -> None:
+        """Compute what must be known before the weights change, by a step or by a checkpoint: a reference."""
+        if self.pairs:
+            self.pairs.prepare(self.config.steps)
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint if there is one.
@@ -94,6 +98,7 @@ class Trainer:
 
     def _run(self, callbacks: Sequence[Callback], checkpoints: Checkpoints | None) -> None:
         start = 0
+        self.prepare()
         self.optimizer.zero_grad(set_to_none=True)  # gradients that the caller left would be added to ours
         if checkpoints:
             start, self.history, scaler = checkpoints.load(self.named, self.adamw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +46,10 @@ class PairBatch:
 class PairObjective:
     """Takes the place of ``completion_loss`` where pairs are learned.
 
-    It computes the reference at once, for the pairs that the run will use. Dropout stays on in training, as the method
-    and the model have it (TRL switches it off); the reference has none.
+    Dropout stays on in training, as the method and the model have it (TRL switches it off); the reference has none.
 
     Args:
-        model: before its first step.
+        model: the model in training.
         schedule: the pairs of each step.
         config: settings with a preference.
         processes: those that share the work.
@@ -61,18 +60,22 @@ class PairObjective:
         self.schedule, self.processes = schedule, processes
         self._model, self._room = model, min(config.max_length, model.max_length)
         self._sums, self._pairs = torch.zeros(len(COLUMNS), device=model.device), 0
-        self.reference = None
-        if self.preference.needs_reference:
-            batches = (batch for step in range(config.steps) for batch in schedule.batches(step))
-            rows = (row for batch in batches for row in (*self._mine(batch), *self._mismatched(batch)))
-            self.reference = Reference(model, rows, 2 * config.batch_size)
+        self.reference: Reference | None = None
+
+    def prepare(self, steps: int) -> None:
+        """Compute the reference for that many steps, each row once; before the first step, since weights change."""
+        if self.preference.needs_reference and self.reference is None:
+            self.reference = self._reference(range(steps))
 
     def batches(self, step: int) -> tuple[list[PairBatch], float]:
         """Return this process's batches of a step, and the weight of one pair in the loss."""
-        whole = self.schedule.batches(step)
+        whole, reference = self.schedule.batches(step), self.reference
+        if self.preference.needs_reference and reference is None:
+            assert step == 0, "prepare() comes before the second step"
+            reference = self._reference([0])  # all that the proof of a kept run needs
         chosen = [example.learned for batch in whole for example in batch[::2]]
         self._sums, self._pairs = torch.zeros_like(self._sums), len(chosen)
-        return [self._batch(batch, sum(chosen) / len(chosen)) for batch in whole], 1 / len(chosen)
+        return [self._batch(batch, reference, sum(chosen) / len(chosen)) for batch in whole], 1 / len(chosen)
 
     def __call__(self, model: Model, batch: PairBatch) -> tuple[torch.Tensor, int]:
         """Return the summed loss of a batch's pairs, and their number."""
@@ -95,19 +98,26 @@ class PairObjective:
     @torch.no_grad()
     def _baseline(self, model: Model, batch: PairBatch) -> torch.Tensor | float:
         """Return KTO's z₀: the mean of log π/π_ref over completions of other prompts, at least 0."""
-        if batch.mismatched is None:
+        if batch.mismatched is None or batch.mismatched_before is None:
             return 0.0
         now, _ = log_probabilities(model, batch.mismatched)
         return (self.processes.total((now - batch.mismatched_before).sum()) / batch.count).clamp(min=0)
 
-    def _batch(self, batch: Sequence[Example], mean_tokens: float) -> PairBatch:
+    def _reference(self, steps: Iterable[int]) -> Reference:
+        reference = Reference(self._model)
+        for batch in (batch for step in steps for batch in self.schedule.batches(step)):
+            reference.ask(self._mine(batch))
+            reference.ask(self._mismatched(batch))
+        return reference
+
+    def _batch(self, batch: Sequence[Example], reference: Reference | None, mean_tokens: float) -> PairBatch:
         rows, others = self._mine(batch), self._mismatched(batch)
         pad, device = padding_id(self._model), self._model.device
         return PairBatch(
             collate(rows, pad, device),
-            self.reference.of(rows) if self.reference else None,
+            reference.of(rows) if reference else None,
             collate(others, pad, device) if others else None,
-            self.reference.of(others) if self.reference and others else None,
+            reference.of(others) if reference and others else None,
             len(batch),
             mean_tokens,
         )

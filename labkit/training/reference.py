@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -20,19 +20,22 @@ class Reference:
     """Log-probabilities of completions before training, by the rows of tokens that they stand in.
 
     Args:
-        model: before its first step.
-        rows: all rows that will be asked for; each is computed once, however often it comes.
-        size: rows in a forward pass.
+        model: before its first step, or with an adapter that can be disabled.
     """
 
-    def __init__(self, model: Model, rows: Iterable[Example], size: int):
-        each = {_key(row): row for row in rows}
-        self._places = {key: place for place, key in enumerate(each)}
-        self._values = reference_log_probabilities(model, list(each.values()), size).to(model.device)
+    def __init__(self, model: Model):
+        self._model = model
+        self._known: dict[tuple, torch.Tensor] = {}
+
+    def ask(self, rows: Sequence[Example]) -> None:
+        """Compute what is not known yet of a batch, in one forward pass: so rounding is that of the training step."""
+        new = {_key(row): row for row in rows if _key(row) not in self._known}
+        if new:
+            self._known |= zip(new, reference_log_probabilities(self._model, list(new.values()), len(new)), strict=True)
 
     def of(self, rows: Sequence[Example]) -> torch.Tensor:
         """Return the log-probabilities of rows, in nats, shape (rows,)."""
-        return self._values[[self._places[_key(row)] for row in rows]]
+        return torch.stack([self._known[_key(row)] for row in rows]).to(self._model.device)
 
 
 def _key(row: Example) -> tuple:

@@ -50,6 +50,7 @@ class Ours:
         self.model = lk.FullFineTuning().apply(self.base)
         config = TrainingConfig(**{"steps": 1, "batch_size": COUNT, "preference": preference} | settings)
         self.objective = PairObjective(self.model, Schedule(pairs, (), config), config, Processes())
+        self.objective.prepare(1)
         torch.manual_seed(1)
         with torch.no_grad():
             for parameter in self.model.parameters():
