@@ -242,6 +242,12 @@ def test_pairs_in_four_blocks_are_predicted_from_two_and_three(loss, vocabulary)
     assert_predicted(predict_step(Step(*run)), *in_full(*run)[:2])
 
 
+def test_a_plan_of_pairs_is_of_both_their_texts():
+    config, training = tiny_config(num_hidden_layers=2), TrainingConfig(batch_size=3, preference="dpo")
+    made = lk.plan(config, "full", length=32, learned=16, precision="float32", batch_size=3, preference="dpo")
+    assert made.peak == predict_step(Step(config, METHODS["full"], training, pairs(3), F32)).tensors.peak
+
+
 def test_layers_of_single_blocks_may_be_named():
     """Two and three blocks, from which others are extrapolated, don't have the fourth."""
     config, examples = tiny_config(num_hidden_layers=4), alike(4, 32, 31)

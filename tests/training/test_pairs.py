@@ -12,9 +12,9 @@ from torch.nn import functional as F
 import labkit as lk
 from labkit.conversations.masks import masked
 from labkit.models.encoding import padding_id
+from labkit.training import loop
 from labkit.training import reference as module
 from labkit.training.batching import Example, collate
-from labkit.training.loop import Trainer
 from labkit.training.pair_objective import COLUMNS
 from labkit.training.pairs import encode_pairs, log_probabilities, mismatched
 from labkit.training.reference import reference_log_probabilities
@@ -211,7 +211,7 @@ def test_each_row_is_asked_of_the_reference_once_and_before_the_first_step(tiny,
     lk.finetune(tiny, task_of(ROWS), method, **SETTINGS, preference="simpo")
     assert sum(asked) == len(ROWS) * 2
     asked.clear()
-    trainer = Trainer(lk.methods.get_method(method).apply(tiny), encode_pairs(tiny, ROWS, 512), run.config)
+    trainer = loop.Trainer(lk.methods.get_method(method).apply(tiny), encode_pairs(tiny, ROWS, 512), run.config)
     assert trainer.step(0)["chosen_logp"] == pytest.approx(row["chosen_logp"], rel=1e-5)
     assert asked == [2 * SETTINGS["batch_size"]]  # the proof of a kept run asks for one step alone
 
@@ -259,6 +259,40 @@ def test_a_run_is_kept_saved_and_loaded(tiny, tmp_path, monkeypatch):
     loaded = lk.load_run(tmp_path / "run", tiny)
     assert loaded.config == made.config
     assert equal(weights(loaded.model), weights(made.model))
+
+
+def test_a_kept_run_of_all_weights_goes_on_with_its_first_reference(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    settings = SETTINGS | {"checkpoint_every": 2, "preference": "dpo"}
+    whole = lk.finetune(tiny, task_of(ROWS), "full", **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "step", stopped_at(3))
+        with pytest.raises(CutError):
+            lk.finetune(tiny, task_of(ROWS), "full", keep="pairs", **settings)
+    resumed = lk.finetune(tiny, task_of(ROWS), "full", keep="pairs", **settings)
+    assert equal(weights(resumed.model), weights(whole.model))
+    assert [r["margin"] for r in resumed.history] == [r["margin"] for r in whole.history]
+
+
+def stopped_at(last):
+    """A Trainer's step that ends the run at a step, counted from 1, as the stop button does."""
+    real = loop.Trainer.step
+
+    def step(trainer, number, checkpoints=None):
+        if number + 1 == last:
+            raise CutError
+        return real(trainer, number, checkpoints)
+
+    return step
+
+
+def test_the_memory_of_a_step_is_predicted(tiny):
+    for loss in ("dpo", "kto"):
+        run = lk.finetune(tiny, task_of(ROWS), "lora", **SETTINGS | {"steps": 2}, preference=loss)
+        settings = {"steps": 2, "batch_size": 2, "preference": loss}
+        assert lk.predict_memory(tiny, task_of(ROWS), "lora", **settings).peak == pytest.approx(
+            run.memory.peak, rel=5e-3
+        )
 
 
 def test_what_does_not_suit_a_preference_is_refused(tiny, colours):
