@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.tasks.task import Task
     from labkit.training.callbacks import Every
     from labkit.training.config import TrainingConfig
+    from labkit.training.preference import Preference
     from labkit.training.sampled_pairs import sample_pairs
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "LoRA",
     "MemoryPlanner",
     "Model",
+    "Preference",
     "PrefixTuning",
     "PromptTuning",
     "QLoRA",
@@ -169,6 +171,7 @@ _HOMES = {
     "labkit.training.callbacks": "Every",
     "labkit.training.config": "TrainingConfig",
     "labkit.training.sampled_pairs": "sample_pairs",
+    "labkit.training.preference": "Preference",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 # If one thread imports a package while another imports a module of it, each may wait for the other, and Python then

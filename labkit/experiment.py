@@ -50,7 +50,7 @@ def finetune(
 
     Args:
         model: where to start.
-        task: what to learn.
+        task: what to learn; pairs of a chosen and a rejected completion need ``preference=lk.Preference("dpo")``.
         method: a name or an instance, such as ``"lora"`` or ``lk.LoRA(rank=4)``.
         inplace: let full fine-tuning change ``model`` itself, which saves the copy.
         replay: general texts, or conversations, to rehearse on, against forgetting; see

@@ -16,6 +16,7 @@ from labkit.tasks.task import Task
 from labkit.training.batching import Example, encode
 from labkit.training.config import TrainingConfig
 from labkit.training.packing import require_packable
+from labkit.training.pairs import COLUMNS, encode_pairs
 from labkit.training.processes import Processes, count_processes
 from labkit.training.schedule import Schedule
 from labkit.training.sft import encode_conversations, encode_tokens, has_conversations
@@ -42,7 +43,7 @@ def configure(model: Model, method: Method, settings: dict[str, Any]) -> Trainin
 def encode_examples(
     model: Model, task: Task, replay: Sequence[str] | Sequence[list[dict]], config: TrainingConfig
 ) -> tuple[list[Example], list[Example]]:
-    """Return the task's training examples and the texts to rehearse, as tokens.
+    """Return the task's training examples and the texts to rehearse, as tokens; of pairs, see ``encode_pairs``.
 
     Raises:
         LabkitError: the task doesn't suit the model, or there is nothing to learn.
@@ -55,6 +56,8 @@ def encode_examples(
     if not len(task.train):
         raise LabkitError(f"{task.name} has no training examples.", "Use a task that has some.")
     columns = set(task.train.column_names)
+    if config.preference or columns >= set(COLUMNS[1:]):
+        return _encode_pairs(model, task, replay, config), []
     if columns >= {"input_ids", "labels"} and model.kind == "causal" and config.learn == "last":
         examples = encode_tokens(model, list(task.train.select_columns(["input_ids", "labels"])), config.max_length)
     elif has_conversations(model, task):
@@ -78,12 +81,33 @@ def encode_examples(
     return examples, rehearsal
 
 
+def _encode_pairs(model: Model, task: Task, replay: Sequence[object], config: TrainingConfig) -> list[Example]:
+    if config.preference is None:
+        raise LabkitError(
+            f"{task.name} has pairs of a chosen and a rejected completion, and no loss says how to learn from them.",
+            'Pass preference=lk.Preference("dpo").',
+        )
+    if lacking := set(COLUMNS) - set(task.train.column_names):
+        raise LabkitError(
+            f"{task.name} has no column {min(lacking)!r}, and a preference needs {', '.join(COLUMNS)}.",
+            "Leave preference out, or use a task of pairs.",
+        )
+    if replay or config.learn != "last":
+        what = "replay" if replay else f"learn={config.learn!r}"
+        raise LabkitError(
+            f"{what} doesn't go with a preference.",
+            "Leave it out; against forgetting, raise beta, or sft of Preference.",
+        )
+    return encode_pairs(model, list(task.train.select_columns(list(COLUMNS))), config.max_length)
+
+
 def largest_batches(
     examples: list[Example], rehearsal: list[Example], config: TrainingConfig, start: int = 0
 ) -> list[Sequence[Example]]:
     """Return the batches that may take the most memory, each reduced to one process's share."""
     mine = Processes(count_processes())
-    return [mine.share_of(batch) for batch in Schedule(examples, rehearsal, config).largest_batches(start)]
+    together = 2 if config.preference else 1
+    return [mine.share_of(batch, together) for batch in Schedule(examples, rehearsal, config).largest_batches(start)]
 
 
 def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:

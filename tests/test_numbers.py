@@ -28,7 +28,7 @@ ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_pro
 ELSEWHERE |= {"evaluation.drift"}
 CONVERSATION = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
-RATES |= {"width", "height", "mark", "temperature", "top_p"}
+RATES |= {"width", "height", "mark", "temperature", "top_p", "beta", "sft", "gamma"}
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def calls(tiny, colours):
         "IA3": lk.IA3,
         "LoRA": lk.LoRA,
         "methods.LoRALinear": lambda **given: lk.methods.LoRALinear(layer, **{"rank": 2, "scale": 1.0} | given),
+        "Preference": lambda **given: lk.Preference("simpo", **given),
         "PrefixTuning": lk.PrefixTuning,
         "PromptTuning": lk.PromptTuning,
         "QLoRA": lk.QLoRA,

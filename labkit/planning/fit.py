@@ -74,11 +74,12 @@ def _smaller(step: Step) -> Iterator[tuple[str, Step]]:
     saving = replace(step.training, gradient_checkpointing=True)
     if not step.training.gradient_checkpointing:
         yield "gradient_checkpointing=True", replace(step, training=saving)
-    size, times = step.training.batch_size, step.training.accumulation
-    while size > 1:
+    size, times, preference = step.training.batch_size, step.training.accumulation, step.training.preference
+    together = 2 if preference else 1  # rows of a pair
+    while size > 1 and not (size < 4 and preference and preference.loss == "kto"):  # KTO needs two pairs
         size, times = size // 2, times * 2
         training = replace(step.training, batch_size=size, accumulation=times)
-        longest = sorted(step.examples, key=lambda example: len(example.tokens))[-size:]
+        longest = sorted(step.examples, key=lambda example: len(example.tokens))[-size * together :]
         yield f"batch_size={size}, accumulation={times}", replace(step, training=training, examples=longest)
     for name in ("lora", "qlora"):
         if name != step.method.name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -56,7 +56,11 @@ class Plan:
     @cached_property
     def prediction(self) -> Prediction:
         """The memory at the peak: of the tensors, as allocated, and as reserved."""
-        examples = [Example([0] * self.length, self.learned, 0)] * self.training.batch_size
+        example = Example([0] * self.length, self.learned, 0)
+        rows = self.training.batch_size
+        if self.training.preference:  # pairs, which come with masks
+            example, rows = replace(example, mask=example.is_learned), 2 * rows
+        examples = [example] * rows
         return predict_step(
             Step(self.config, self.method, self.training, examples, self.precision, quantization=self.quantization)
         )
@@ -147,7 +151,8 @@ def plan(
         learned: tokens in each example that are learned; by default all but the first, which takes the most memory.
         precision: ``"bfloat16"``, ``"float16"`` or ``"float32"``.
         gpu: a size such as ``"48GB"``, or a card such as ``"T4"``.
-        **settings: fields of ``TrainingConfig``, such as batch_size (1 by default) and gradient_checkpointing.
+        **settings: fields of ``TrainingConfig``, such as batch_size (1 by default) and gradient_checkpointing; with a
+            preference, the batch is of pairs, and length and learned are those of each of their two texts.
 
     Raises:
         LabkitError: an unknown model, method or size, an architecture without plans, or an impossible setting.

@@ -33,10 +33,11 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
         with mode:
             # Two batches are enough for accumulation: the third needs what the second does, gradients included.
             accumulation = min(step.training.accumulation, 2)
-            batch = len(step.examples)
+            batch = len(step.examples) // (2 if step.training.preference else 1)
             config = replace(step.training, steps=1, batch_size=batch, accumulation=accumulation, optimizer="adamw")
             config = replace(config, packing=False)  # packed rows come packed
             trainer = Trainer(model, step.examples, config, processes=Processes())
+            trainer.prepare()
             for parameter in trainer.parameters:
                 parameter.grad = torch.zeros_like(parameter)
             trainer.adamw.step()

@@ -23,6 +23,7 @@ from labkit.runs.run import FILES, KEYS, Run
 from labkit.storage import cache, files, folders, ownership, records
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.loop import Trainer
+from labkit.training.pair_objective import COLUMNS as PAIR_COLUMNS
 
 COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "tokens", "seconds")  # of a history without callbacks
 
@@ -67,7 +68,8 @@ class Kept:
             prove(record["history"][0], begin())
             run = load_run(folder, model)
             if folder != self.folder:
-                run.history = [{key: row[key] for key in COLUMNS} for row in run.history]
+                columns = (*COLUMNS, *(PAIR_COLUMNS if run.config.preference else ()))
+                run.history = [{key: row[key] for key in columns} for row in run.history]
         except (LabkitError, OSError, LookupError, TypeError, AttributeError) as problem:
             cause = getattr(problem, "cause", f"{type(problem).__name__}: {problem}.")
             warn(f"The kept run in {folder} is not used: {cause} It is trained again.", UserWarning)

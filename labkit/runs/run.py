@@ -34,7 +34,8 @@ class Run:
         base: name, fingerprint, precision and 4-bit storage of the model it started from.
         task: name of the task.
         labels: the classes of an encoder's head, in order.
-        history: a record for each step, with the keys step, loss, learning_rate, grad_norm, tokens, seconds.
+        history: a record for each step, with the keys step, loss, learning_rate, grad_norm, tokens, seconds; with a
+            preference, also those of ``labkit.training.pair_objective.COLUMNS``, such as margin and pair_accuracy.
         memory: what one step held in memory at its peak.
         kept: whether this is an earlier run that ``finetune(…, keep=…)`` gave back instead of training.
     """

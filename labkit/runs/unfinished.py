@@ -32,6 +32,7 @@ def checkpoints(kept: Path, identity: dict[str, Any], trainer: Trainer) -> Check
     if needless or state > LARGE or 2 * state + size > free:  # a new state is written before the old one goes
         return None
     saved = Checkpoints(_folder(kept), identity)
+    trainer.prepare()
     try:
         saved.load(trainer.named, trainer.adamw)
     except records.DamagedError as problem:

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.errors import LabkitError, require_count, require_number, require_seed, set_checked, unknown
+from labkit.errors import LabkitError, require_count, require_number, require_seed, set_checked, shown, unknown
 from labkit.models.context import MAX_LENGTH
+from labkit.training.preference import Preference
 
 SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "paged_adamw")
@@ -21,7 +22,7 @@ class TrainingConfig:
     Attributes:
         steps: optimizer updates.
         learning_rate: the highest rate, reached after the warm-up.
-        batch_size: examples in a forward pass; with packing, rows of them.
+        batch_size: examples in a forward pass; with packing, rows of them; with a preference, pairs.
         accumulation: forward passes whose gradients are added up for one update.
         warmup: share of the steps in which the rate climbs from 0.
         schedule: how the rate then falls to 0: ``"linear"``, ``"cosine"``, or ``"constant"`` for not at all.
@@ -29,6 +30,8 @@ class TrainingConfig:
         max_grad_norm: gradients with a larger Euclidean norm are scaled down to it.
         max_length: tokens of prompt and completion; a longer prompt loses its beginning.
         packing: put several examples into each row, up to ``max_length`` tokens, each read as if it were alone.
+        preference: for tasks of pairs, the loss that prefers chosen completions to rejected ones; a name of one, such
+            as ``"dpo"``, will do.
         learn: what is learned of a conversation: ``"last"``, the last reply, or ``"all"``, every reply.
         replay_every: each k-th update uses replay text, if there is any.
         gradient_checkpointing: keep only the input of each block for the backward pass and compute the rest
@@ -48,6 +51,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     max_length: int = MAX_LENGTH
     packing: bool = False
+    preference: Preference | None = None
     learn: str = "last"
     replay_every: int = 4
     gradient_checkpointing: bool = False
@@ -71,12 +75,29 @@ class TrainingConfig:
         )
         if not isinstance(self.packing, bool):
             raise LabkitError(f"packing must be True or False, not {self.packing!r}.", "Try packing=True.")
+        self._check_preference()
         if self.learn not in LEARN:
             raise unknown("part of a conversation to learn", str(self.learn), LEARN)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+
+    def _check_preference(self) -> None:
+        given: Any = self.preference
+        if isinstance(given, str | dict):  # a name, or the fields in a saved run
+            object.__setattr__(self, "preference", Preference(**({"loss": given} if isinstance(given, str) else given)))
+        elif given is not None and not isinstance(given, Preference):
+            raise LabkitError(f"preference must be a Preference, not {shown(given)}.", 'Try lk.Preference("dpo").')
+        if self.preference is None:
+            return
+        if self.packing:
+            raise LabkitError("Pairs can't be packed: each completion needs a row of its own.", "Leave packing out.")
+        if self.preference.loss == "kto" and self.batch_size < 2:
+            raise LabkitError(
+                "KTO compares each completion with the prompts of other pairs in the batch, and batch_size is 1.",
+                "Set batch_size=2 or more.",
+            )
 
     @classmethod
     def of(cls, **settings: Any) -> TrainingConfig:

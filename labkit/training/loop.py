@@ -24,6 +24,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.objectives import classification_loss, completion_loss
 from labkit.training.optimizers import make_optimizer
 from labkit.training.packing import require_packable
+from labkit.training.pair_objective import PairBatch, PairObjective
 from labkit.training.processes import Processes, meet_the_others
 from labkit.training.recomputation import Recomputation
 from labkit.training.schedule import Schedule
@@ -44,7 +45,7 @@ class Trainer:
 
     Args:
         model: as a method's ``apply`` returned it; its weights are changed in place.
-        examples: what to learn.
+        examples: what to learn; with ``config.preference``, pairs, as ``encode_pairs`` returns them.
         config: how.
         replay: plain text to train on at every ``config.replay_every``-th step.
         processes: the processes that share the work; by default, those that a launcher has started.
@@ -70,11 +71,17 @@ class Trainer:
         guard(model.module)
         self.adamw = make_optimizer(self.parameters, config)
         self.accelerator, self.optimizer = accelerate(model, self.adamw)
-        self.objective = completion_loss if model.kind == "causal" else classification_loss
         self.history: list[dict] = []
         self.memory: MemoryReport | None = None
         self.schedule = Schedule(examples, replay, config)
+        self.pairs = PairObjective(model, self.schedule, config, self.processes) if config.preference else None
+        self.objective: Any = self.pairs or (completion_loss if model.kind == "causal" else classification_loss)
         self.recomputation = Recomputation(model) if config.gradient_checkpointing else None
+
+    def prepare(self) -> None:
+        """Compute what must be known before the weights change, by a step or by a checkpoint: a reference."""
+        if self.pairs:
+            self.pairs.prepare(self.config.steps)
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint if there is one.
@@ -91,6 +98,7 @@ class Trainer:
 
     def _run(self, callbacks: Sequence[Callback], checkpoints: Checkpoints | None) -> None:
         start = 0
+        self.prepare()
         self.optimizer.zero_grad(set_to_none=True)  # gradients that the caller left would be added to ours
         if checkpoints:
             start, self.history, scaler = checkpoints.load(self.named, self.adamw)
@@ -151,10 +159,13 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(example.tokens) for batch in self.schedule.batches(step) for example in batch)
-        return {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+        record = {"step": step + 1, "loss": total, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+        return record | (self.pairs.found() if self.pairs else {})
 
-    def _batches(self, step: int) -> tuple[list[Batch], float]:
-        """Return this process's batches of a step, and the weight of one learned token in the loss."""
+    def _batches(self, step: int) -> tuple[Sequence[Batch | PairBatch], float]:
+        """Return this process's batches of a step, and the weight of one learned token, or of a pair, in the loss."""
+        if self.pairs:
+            return self.pairs.batches(step)
         batches = self.schedule.batches(step)
         learned = sum(max(example.learned, 1) for batch in batches for example in batch)
         pad = padding_id(self.model)

@@ -12,8 +12,10 @@ from labkit.models.model import Model
 from labkit.training.batching import IGNORED, Batch
 
 
-def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
+def completion_loss(model: Model, batch: Batch, reduction: str = "sum") -> tuple[torch.Tensor, int]:
     """Return the summed cross-entropy, in nats, of the tokens to learn, and their number.
+
+    With ``reduction="none"``, it is that of each token, row by row.
 
     A causal model would return logits for every position, each as wide as the vocabulary: the largest
     tensor of a step, most of it thrown away under completion-only loss. ``logits_to_keep`` limits them to the
@@ -28,7 +30,7 @@ def completion_loss(model: Model, batch: Batch) -> tuple[torch.Tensor, int]:
         logits = logits_at(model, batch, columns)
     chosen = (slice(None), 0) if batch.masked else kept
     # No name for the chosen logits, which would keep their 16-bit form beside the 32-bit one.
-    loss = F.cross_entropy(logits[chosen].float(), targets[:, columns][kept], reduction="sum")
+    loss = F.cross_entropy(logits[chosen].float(), targets[:, columns][kept], reduction=reduction)
     return loss, len(kept[0])
 
 

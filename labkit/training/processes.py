@@ -33,13 +33,14 @@ class Processes:
     rank: int = 0
     device: str = "cpu"
 
-    def share_of(self, batch: Sequence[Example]) -> Sequence[Example]:
-        """Return this process's part of a batch.
+    def share_of(self, batch: Sequence[Example], together: int = 1) -> Sequence[Example]:
+        """Return this process's part of a batch, in which each so many examples stay together: 2 for pairs.
 
         If nothing is left for this process, its part is an example of which nothing is learned: the gradient is then
         0, and the same weights have a gradient in every process.
         """
-        return batch[self.rank :: self.count] or [replace(batch[0], learned=0, label=IGNORED, mask=None, parts=())]
+        mine = [example for place, example in enumerate(batch) if place // together % self.count == self.rank]
+        return mine or [replace(e, learned=0, label=IGNORED, mask=None, parts=()) for e in batch[:together]]
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes, detached; with one process, the tensor itself."""

@@ -49,7 +49,7 @@ class Schedule:
         examples: what to learn.
         replay: the examples of every ``config.replay_every``-th step, if there are any.
         config: the number of steps, the size of their batches and the seed; with ``config.packing``, a batch is made
-            of rows of several examples.
+            of rows of several examples; with ``config.preference``, of pairs, whose two examples follow each other.
     """
 
     def __init__(self, examples: Sequence[Example], replay: Sequence[Example], config: TrainingConfig):
@@ -65,6 +65,10 @@ class Schedule:
         config = self._config
         if config.packing:
             return plan_rows(lengths, config.max_length, config.batch_size, count, config.seed)
+        if config.preference:
+            longer = [max(both) for both in zip(lengths[::2], lengths[1::2], strict=True)]
+            plan = plan_batches(longer, config.batch_size, count, config.seed)
+            return [[[2 * pair + which] for pair in batch for which in (0, 1)] for batch in plan]
         return [[[i] for i in batch] for batch in plan_batches(lengths, config.batch_size, count, config.seed)]
 
     def batches(self, step: int) -> list[list[Example]]:

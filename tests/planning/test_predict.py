@@ -210,6 +210,44 @@ def test_masks_and_packed_rows_are_predicted(method, precision, checkpointing, p
     assert predict_step(Step(config, METHODS[method], training, plain, precision)).tensors.peak != report.peak
 
 
+def pairs(count):
+    """Pairs of texts of 32 tokens, half of them learned."""
+    mask = (False,) * 16 + (True,) * 16
+    return [Example([3 + row] * 32, 16, mask=mask) for row in range(2 * count)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "method", "precision", "settings"),
+    [
+        ("dpo", "full", F32, {"accumulation": 2}),
+        ("kto", "lora", F32, {}),
+        ("kto", "full", B16, {"gradient_checkpointing": True}),
+        ("orpo", "dropout", F32, {}),
+    ],
+)
+def test_a_real_step_of_pairs_holds_what_was_predicted(loss, method, precision, settings):
+    config, examples = tiny_config(vocab_size=2000, num_hidden_layers=2), pairs(3)
+    training = TrainingConfig(batch_size=3, preference=loss, **settings)
+    report = predict_step(Step(config, METHODS[method], training, examples, precision)).tensors
+    assert_measured(report, measured(config, METHODS[method], training, examples, precision))
+
+
+@pytest.mark.parametrize(("loss", "vocabulary"), [("dpo", 100), ("kto", 100), ("kto", 3000)])
+def test_pairs_in_four_blocks_are_predicted_from_two_and_three(loss, vocabulary):
+    config, training = (
+        tiny_config(num_hidden_layers=4, vocab_size=vocabulary),
+        TrainingConfig(batch_size=2, preference=loss),
+    )
+    run = config, METHODS["full"], training, pairs(2), F32
+    assert_predicted(predict_step(Step(*run)), *in_full(*run)[:2])
+
+
+def test_a_plan_of_pairs_is_of_both_their_texts():
+    config, training = tiny_config(num_hidden_layers=2), TrainingConfig(batch_size=3, preference="dpo")
+    made = lk.plan(config, "full", length=32, learned=16, precision="float32", batch_size=3, preference="dpo")
+    assert made.peak == predict_step(Step(config, METHODS["full"], training, pairs(3), F32)).tensors.peak
+
+
 def test_layers_of_single_blocks_may_be_named():
     """Two and three blocks, from which others are extrapolated, don't have the fourth."""
     config, examples = tiny_config(num_hidden_layers=4), alike(4, 32, 31)

@@ -11,11 +11,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import labkit as lk
+from labkit.conversations.templates import CHATML
 from labkit.training import processes
 from labkit.training.batching import Example
+from labkit.training.pair_objective import COLUMNS
 from labkit.training.processes import LAUNCHER, Processes, count_processes
 
+MARKS = ["<|im_start|>", "<|im_end|>"]
 WORDS = ["[PAD]", "[UNK]", "[EOS]", "sky", "grass", "snow", "coal", "is", "the", "blue", "green", "white", "black"]
+TALK = ["user", "assistant", *MARKS]
 SIZES = {
     "vocab_size": len(WORDS),
     "hidden_size": 16,
@@ -29,16 +33,20 @@ SIZES = {
 
 def make(kind):
     """A tiny model with a tokenizer of a few words, the same in every process."""
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    known = WORDS + (TALK if kind == "chat" else [])
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     reader = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", eos_token="[EOS]")
+    if kind == "chat":
+        reader.add_special_tokens({"additional_special_tokens": MARKS})
+        reader.chat_template = CHATML
     torch.manual_seed(0)
     if kind == "encoder":
         quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # each process draws for its share
         module = BertModel(BertConfig(**SIZES | quiet))
     else:
-        module = LlamaForCausalLM(LlamaConfig(**SIZES, bos_token_id=2, eos_token_id=2))
-    return lk.Model(f"tiny {kind}", module.eval(), reader, kind, torch.float32)
+        module = LlamaForCausalLM(LlamaConfig(**SIZES | {"vocab_size": len(known)}, bos_token_id=2, eos_token_id=2))
+    return lk.Model(f"tiny {kind}", module.eval(), reader, "causal" if kind == "chat" else kind, torch.float32)
 
 
 def make_task():
@@ -51,6 +59,22 @@ def make_task():
     return lk.load_task(Dataset.from_list(rows), train=20, test=8)
 
 
+def make_pairs():
+    """Pairs of which the chosen completion is the longer one for every second prompt."""
+    said = {"sky": "blue", "grass": "green is green", "snow": "white", "coal": "black the black"}
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": " ".join([*["the"] * i, thing])}],
+            "chosen": [{"role": "assistant", "content": colour}],
+            "rejected": [{"role": "assistant", "content": f"{'white black'[: 5 + 6 * (i % 2)]} is"}],
+        }
+        for i in range(3)
+        for thing, colour in said.items()
+    ]
+    data = Dataset.from_list(rows)
+    return lk.Task("pairs", data, data, (), "made here")
+
+
 RUNS = {
     "all weights": ("causal", "full", {"batch_size": 4, "accumulation": 2, "weight_decay": 0.1}),
     "adapters": ("causal", "lora", {"batch_size": 3, "gradient_checkpointing": True}),
@@ -59,12 +83,15 @@ RUNS = {
     "a batch smaller than the world": ("causal", "full", {"batch_size": 1}),
     "an encoder, its head and its pooler": ("encoder", "full", {"batch_size": 5, "weight_decay": 0.1}),
     "an encoder and one example": ("encoder", "lora", {"batch_size": 1}),
+    "pairs": ("chat", "full", {"batch_size": 3, "accumulation": 2, "preference": lk.Preference("dpo", sft=0.5)}),
+    "pairs and their mismatches": ("chat", "lora", {"batch_size": 3, "preference": "kto"}),
+    "one pair": ("chat", "lora", {"batch_size": 1, "preference": "orpo"}),
 }
 
 
 def train(folder, who, stops):
     """Make each run, with a look at the model while it is trained, and write down what came out of it."""
-    task = make_task()
+    task, pairs = make_task(), make_pairs()
 
     def look(model, record, last):
         record["accuracy"] = lk.evaluate(model, task).accuracy
@@ -72,12 +99,20 @@ def train(folder, who, stops):
 
     for number, (kind, method, settings) in enumerate(RUNS.values()):
         run = lk.finetune(
-            make(kind), task, method, steps=4, learning_rate=1e-2, callbacks=[look], progress=False, **settings
+            make(kind),
+            pairs if "preference" in settings else task,
+            method,
+            steps=4,
+            learning_rate=1e-2,
+            callbacks=[look],
+            progress=False,
+            **settings,
         )
         tensors = {name: p.detach().clone() for name, p in run.model.module.named_parameters()}
         if run.model.head:
             tensors |= {f"head.{name}": p.detach().clone() for name, p in run.model.head.named_parameters()}
-        for column in ("step", "loss", "grad_norm", "tokens", "accuracy"):
+        paired = COLUMNS if "preference" in settings else ()
+        for column in ("step", "loss", "grad_norm", "tokens", "accuracy", *paired):
             tensors[f"history.{column}"] = torch.tensor([float(row[column]) for row in run.history])
         save_file(tensors, folder / f"{number} {who}.safetensors")
 
