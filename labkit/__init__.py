@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.quant.blockwise import quantize
     from labkit.quant.error import relative_error
     from labkit.quant.layers import Quantization
+    from labkit.reinforcement import reinforce
     from labkit.runs import Run, load_run
     from labkit.tasks.english import general_english
     from labkit.tasks.load import load_task
@@ -63,11 +64,13 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.tasks.task import Task
     from labkit.training.callbacks import Every
     from labkit.training.config import TrainingConfig
+    from labkit.training.rl import RL
 
 __all__ = [
     "BLUEPRINTS",
     "IA3",
     "KINDS",
+    "RL",
     "BottleneckAdapters",
     "ChatWidget",
     "Every",
@@ -115,6 +118,7 @@ __all__ = [
     "quantize",
     "quantize_absmax",
     "quantize_model",
+    "reinforce",
     "relative_error",
     "repeat",
     "results",
@@ -159,6 +163,7 @@ _HOMES = {
     "labkit.quant.blockwise": "quantize",
     "labkit.quant.error": "relative_error",
     "labkit.quant.layers": "Quantization",
+    "labkit.reinforcement": "reinforce",
     "labkit.runs": "Run load_run",
     "labkit.tasks.english": "general_english",
     "labkit.tasks.load": "load_task",
@@ -166,6 +171,7 @@ _HOMES = {
     "labkit.tasks.task": "Task",
     "labkit.training.callbacks": "Every",
     "labkit.training.config": "TrainingConfig",
+    "labkit.training.rl": "RL",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 # If one thread imports a package while another imports a module of it, each may wait for the other, and Python then

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
 from labkit.errors import LabkitError
 from labkit.memory import Ledger, MemoryReport
@@ -65,7 +66,7 @@ class Trainer:
             require_packable(model)
         self.model, self.config = model, config
         self.processes = processes or meet_the_others(model.device)
-        self.named = model.trainable()
+        self.named = self.trained()
         self.parameters = list(self.named.values())
         guard(model.module)
         self.adamw = make_optimizer(self.parameters, config)
@@ -75,6 +76,10 @@ class Trainer:
         self.memory: MemoryReport | None = None
         self.schedule = Schedule(examples, replay, config)
         self.recomputation = Recomputation(model) if config.gradient_checkpointing else None
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """Return the parameters to train, by the names that they have in checkpoints."""
+        return self.model.trainable()
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint if there is one.
