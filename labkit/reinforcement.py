@@ -1,4 +1,4 @@
-"""Train a model on rewards in one call."""
+"""Train a reward model, or a model on rewards, in one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labkit.methods import Method, get_method
 from labkit.methods.adapter import AdapterMethod
 from labkit.models.model import Model
 from labkit.preparation import configure, prepare
-from labkit.process import as_by_default
+from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe
 from labkit.runs.identity import resumable_policy
 from labkit.runs.places import new_place
@@ -22,13 +22,61 @@ from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
+from labkit.training.loop import Trainer
 from labkit.training.policy import PolicyTrainer
 from labkit.training.processes import count_processes
+from labkit.training.reward_model import LABELS, RewardTrainer, encode_preferences, scalar_head
 from labkit.training.rewards import Reward, Rewards
 from labkit.training.rl import RL
 
 # Settings of a run that mean nothing here, with what they may be.
 UNUSED = {"accumulation": 1, "packing": False, "learn": "last", "gradient_checkpointing": False, "optimizer": "adamw"}
+
+
+@as_by_default()
+@own_accelerate()
+def reward_model(
+    model: Model,
+    task: Task,
+    method: str | Method = "full",
+    *,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train an encoder with a scalar head to prefer the chosen replies of a task, and return the run.
+
+    Measure it with ``lk.score_pairs``; ``labkit.training.reward_model.score`` gives rewards, and ``learned_reward``
+    makes a reward for ``lk.reinforce`` of it. The history also has margin, the mean difference of the rewards of chosen
+    and rejected replies, and pair_accuracy, the share of pairs in the right order.
+
+    Args:
+        model: an encoder; it is left as it was.
+        task: its training rows have ``prompt`` (a text or a conversation), ``chosen`` and ``rejected``.
+        method: which parameters are trained beside the head.
+        callbacks: called after each step, such as ``lk.Every``.
+        progress: show a bar.
+        **settings: fields of ``TrainingConfig``; ``batch_size`` counts pairs.
+
+    Raises:
+        LabkitError: the model is no encoder, or the task has no pairs or some that can't be used.
+        TrainingDivergedError: the loss was not finite.
+    """
+    method = get_method(method)
+    config = configure(model, method, settings)
+    _require_alone()
+    if model.kind != "encoder":
+        raise LabkitError(f"{model.name} is no encoder.", "Use minilm, for example: its vectors stand for whole texts.")
+    if not len(task.train) or not set(task.train.column_names) >= {"prompt", "chosen", "rejected"}:
+        raise LabkitError(f"{task.name} has no pairs to learn.", "Use a task with prompt, chosen and rejected.")
+    pairs = encode_preferences(model, [dict(row) for row in task.train])
+    with own_random_numbers(model.device):
+        seed_all(config.seed, model.device)
+        tuned = method.apply(model)
+    tuned.head, tuned.labels = scalar_head(tuned), LABELS
+    trainer = RewardTrainer(tuned, pairs, config)
+    run = Run(tuned, method, config, describe(model), task.name, LABELS, trainer.history)
+    return _made(run, trainer, callbacks, None, progress)
 
 
 @as_by_default()
@@ -86,8 +134,7 @@ def reinforce(
     for name, usual in UNUSED.items():
         if getattr(config, name) != usual:
             raise LabkitError(f"{name}={getattr(config, name)!r} doesn't go with rewards.", f"Leave {name} out.")
-    if count_processes() > 1:
-        raise LabkitError("Rewards are learned from by one process.", "Start it without a launcher.")
+    _require_alone()
     if rl.beta and not isinstance(method, AdapterMethod):
         raise LabkitError(
             f"With {method.name}, no reference is left: beta={rl.beta:g} compares with the model before training.",
@@ -109,13 +156,22 @@ def reinforce(
     tuned = prepare(model, task, method, config.seed)  # type: ignore[arg-type]  # a causal model needs no task
     trainer = PolicyTrainer(tuned, rows, prompts, scored, config, rl)
     run = Run(tuned, method, config, base, name, (), trainer.history, rl=rl)
-    with closing(Progress(config.steps)) if progress else nullcontext() as bar:
+    return _made(run, trainer, callbacks, saved, progress)
+
+
+def _made(run: Run, trainer: Trainer, callbacks: Sequence[Callback], saved: Checkpoints | None, progress: bool) -> Run:
+    with closing(Progress(run.config.steps)) if progress else nullcontext() as bar:
         try:
             try:
                 trainer.run([*callbacks, *([bar] if bar else [])], saved)
             finally:
-                run.history = trainer.history
+                run.history, run.memory = trainer.history, trainer.memory
         except BaseException as stop:
             stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
             raise
     return run
+
+
+def _require_alone() -> None:
+    if count_processes() > 1:
+        raise LabkitError("This is trained by one process alone.", "Start it without a launcher.")

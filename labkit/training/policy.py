@@ -88,7 +88,9 @@ class PolicyTrainer(Trainer):
             found = self.rewards(rows, samples.replies)
         except Exception as problem:
             return record | {"skipped": self._failed(step, problem)}
-        named = {f"reward_{name}": value for name, value in zip(self.rewards.functions, found.mean(0).tolist())}
+        named = {
+            f"reward_{name}": value for name, value in zip(self.rewards.functions, found.mean(0).tolist(), strict=True)
+        }
         return record | (named if len(named) > 1 else {}) | self._learn(step, samples, found, checkpoints)
 
     def _failed(self, step: int, problem: Exception) -> str:
@@ -97,7 +99,7 @@ class PolicyTrainer(Trainer):
         failures = 1 + sum("skipped" in record for record in self.history)
         if failures > self.rl.max_failures:
             raise RewardError(
-                f"Training stopped at step {step + 1}: rewards failed at {failures} of its steps, the last one by {what}",
+                f"Training stopped at step {step + 1}: rewards failed at {failures} of its steps, the last by {what}",
                 "Mend the reward: the traceback above shows where. RL(max_failures=…) says how many steps may be lost.",
             ) from problem
         return what
