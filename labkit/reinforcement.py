@@ -73,7 +73,7 @@ def reward_model(
     with own_random_numbers(model.device):
         seed_all(config.seed, model.device)
         tuned = method.apply(model)
-    tuned.head, tuned.labels = scalar_head(tuned), LABELS
+        tuned.head, tuned.labels = scalar_head(tuned), LABELS
     trainer = RewardTrainer(tuned, pairs, config)
     run = Run(tuned, method, config, describe(model), task.name, LABELS, trainer.history)
     return _made(run, trainer, callbacks, None, progress)

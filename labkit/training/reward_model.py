@@ -50,10 +50,15 @@ def bradley_terry(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
 
 
 def scalar_head(model: Model) -> nn.Linear:
-    """Return a head that gives every text the reward 0, as nothing is known yet."""
-    head = nn.Linear(model.module.config.hidden_size, 1, device=model.device)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
+    """Return a new head, whose weights are drawn.
+
+    A text's vector has the length 1 here. With the usual weights, of deviation 0.02 for vectors whose numbers are about
+    1, all rewards would be about 0, and hardly a gradient would pass.
+    """
+    width = model.module.config.hidden_size
+    head = nn.Linear(width, 1, device=model.device)
+    nn.init.normal_(head.weight, std=0.02 * width**0.5)
+    nn.init.zeros_(head.bias)
     return head
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from datasets import Dataset
 from products import Products16
 from test_contract import NOTEBOOKS, calls
 
@@ -20,6 +21,7 @@ IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
+IDLE |= {"RL"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
@@ -99,6 +101,12 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     saving = settings | {"gradient_checkpointing": True}
     count("checkpointing", partial(lk.finetune, causal, colours, lk.QLoRA(**blocks), **saving))
     count("replay", partial(lk.finetune, causal, colours, "full", **settings, replay=[text] * 4, replay_every=2))
+    rl = lk.RL(group=2, prompts=2, max_new_tokens=3, beta=0.1)
+    count("reinforce", partial(lk.reinforce, causal, [text], lambda rows, replies: [0, 1, 2, 3], rl=rl, **settings))
+    rows = Dataset.from_list([{"prompt": text, "chosen": " blue", "rejected": " a fish"}] * 4)
+    pairs = lk.Task("pairs", rows, rows, (), "made up")
+    run = count("reward_model", partial(lk.reward_model, encoder, pairs, **settings))
+    count("score_pairs", partial(lk.score_pairs, run.model, pairs))
     four = count("quantize_model", partial(lk.quantize_model, causal, lk.Quantization(**blocks)))
     count("evaluate in 4 bits", partial(lk.evaluate, four, colours))
     count("evaluation.embed", partial(embed, encoder, [text]))
