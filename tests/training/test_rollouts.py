@@ -29,7 +29,7 @@ def disturb(model):
 
 
 def drawn(policy, sampling, group=3, count=9):
-    rl = RL(group=group, max_new_tokens=count, sampling=lk.Sampling(*sampling))
+    rl = RL("reinforce", group=group, max_new_tokens=count, sampling=lk.Sampling(*sampling))
     return draw(policy, PROMPTS, rl, seed=5)
 
 
