@@ -30,7 +30,14 @@ from labkit.training.rewards import Reward, Rewards
 from labkit.training.rl import RL
 
 # Settings of a run that mean nothing here, with what they may be.
-UNUSED = {"accumulation": 1, "packing": False, "learn": "last", "gradient_checkpointing": False, "optimizer": "adamw"}
+UNUSED: dict[str, Any] = {
+    "accumulation": 1,
+    "packing": False,
+    "learn": "last",
+    "gradient_checkpointing": False,
+    "optimizer": "adamw",
+    "preference": None,
+}
 
 
 @as_by_default()
@@ -96,8 +103,8 @@ def reinforce(
 ) -> Run:
     """Draw replies, reward them, make the better ones likelier, and return the run, whose ``model`` is the tuned one.
 
-    ``model`` is left as it was. The history has, for each step, beside what ``finetune`` records (loss and grad_norm
-    are means over a step's updates):
+    ``model`` is left as it was. What memory a step takes is not predicted. The history has, for each step, beside what
+    ``finetune`` records (loss and grad_norm are means over a step's updates):
 
     - reward, reward_std: mean and standard deviation over the step's replies; where there are several rewards, the mean
       of each is in reward_NAME;
@@ -132,7 +139,7 @@ def reinforce(
         raise LabkitError(f"rl is {shown(rl)}.", 'Pass lk.RL("grpo"), for example.')
     scored, config = Rewards(rewards), configure(model, method, settings)
     for name, usual in UNUSED.items():
-        if getattr(config, name) != usual:
+        if getattr(config, name, usual) != usual:
             raise LabkitError(f"{name}={getattr(config, name)!r} doesn't go with rewards.", f"Leave {name} out.")
     _require_alone()
     if rl.beta and not isinstance(method, AdapterMethod):

@@ -22,7 +22,7 @@ def questions(task: Task | Sequence[str] | Sequence[list[dict]]) -> tuple[list[d
     """
     if isinstance(task, Task):
         rows = [dict(row) for row in task.train]
-        found = [_question(row, number) for number, row in enumerate(rows, 1)]
+        found = [question_of(row, number) for number, row in enumerate(rows, 1)]
     elif isinstance(task, (list, tuple)):
         rows, found = [{"prompt": prompt} for prompt in task], list(task)
     else:
@@ -32,7 +32,8 @@ def questions(task: Task | Sequence[str] | Sequence[list[dict]]) -> tuple[list[d
     return rows, found
 
 
-def _question(row: dict[str, Any], number: int) -> Any:
+def question_of(row: dict[str, Any], number: int = 1) -> Any:
+    """Return what a row of a task asks; ``number`` names it in an error."""
     if row.get("messages"):
         turns = conversation(row["messages"], f"Conversation {number}")
         return turns[:-1] if turns[-1]["role"] == "assistant" else turns

@@ -21,6 +21,7 @@ from labkit.generation.replies import Reply
 from labkit.models.encoding import frame, known_ids, padding_id, tokenize
 from labkit.models.model import Model
 from labkit.models.truncation import say_lost
+from labkit.tasks.questions import question_of
 from labkit.training.batching import Batch, Example, collate
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
@@ -129,7 +130,7 @@ def learned_reward(model: Model) -> Reward:
     require_reward_model(model)
 
     def learned(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
-        return score(model, [row["prompt"] for row in rows], [reply.text for reply in replies]).tolist()
+        return score(model, [question_of(row) for row in rows], [reply.text for reply in replies]).tolist()
 
     return learned
 
