@@ -117,8 +117,16 @@ class Replies:
 
     def finished(self) -> list[Reply]:
         """Return all replies, in the order of the prompts."""
-        kept = zip(self._logprobs or [[]] * len(self.rows), self._drawn, self._choices, strict=True)
+        kept = self._logprobs or [[]] * len(self.rows)
         return [
-            Reply(self.text(row), len(ids), self.stopped[row], tuple(ids), *map(tuple, found))
-            for row, (ids, found) in enumerate(zip(self.ids, kept, strict=True))
+            Reply(
+                self.text(row),
+                len(ids),
+                self.stopped[row],
+                tuple(ids),
+                logprobs=tuple(kept[row]),
+                drawn=tuple(self._drawn[row]),
+                choices=tuple(self._choices[row]),
+            )
+            for row, ids in enumerate(self.ids)
         ]

@@ -115,8 +115,8 @@ def score_all(model: Model, samples: Samples, size: int, value_head: nn.Linear |
     with inference(model):
         found = [score(model, samples, part, value_head) for part in samples.parts(size)]
     values = [each.values for each in found if each.values is not None]
-    joined = (torch.cat([getattr(each, name) for each in found]) for name in ("logprobs", "entropy"))
-    return Scores(*joined, torch.cat(values) if values else None)
+    logprobs, entropy = (torch.cat([getattr(each, name) for each in found]) for name in ("logprobs", "entropy"))
+    return Scores(logprobs, entropy, torch.cat(values) if values else None)
 
 
 def _as_drawn(logits: torch.Tensor, sampling: Sampling, replies: Sequence[Reply]) -> torch.Tensor:
