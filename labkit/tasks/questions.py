@@ -21,6 +21,8 @@ def questions(task: Task | Sequence[str] | Sequence[list[dict]]) -> tuple[list[d
         LabkitError: there are no prompts.
     """
     if isinstance(task, Task):
+        if not {"messages", "prompt"} & set(columns := task.train.column_names):
+            raise LabkitError(f"{task.name} has no prompts: its columns are {', '.join(columns)}.", "Name one prompt.")
         rows = [dict(row) for row in task.train]
         found = [question_of(row, number) for number, row in enumerate(rows, 1)]
     elif isinstance(task, (list, tuple)):

@@ -105,7 +105,10 @@ def score(model: Model, samples: Samples, part: slice, value_head: nn.Linear | N
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1)
     with torch.no_grad():
         entropy = torch.special.entr(logits.softmax(1)).sum(1)
-    values = value_head(states[0][:, 0].detach().float())[:, 0] if value_head is not None else None
+    values = None
+    if value_head is not None:
+        with torch.autocast(model.device.type, enabled=False):  # its float32 is cheap
+            values = value_head(states[0][:, 0].detach().float())[:, 0]
     padded = partial(torch.masked_scatter, torch.zeros(mask.shape, device=model.device), mask)
     return Scores(padded(logprobs), padded(entropy), None if values is None else padded(values))
 
