@@ -158,11 +158,11 @@ def test_a_reward_that_fails_costs_its_step_and_too_many_the_run(small, kind, sa
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
-def test_in_16_bits_rounding_is_corrected_for_and_recorded(small, algorithm):
+def test_it_works_in_16_bits_too(small, algorithm):
     small.precision = torch.bfloat16
     run = learn(small, rl={"algorithm": algorithm, "updates": 2, "sampling": lk.Sampling(0.9, top_k=20, top_p=0.9)})
     assert all(math.isfinite(value) for record in run.history for value in record.values())
-    assert 1e-6 < max(column(run, "mismatch")) < 0.1
+    assert max(column(run, "mismatch")) < 0.05
 
 
 def test_rewards_see_the_rows_of_a_task(tiny, colours):
