@@ -22,10 +22,11 @@ from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
 from labkit.training.callbacks import Callback, Progress
 from labkit.training.checkpoints import Checkpoints
+from labkit.training.judged import encode_preferences
 from labkit.training.loop import Trainer
 from labkit.training.policy import PolicyTrainer
 from labkit.training.processes import count_processes
-from labkit.training.reward_model import LABELS, RewardTrainer, encode_preferences, scalar_head
+from labkit.training.reward_model import LABELS, RewardTrainer, scalar_head
 from labkit.training.rewards import Reward, Rewards
 from labkit.training.rl import RL
 

@@ -14,7 +14,8 @@ from labkit.evaluation.results import score as counted
 from labkit.models.model import Model
 from labkit.printing import printable
 from labkit.tasks.task import Task
-from labkit.training.reward_model import reply_text, score
+from labkit.training.judged import reply_text
+from labkit.training.reward_model import score
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -72,10 +72,8 @@ class RL:
         set_checked(self, clip=require_number("clip", self.clip, above=0))
         set_checked(self, beta=require_number("beta", self.beta, low=0))
         for name, kind in (("sampling", Sampling), ("value", Value)):
-            if not isinstance(getattr(self, name), kind):
-                raise LabkitError(
-                    f"{name} is {shown(getattr(self, name))}.", f"Pass a {kind.__name__}, or leave it out."
-                )
+            if not isinstance(given := getattr(self, name), kind):
+                raise LabkitError(f"{name} is {shown(given)}.", f"Pass a {kind.__name__}, or leave it out.")
         if self.algorithm not in ALGORITHMS:
             raise unknown("algorithm", self.algorithm, ALGORITHMS)
         for (name, choices), usual in zip(CHOICES.items(), ALGORITHMS[self.algorithm], strict=True):

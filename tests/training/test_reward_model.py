@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import labkit as lk
-from labkit.training.reward_model import bradley_terry, encode_replies, learned_reward, score
+from labkit.training.judged import encode_replies
+from labkit.training.reward_model import bradley_terry, learned_reward, score
 
 GOOD, BAD = ("thanks", "of course", "here it is"), ("no", "go away", "ask somebody else")
 
