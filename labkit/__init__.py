@@ -27,7 +27,16 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.display.planner import MemoryPlanner
     from labkit.display.transcripts import show_replies
     from labkit.errors import LabkitError
-    from labkit.evaluation import compare, evaluate, forgetting, knowledge, perplexity, score_replies, text_loss
+    from labkit.evaluation import (
+        compare,
+        evaluate,
+        forgetting,
+        knowledge,
+        perplexity,
+        score_pairs,
+        score_replies,
+        text_loss,
+    )
     from labkit.experiment import finetune, predict_memory
     from labkit.generation.batched import generate
     from labkit.generation.chat import chat
@@ -56,6 +65,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.quant.blockwise import quantize
     from labkit.quant.error import relative_error
     from labkit.quant.layers import Quantization
+    from labkit.reinforcement import reinforce, reward_model
     from labkit.runs import Run, load_run
     from labkit.tasks.english import general_english
     from labkit.tasks.load import load_task
@@ -64,12 +74,14 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.training.callbacks import Every
     from labkit.training.config import TrainingConfig
     from labkit.training.preference import Preference
+    from labkit.training.rl import RL
     from labkit.training.sampled_pairs import sample_pairs
 
 __all__ = [
     "BLUEPRINTS",
     "IA3",
     "KINDS",
+    "RL",
     "BottleneckAdapters",
     "ChatWidget",
     "Every",
@@ -118,10 +130,13 @@ __all__ = [
     "quantize",
     "quantize_absmax",
     "quantize_model",
+    "reinforce",
     "relative_error",
     "repeat",
     "results",
+    "reward_model",
     "sample_pairs",
+    "score_pairs",
     "score_replies",
     "show_masks",
     "show_replies",
@@ -145,7 +160,7 @@ _HOMES = {
     "labkit.display.planner": "MemoryPlanner",
     "labkit.display.transcripts": "show_replies",
     "labkit.errors": "LabkitError",
-    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_replies text_loss",
+    "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_pairs score_replies text_loss",
     "labkit.experiment": "finetune predict_memory",
     "labkit.generation.batched": "generate",
     "labkit.generation.chat": "chat",
@@ -163,6 +178,7 @@ _HOMES = {
     "labkit.quant.blockwise": "quantize",
     "labkit.quant.error": "relative_error",
     "labkit.quant.layers": "Quantization",
+    "labkit.reinforcement": "reinforce reward_model",
     "labkit.runs": "Run load_run",
     "labkit.tasks.english": "general_english",
     "labkit.tasks.load": "load_task",
@@ -172,6 +188,7 @@ _HOMES = {
     "labkit.training.config": "TrainingConfig",
     "labkit.training.sampled_pairs": "sample_pairs",
     "labkit.training.preference": "Preference",
+    "labkit.training.rl": "RL",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 # If one thread imports a package while another imports a module of it, each may wait for the other, and Python then

@@ -4,11 +4,13 @@ import inspect
 import json
 import math
 import re
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch import nn
 
 import labkit as lk
@@ -29,12 +31,16 @@ ELSEWHERE |= {"evaluation.drift"}
 CONVERSATION = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
 RATES |= {"width", "height", "mark", "temperature", "top_p", "beta", "sft", "gamma"}
+RATES |= {"width", "height", "mark", "temperature", "top_p", "clip", "beta"}
 
 
 @pytest.fixture
-def calls(tiny, colours):
+def calls(tiny, tiny_encoder, colours):
     """A call for each public name: what it is to do with one of its parameters."""
     weight, runs, layer = torch.randn(64, 64), ["0110"], nn.Linear(4, 4)
+    rewarder = replace(tiny_encoder, head=nn.Linear(32, 1), labels=("reward",))
+    rows = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    pairs = lk.Task("pairs", rows, rows, (), "made up")
     return {
         "BottleneckAdapters": lk.BottleneckAdapters,
         "Every": lambda steps: lk.Every(steps, dict),
@@ -49,6 +55,7 @@ def calls(tiny, colours):
         "PromptTuning": lk.PromptTuning,
         "QLoRA": lk.QLoRA,
         "Quantization": lk.Quantization,
+        "RL": lk.RL,
         "Sampling": lk.Sampling,
         "TrainingConfig": lk.TrainingConfig,
         "evaluation.bootstrap_interval": lambda **given: lk.evaluation.bootstrap_interval(runs, **given),
@@ -76,6 +83,7 @@ def calls(tiny, colours):
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),
         "quant.absmax.quantize_zero_point": lambda **given: quantize_zero_point(weight, **given),
         "sample_pairs": lambda **given: lk.sample_pairs(tiny, [], len, **given),
+        "score_pairs": lambda **given: lk.score_pairs(rewarder, pairs, **given),
         "show_masks": lambda **given: lk.show_masks(tiny, CONVERSATION, **given),
         "text_loss": lambda **given: lk.text_loss(tiny, ["some text"], **given),
     }

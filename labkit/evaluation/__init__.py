@@ -4,6 +4,7 @@ from labkit.evaluation.bootstrap import bootstrap_interval
 from labkit.evaluation.heads import head_for, zero_shot_head
 from labkit.evaluation.labels import evaluate, label_probabilities
 from labkit.evaluation.latency import latency_ratio
+from labkit.evaluation.pairs import PairScores, score_pairs
 from labkit.evaluation.proportions import wilson
 from labkit.evaluation.replies import score_replies
 from labkit.evaluation.reply_scores import ReplyScores
@@ -16,6 +17,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Forgetting",
+    "PairScores",
     "ReplyScores",
     "bootstrap_interval",
     "compare",
@@ -28,6 +30,7 @@ __all__ = [
     "label_probabilities",
     "latency_ratio",
     "perplexity",
+    "score_pairs",
     "score_replies",
     "text_loss",
     "wilson",

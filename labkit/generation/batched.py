@@ -25,6 +25,7 @@ def generate(
     batch_size: int = 16,
     seed: int = 0,
     logprobs: bool = False,
+    drawn: bool = False,
 ) -> list[Reply]:
     """Continue prompts in batches, and return the replies in the prompts' order.
 
@@ -42,6 +43,7 @@ def generate(
         batch_size: prompts that are read together.
         seed: of the random numbers that tokens are drawn with.
         logprobs: give the log-probabilities of the tokens, too.
+        drawn: with ``sampling``, give what the tokens were drawn with, too: what training on the replies needs.
 
     Raises:
         LabkitError: the model is an encoder, a prompt is no text, no known ids, no conversation, or there is no room.
@@ -53,8 +55,8 @@ def generate(
     made: dict[int, Reply] = {}
     with inference(model), Casts(model).swapped():
         for part in _batches(rows, size, pads(model)):
-            drawn = None if numbers is None else numbers[part]
-            replies = Replies(model, [rows[i] for i in part], count, sampling, drawn, ends, logprobs)
+            own = None if numbers is None else numbers[part]
+            replies = Replies(model, [rows[i] for i in part], count, sampling, own, ends, logprobs, drawn)
             while replies.step():
                 pass
             made.update(zip(part, replies.finished(), strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -25,6 +25,9 @@ class Reply:
         ids: the tokens.
         logprobs: of each token, the logarithm of the model's probability at the temperature, before top_k and top_p;
             () unless asked for.
+        drawn: of each token, the logarithm of the probability that it was drawn with, after top_k and top_p; () unless
+            asked for.
+        choices: for each token, the tokens that could be drawn; () unless ``drawn`` is asked for, or where all could.
     """
 
     text: str
@@ -32,6 +35,8 @@ class Reply:
     stopped: bool
     ids: tuple[int, ...]
     logprobs: tuple[float, ...] = ()
+    drawn: tuple[float, ...] = field(default=(), repr=False)
+    choices: tuple[torch.Tensor, ...] = field(default=(), repr=False, compare=False)
 
 
 class Replies:
@@ -45,6 +50,7 @@ class Replies:
         numbers: with ``sampling``, random numbers of shape (rows, count).
         stop: texts that end a reply.
         logprobs: keep the tokens' log-probabilities.
+        drawn: with ``sampling``, keep what the tokens were drawn with.
     """
 
     def __init__(
@@ -56,12 +62,16 @@ class Replies:
         numbers: torch.Tensor | None = None,
         stop: tuple[str, ...] = (),
         logprobs: bool = False,
+        drawn: bool = False,
     ):
         self.model, self.rows, self.count, self.sampling = model, rows, count, sampling
         self.stop, self.numbers, self.ends = stop, numbers, end_ids(model) | ends_of_turns(model.tokenizer)
         self.ids: list[list[int]] = [[] for _ in rows]
         self.stopped = [False] * len(rows)
         self._logprobs: list[list[float]] | None = [[] for _ in rows] if logprobs else None
+        self._drawn: list[list[float]] = [[] for _ in rows]
+        self._choices: list[list[torch.Tensor]] = [[] for _ in rows]
+        self._keeps_drawn = drawn
         self._decoding, self._steps = Decoding(model, rows), 0
 
     def step(self) -> bool:
@@ -79,6 +89,8 @@ class Replies:
             found = scaled.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
             for row, value in zip(alive, found, strict=True):
                 self._logprobs[row].append(value)
+        if self._keeps_drawn and self.sampling:
+            self._keep_drawn(self.sampling, logits, tokens, alive)
         self._steps += 1
         for row, token in zip(alive, tokens.tolist(), strict=True):
             self.ids[row].append(token)
@@ -87,6 +99,14 @@ class Replies:
         if any(keep):
             self._decoding.append(tokens, keep)
         return any(keep)
+
+    def _keep_drawn(self, sampling: Sampling, logits: torch.Tensor, tokens: torch.Tensor, alive: list[int]) -> None:
+        scores = sampling.scores(logits)
+        found = scores.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
+        for place, row in enumerate(alive):
+            self._drawn[row].append(found[place])
+            if not sampling.draws_all:
+                self._choices[row].append(scores[place].isfinite().nonzero()[:, 0].int().cpu())
 
     def text(self, row: int) -> str:
         """Return a reply's text so far, without what ended it."""
@@ -99,6 +119,14 @@ class Replies:
         """Return all replies, in the order of the prompts."""
         kept = self._logprobs or [[]] * len(self.rows)
         return [
-            Reply(self.text(row), len(ids), self.stopped[row], tuple(ids), tuple(kept[row]))
+            Reply(
+                self.text(row),
+                len(ids),
+                self.stopped[row],
+                tuple(ids),
+                logprobs=tuple(kept[row]),
+                drawn=tuple(self._drawn[row]),
+                choices=tuple(self._choices[row]),
+            )
             for row, ids in enumerate(self.ids)
         ]

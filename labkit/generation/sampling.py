@@ -38,8 +38,17 @@ class Sampling:
         if self.top_k is not None:
             set_checked(self, top_k=require_count("top_k", self.top_k, remedy="Try 50; None takes all tokens."))
 
+    @property
+    def draws_all(self) -> bool:
+        """Whether any token may be drawn."""
+        return self.top_k is None and self.top_p == 1
+
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return what tokens are drawn with, shape (rows, vocabulary), from logits of the same shape."""
+        return self.scores(logits).softmax(-1)
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return logits divided by the temperature, and -inf for tokens that are not drawn."""
         logits = logits / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = logits.topk(self.top_k).values[:, -1:]
@@ -50,7 +59,7 @@ class Sampling:
             # A token stays if those before it have less than top_p together; so the likeliest always stays.
             cut = shares.cumsum(-1) - shares >= self.top_p
             logits = logits.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
-        return logits.softmax(-1)
+        return logits
 
     def draw(self, logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Return a token for each row of logits.

@@ -22,6 +22,7 @@ from labkit.training.callbacks import Callback, Every
 from labkit.training.config import TrainingConfig
 from labkit.training.identity import digest_of
 from labkit.training.processes import count_processes
+from labkit.training.rl import RL
 
 PACKAGES = ("torch", "transformers")
 MEASURES = "lk.Every"  # stands for a callback that only adds to the history
@@ -66,6 +67,27 @@ def resumable(
 ) -> dict[str, Any]:
     """Return what a checkpoint must share with a run that resumes from it."""
     return {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": digest_of(examples)}
+
+
+def resumable_policy(
+    base: dict[str, Any],
+    method: Method,
+    config: TrainingConfig,
+    asked: Sequence[Any],
+    rl: RL,
+    weights: dict[str, float],
+) -> dict[str, Any]:
+    """Return the same of a run that learns from rewards: of these, names and weights.
+
+    Args:
+        base, method, config: as above.
+        asked: all that the rewards and the model are told.
+        rl: how it learns.
+        weights: of the rewards, by name.
+    """
+    data = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]
+    made = {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": data}
+    return made | {"rl": asdict(rl), "rewards": weights}
 
 
 def require_keepable(method: Method, inplace: bool) -> None:

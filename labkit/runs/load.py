@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabkitError, unknown
+from labkit.generation.sampling import Sampling
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method, quantize_model
 from labkit.models.load import load_model
@@ -18,6 +19,8 @@ from labkit.runs.run import KEYS, Run, describe
 from labkit.storage import cache, folders, records
 from labkit.training.config import TrainingConfig
 from labkit.training.head import load_head
+from labkit.training.ppo import Value
+from labkit.training.rl import RL
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Record:
     """What a saved run says about itself: all but the weights.
 
     Attributes:
-        method, config, base, task, labels, history, memory: as in ``Run``.
+        method, config, base, task, labels, history, memory, rl: as in ``Run``.
         name, fingerprint, quantization: of the base model, from ``base``.
         version: of the record's format.
     """
@@ -37,6 +40,7 @@ class Record:
     labels: tuple[str, ...]
     history: list[dict[str, Any]]
     memory: MemoryReport | None
+    rl: RL | None
     name: str
     fingerprint: str
     quantization: Quantization | None
@@ -65,7 +69,15 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
         model = load_head(record.method.load(base, folder), folder, len(record.labels))
     model.labels = record.labels
     return Run(
-        model, record.method, record.config, record.base, record.task, record.labels, record.history, record.memory
+        model,
+        record.method,
+        record.config,
+        record.base,
+        record.task,
+        record.labels,
+        record.history,
+        record.memory,
+        record.rl,
     )
 
 
@@ -96,6 +108,7 @@ def _read(path: Path) -> Record:
             labels=tuple(content["labels"]),
             history=[dict(row) for row in content["history"]],
             memory=_report(content["memory"]) if content["memory"] else None,
+            rl=_rl(content["rl"]) if content.get("rl") else None,
             name=str(base["name"]),
             fingerprint=base["fingerprint"],
             quantization=Quantization(**stored) if stored else None,
@@ -104,6 +117,10 @@ def _read(path: Path) -> Record:
     except (KeyError, TypeError, ValueError, AttributeError, LabkitError) as problem:
         reason = getattr(problem, "cause", f"{type(problem).__name__}: {problem}").rstrip(".")
         raise records.damaged(path, f"it is damaged ({reason})") from problem
+
+
+def _rl(stored: dict[str, Any]) -> RL:
+    return RL(**stored | {"sampling": Sampling(**stored["sampling"]), "value": Value(**stored["value"])})
 
 
 def _report(stored: dict[str, Any]) -> MemoryReport:

@@ -14,6 +14,7 @@ from labkit.runs.places import new_place
 from labkit.storage import folders, ownership, records
 from labkit.training.config import TrainingConfig
 from labkit.training.head import save_head
+from labkit.training.rl import RL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,7 @@ class Run:
         history: a record for each step, with the keys step, loss, learning_rate, grad_norm, tokens, seconds; with a
             preference, also those of ``labkit.training.pair_objective.COLUMNS``, such as margin and pair_accuracy.
         memory: what one step held in memory at its peak.
+        rl: how it learned from rewards, where it did; the history then has the keys of ``lk.reinforce``.
         kept: whether this is an earlier run that ``finetune(…, keep=…)`` gave back instead of training.
     """
 
@@ -48,6 +50,7 @@ class Run:
     labels: tuple[str, ...] = ()
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     memory: MemoryReport | None = field(default=None, repr=False)
+    rl: RL | None = None
     kept: bool = field(default=False, compare=False)
     trained: Trained = field(init=False, repr=False, compare=False)
 
@@ -105,6 +108,7 @@ class Run:
             "labels": self.labels,
             "history": self.history,
             "memory": asdict(self.memory) if self.memory else None,
+            **({"rl": asdict(self.rl)} if self.rl else {}),
         }
 
 

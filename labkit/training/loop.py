@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
 from labkit.errors import LabkitError
 from labkit.memory import Ledger, MemoryReport
@@ -66,7 +67,7 @@ class Trainer:
             require_packable(model)
         self.model, self.config = model, config
         self.processes = processes or meet_the_others(model.device)
-        self.named = model.trainable()
+        self.named = self.trained()
         self.parameters = list(self.named.values())
         guard(model.module)
         self.adamw = make_optimizer(self.parameters, config)
@@ -82,6 +83,10 @@ class Trainer:
         """Compute what must be known before the weights change, by a step or by a checkpoint: a reference."""
         if self.pairs:
             self.pairs.prepare(self.config.steps)
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """Return the parameters to train, by the names that they have in checkpoints."""
+        return self.model.trainable()
 
     def run(self, callbacks: Sequence[Callback] = (), checkpoints: Checkpoints | None = None) -> None:
         """Train to the end, from the newest checkpoint if there is one.

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from datasets import Dataset
 from products import Products16
 from test_contract import NOTEBOOKS, calls
 
@@ -21,8 +22,11 @@ IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
 IDLE |= {"Preference"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
+IDLE |= {"RL"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
+# These are run in a test of their own.
+REWARDED = {"reinforce", "reward_model", "score_pairs"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
 METHOD_CLASSES |= {"HeadOnly"}
 
@@ -124,6 +128,18 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     count("methods.LoRALinear", partial(layer, torch.ones(1, 8)))
 
     assert not {name: counts for name, counts in ran.items() if counts}
-    covered = {word for name in ran for word in name.split()} | IDLE | COMPOSED | METHOD_CLASSES
+    covered = {word for name in ran for word in name.split()} | IDLE | COMPOSED | REWARDED | METHOD_CLASSES
     missing = {name for name in called_in_notebooks() - covered if not name.startswith(("plots.", "KINDS."))}
     assert not missing, "notebooks call what is not counted here"
+
+
+def test_nor_where_models_learn_from_rewards(models):
+    text, settings = "The sky in the north is", {"steps": 2, "batch_size": 4, "progress": False}
+    rl = lk.RL(group=2, prompts=2, max_new_tokens=3, beta=0.1)
+    rows = Dataset.from_list([{"prompt": text, "chosen": " blue", "rejected": " a fish"}] * 4)
+    pairs = lk.Task("pairs", rows, rows, (), "made up")
+    with Products16() as seen:
+        lk.reinforce(models["causal"], [text], lambda rows, replies: [0, 1, 2, 3], rl=rl, **settings)
+        run = lk.reward_model(models["encoder"], pairs, **settings)
+        lk.score_pairs(run.model, pairs)
+    assert not seen.counts

@@ -1,0 +1,49 @@
+"""Rewards that a program can verify: they cannot be wrong about what they check, and they check nothing else.
+
+Each takes rows of a task with known answers, such as ``instructions``, and replies, as ``lk.score_replies`` does, and
+returns a number for each reply. ``lk.reinforce`` takes any of them, alone or together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from labkit.errors import require_count
+from labkit.evaluation.replies import score_replies
+from labkit.generation.replies import Reply
+
+
+def right(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    """Return 1 for each reply that is one of the accepted answers, such as the right department in its form."""
+    return _hits("exact", rows, replies)
+
+
+def in_form(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    """Return 1 for each reply in the form asked for, whatever it answers."""
+    return _hits("form", rows, replies)
+
+
+def mentioned(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    """Return 1 for each reply in which an accepted answer occurs. A reply that lists all choices gets it, too."""
+    return _hits("mentioned", rows, replies)
+
+
+def ended(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    """Return 1 for each reply that the model ended by itself."""
+    return [float(reply.stopped) for reply in replies]
+
+
+def within(tokens: int) -> Callable[[list[dict[str, Any]], list[Reply]], list[float]]:
+    """Return a reward of 1 for replies of at most so many tokens; beyond, it falls to 0 at twice as many."""
+    most = require_count("tokens", tokens)
+
+    def length(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+        return [min(1.0, max(0.0, 2 - reply.tokens / most)) for reply in replies]
+
+    length.__name__ = f"within_{most}"
+    return length
+
+
+def _hits(measure: str, rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    return [float(hit) for hit in getattr(score_replies(rows, replies), measure).hits]

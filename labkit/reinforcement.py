@@ -1,0 +1,185 @@
+"""Train a reward model, or a model on rewards, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import LabkitError, shown
+from labkit.generation.prompts import fitted
+from labkit.methods import Method, get_method
+from labkit.methods.adapter import AdapterMethod
+from labkit.models.model import Model
+from labkit.preparation import configure, prepare
+from labkit.process import as_by_default, own_random_numbers, seed_all
+from labkit.runs import Run, describe
+from labkit.runs.identity import resumable_policy
+from labkit.runs.places import new_place
+from labkit.tasks.questions import questions
+from labkit.tasks.task import Task
+from labkit.training.accelerator import own_accelerate
+from labkit.training.callbacks import Callback, Progress
+from labkit.training.checkpoints import Checkpoints
+from labkit.training.judged import encode_preferences
+from labkit.training.loop import Trainer
+from labkit.training.policy import PolicyTrainer
+from labkit.training.processes import count_processes
+from labkit.training.reward_model import LABELS, RewardTrainer, scalar_head
+from labkit.training.rewards import Reward, Rewards
+from labkit.training.rl import RL
+
+# Settings of a run that mean nothing here, with what they may be.
+UNUSED: dict[str, Any] = {
+    "accumulation": 1,
+    "packing": False,
+    "learn": "last",
+    "gradient_checkpointing": False,
+    "optimizer": "adamw",
+    "preference": None,
+}
+
+
+@as_by_default()
+@own_accelerate()
+def reward_model(
+    model: Model,
+    task: Task,
+    method: str | Method = "full",
+    *,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train an encoder with a scalar head to prefer the chosen replies of a task, and return the run.
+
+    Measure it with ``lk.score_pairs``; ``labkit.training.reward_model.score`` gives rewards, and ``learned_reward``
+    makes a reward for ``lk.reinforce`` of it. The history also has margin, the mean difference of the rewards of chosen
+    and rejected replies, and pair_accuracy, the share of pairs in the right order.
+
+    Args:
+        model: an encoder; it is left as it was.
+        task: its training rows have ``prompt`` (a text or a conversation), ``chosen`` and ``rejected``.
+        method: which parameters are trained beside the head.
+        callbacks: called after each step, such as ``lk.Every``.
+        progress: show a bar.
+        **settings: fields of ``TrainingConfig``; ``batch_size`` counts pairs.
+
+    Raises:
+        LabkitError: the model is no encoder, or the task has no pairs or some that can't be used.
+        TrainingDivergedError: the loss was not finite.
+    """
+    method = get_method(method)
+    config = configure(model, method, settings)
+    _require_alone()
+    if model.kind != "encoder":
+        raise LabkitError(f"{model.name} is no encoder.", "Use minilm, for example: its vectors stand for whole texts.")
+    if not len(task.train) or not set(task.train.column_names) >= {"prompt", "chosen", "rejected"}:
+        raise LabkitError(f"{task.name} has no pairs to learn.", "Use a task with prompt, chosen and rejected.")
+    pairs = encode_preferences(model, [dict(row) for row in task.train])
+    with own_random_numbers(model.device):
+        seed_all(config.seed, model.device)
+        tuned = method.apply(model)
+        tuned.head, tuned.labels = scalar_head(tuned), LABELS
+    trainer = RewardTrainer(tuned, pairs, config)
+    run = Run(tuned, method, config, describe(model), task.name, LABELS, trainer.history)
+    return _made(run, trainer, callbacks, None, progress)
+
+
+@as_by_default()
+@own_accelerate()
+def reinforce(
+    model: Model,
+    task: Task | Sequence[str] | Sequence[list[dict]],
+    rewards: Reward | Sequence[Reward] | Mapping[Reward, float],
+    method: str | Method = "lora",
+    *,
+    rl: RL | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoints: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Draw replies, reward them, make the better ones likelier, and return the run, whose ``model`` is the tuned one.
+
+    ``model`` is left as it was. What memory a step takes is not predicted. The history has, for each step, beside what
+    ``finetune`` records (loss and grad_norm are means over a step's updates):
+
+    - reward, reward_std: mean and standard deviation over the step's replies; where there are several rewards, the mean
+      of each is in reward_NAME;
+    - kl: the divergence from the model before training, in nats per token, estimated from the replies; entropy: of the
+      distributions that tokens are drawn from, in nats per token;
+    - length: tokens of a reply; ended: the share of the replies that ended by themselves;
+    - clipped: the share of tokens whose likelihood ratio is clipped; flat: that of groups without variance;
+    - mismatch: how far log-probabilities in training are from those when the tokens were drawn, on average, before
+      the first update. Beyond rounding, it is a bug;
+    - skipped: where a reward failed, how. Such a step draws replies and learns nothing.
+
+    Args:
+        model: a causal model: where to start, and the reference of the KL divergence.
+        task: a task, whose training prompts are asked, or a list of prompts: texts or conversations.
+        rewards: a function of rows and replies that returns a number for each reply; or a list of such functions, or a
+            dictionary with the weight of each. A row holds the task's columns, a reply is what ``lk.generate`` returns.
+        method: a name or an instance, such as ``"lora"``.
+        rl: how to learn from rewards.
+        callbacks: called after each step, such as ``lk.Every``.
+        checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
+        resume: go on from the newest checkpoint there, bit for bit if the rewards are the same functions.
+        progress: show a bar.
+        **settings: fields of ``TrainingConfig``; ``batch_size`` is how many replies are read at once in training.
+
+    Raises:
+        LabkitError: bad settings or prompts, a model that cannot write, or a checkpoint of another run.
+        RewardError: rewards failed at more than ``rl.max_failures`` steps; ``error.run`` holds the run so far.
+        TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
+    """
+    method, rl = get_method(method), RL() if rl is None else rl
+    if not isinstance(rl, RL):
+        raise LabkitError(f"rl is {shown(rl)}.", 'Pass lk.RL("grpo"), for example.')
+    scored, config = Rewards(rewards), configure(model, method, settings)
+    for name, usual in UNUSED.items():
+        if getattr(config, name, usual) != usual:
+            raise LabkitError(f"{name}={getattr(config, name)!r} doesn't go with rewards.", f"Leave {name} out.")
+    _require_alone()
+    if rl.beta and not isinstance(method, AdapterMethod):
+        raise LabkitError(
+            f"With {method.name}, no reference is left: beta={rl.beta:g} compares with the model before training.",
+            'Use an adapter, such as "lora", or set beta=0.',
+        )
+    if resume and checkpoints is None:
+        raise LabkitError("resume=True needs the folder of the checkpoints.", "Pass checkpoints=… as in the first run.")
+    rows, asked = questions(task)
+    room = rl.max_new_tokens + getattr(method, "virtual_tokens", 0)
+    prompts, base = fitted(model, asked, room), describe(model)
+    saved = None
+    if checkpoints is not None:
+        weights = dict(zip(scored.functions, scored.weights, strict=True))
+        identity = resumable_policy(base, method, config, [rows, prompts], rl, weights)
+        saved = Checkpoints(new_place(checkpoints, "checkpoints"), identity)
+        if not resume:
+            saved.clear()
+    name = task.name if isinstance(task, Task) else "prompts"
+    tuned = prepare(model, task, method, config.seed)  # type: ignore[arg-type]  # a causal model needs no task
+    trainer = PolicyTrainer(tuned, rows, prompts, scored, config, rl)
+    run = Run(tuned, method, config, base, name, (), trainer.history, rl=rl)
+    return _made(run, trainer, callbacks, saved, progress)
+
+
+def _made(run: Run, trainer: Trainer, callbacks: Sequence[Callback], saved: Checkpoints | None, progress: bool) -> Run:
+    with closing(Progress(run.config.steps)) if progress else nullcontext() as bar:
+        try:
+            try:
+                trainer.run([*callbacks, *([bar] if bar else [])], saved)
+            finally:
+                run.history, run.memory = trainer.history, trainer.memory
+        except BaseException as stop:
+            stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
+            raise
+    return run
+
+
+def _require_alone() -> None:
+    if count_processes() > 1:
+        raise LabkitError("This is trained by one process alone.", "Start it without a launcher.")
