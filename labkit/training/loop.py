@@ -12,6 +12,7 @@ from torch import nn
 
 from labkit.errors import LabkitError
 from labkit.memory import Ledger, MemoryReport
+from labkit.memory.free import return_freed_memory
 from labkit.memory.recorder import can_record
 from labkit.models.encoding import padding_id
 from labkit.models.model import Model
@@ -132,6 +133,7 @@ class Trainer:
         if self.recomputation:
             self.recomputation.end()
         self.model.module.eval()
+        return_freed_memory()
 
     def _measured(self, step: int, checkpoints: Checkpoints | None) -> dict:
         with Ledger(self.model.module, self.adamw, self.model.head) as ledger:

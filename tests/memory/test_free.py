@@ -1,9 +1,10 @@
+import platform
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from labkit.memory.free import available_memory
+from labkit.memory.free import available_memory, return_freed_memory
 
 GIGABYTE = 10**9
 
@@ -79,3 +80,12 @@ def test_systems_without_control_groups(tmp_path):
 def test_a_group_whose_statistics_are_not_there_counts_without_them(computer):
     limit = {"memory.max": 8 * GIGABYTE, "memory.current": 3 * GIGABYTE}
     assert available_memory(computer("0::/\n", {"": limit})) == 5 * GIGABYTE
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_freed_memory_goes_back_to_the_system():
+    blocks = [bytearray(2**16) for _ in range(4000)]  # 262 MB, in blocks that glibc keeps
+    blocks = blocks[-1:]  # and the last one lies above the others
+    before = psutil.Process().memory_info().rss
+    return_freed_memory()
+    assert before - psutil.Process().memory_info().rss > 200e6
