@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+import torch
 
 from labkit.comparisons.chat_measures import chat_measured, losses
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
+from labkit.comparisons.preference_measures import log_probabilities_of, preference_measured
 from labkit.computer import circumstances
 from labkit.errors import LabkitError
 from labkit.evaluation import text_loss
@@ -39,7 +41,8 @@ class Point:
             needs them; on the test set, it would choose settings that suit the test set. Each class gives its share.
         data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
             run's. Such a run is not measured for what it costs. For a task of conversations: ``fault`` and ``replay``
-            as ``chat_measured`` takes them, and ``words``, "given" or the model's "own".
+            as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``
+            and ``sft`` as ``preference_measured`` takes them.
     """
 
     model: str
@@ -75,6 +78,8 @@ class Point:
         if self.held_out:
             task = hold_out(task, self.held_out)
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        if "chosen" in task.train.column_names:
+            return self._pairs(base, task, settings) | {"made": circumstances(base.device, base.precision)}
         if "messages" in task.train.column_names:
             return self._chat(base, task, settings) | {"made": circumstances(base.device, base.precision)}
         if self.data:
@@ -83,6 +88,11 @@ class Point:
         return measured(base, task, get_method(self.method), settings, english, costs=not self.data) | {
             "made": circumstances(base.device, base.precision)
         }
+
+    def _pairs(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+        said = _said(self.model, self.task, self.train, self.test, self.held_out)
+        method = get_method(self.method)
+        return preference_measured(base, task, method, settings, _losses(self.model), said, **self.data)
 
     def _chat(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
         data = {key: value for key, value in self.data.items() if key != "words"}
@@ -120,6 +130,12 @@ def _task(name: str, train: int, test: int) -> Task:
 @lru_cache(maxsize=1)
 def _losses(name: str) -> tuple[float, float]:
     return losses(_model(name))
+
+
+@lru_cache(maxsize=1)
+def _said(model: str, task: str, train: int, test: int, held_out: int) -> torch.Tensor:
+    whole = _task(task, train, test)
+    return log_probabilities_of(_model(model), hold_out(whole, held_out) if held_out else whole)
 
 
 @lru_cache(maxsize=1)
