@@ -178,7 +178,7 @@ def test_what_is_no_list_of_texts_is_said():
         lambda: lk.text_loss(model, "a text"),
         lambda: label_probabilities(model, "a text", (" a", " b")),
     ):
-        with pytest.raises(lk.LabkitError, match=r"list of texts.*a text"):
+        with pytest.raises(lk.LabkitError, match=r"list of (texts|prompts).*a text"):
             call()
     for odd in (None, 3, ["a"], b"a"):
         with pytest.raises(lk.LabkitError, match=re.escape(f"Text 2 is no text but {odd!r}")):
