@@ -113,7 +113,7 @@ class PolicyTrainer(Trainer):
         advantage, returns = self._advantages(rewards.to(mask), penalty, mask, before)
         weights, records = token_weights(rl, mask), []
         for update in range(rl.updates):
-            sums = dict.fromkeys(("loss", "clipped", "kl", "entropy", "mismatch"), 0.0)
+            sums: dict[str, Any] = dict.fromkeys(("loss", "clipped", "kl", "entropy", "mismatch"), 0.0)
             for part in samples.parts(size):
                 with self.model.autocast():
                     now = score(self.model, samples, part, self.value_head)
@@ -127,9 +127,10 @@ class PolicyTrainer(Trainer):
                 self.accelerator.backward(loss)
                 watched |= {"entropy": now.entropy, "mismatch": (now.logprobs.detach() - samples.old[part]).abs()}
                 for name, values in watched.items():
-                    sums[name] += float((values * mask[part]).sum() / mask.sum())
-                sums["loss"] += loss.item()
-            records.append(sums | {"grad_norm": self._update(step, checkpoints)})
+                    sums[name] = sums[name] + (values * mask[part]).sum() / mask.sum()
+                sums["loss"] = sums["loss"] + loss.detach()
+            norm = self._update(step, checkpoints)
+            records.append({name: float(found) for name, found in sums.items()} | {"grad_norm": norm})
         groups = rewards.view(-1, rl.group)
         made = {name: fmean(each[name] for each in records) for name in ("loss", "grad_norm", "clipped")}
         made |= {name: records[0][name] for name in ("entropy", "mismatch")}
