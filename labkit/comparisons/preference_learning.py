@@ -1,4 +1,4 @@
-"""The comparisons of preference learning: losses on the same pairs, how strongly to hold on, and what keeps likely."""
+"""The comparisons of preference learning: losses on the same pairs, values of beta, likelihood, and length."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ NAMES = ("sft", *LOSSES)
 BEST = dict.fromkeys(NAMES, 1e-3)  # a guess, until the search `preference-rates` has run
 BETAS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of DPO
 SFT = 1.0  # the weight of supervised fine-tuning beside DPO
+SHORT = {"steps": 16}  # one pass: half of the pairs have the longer reply chosen
+UNEQUAL = ("dpo", "simpo")  # the one adds a reply's tokens up, the other one takes their mean
 FEW = SEEDS[:3]  # a run takes three minutes of one core
 
 
@@ -43,9 +45,17 @@ def preferences() -> Iterator[dict[str, Any]]:
         yield from _run(seed, "dpo", sft=SFT)
 
 
+def length_bias() -> Iterator[dict[str, Any]]:
+    """Pairs whose chosen reply is always the longer one, and as many where it is so in half of them."""
+    for seed in FEW:
+        for pairs in ("both", "longer chosen"):
+            for loss in UNEQUAL:
+                yield from over_seeds(_setting(loss, pairs=pairs) | SHORT, {"name": "lora"}, BEST[loss], seeds=(seed,))
+
+
 def _run(seed: int, loss: str, **changed: float) -> Iterator[dict[str, Any]]:
     yield from over_seeds(_setting(loss, **changed), {"name": "lora"}, BEST[loss], seeds=(seed,))
 
 
-def _setting(loss: str, **changed: float) -> dict[str, Any]:
+def _setting(loss: str, **changed: Any) -> dict[str, Any]:
     return SETTING | {"data": {"loss": loss, "beta": LOSSES.get(loss), "sft": 0.0} | changed}

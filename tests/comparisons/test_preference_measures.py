@@ -11,6 +11,7 @@ from labkit.comparisons.preference_measures import (
     log_probabilities_of,
     name_in,
     preference_measured,
+    some_pairs,
 )
 from labkit.comparisons.sweeps import points
 from labkit.training.preference import LOSSES
@@ -86,3 +87,19 @@ def test_the_sweep_has_every_loss():
     runs = points("preferences")
     assert {run.data["loss"] for run in runs} == {"sft", *LOSSES}
     assert len({str(run) for run in runs}) == len(runs)
+
+
+def test_pairs_by_length_are_as_many_as_their_control():
+    def pair(more):
+        return {"prompt": [], "chosen": [{"content": "x" * (9 + more)}], "rejected": [{"content": "x" * 9}]}
+
+    rows = Dataset.from_list([pair(more) for more in (1, -1, 0, 2, -2, 3, 4, 5)])
+    task = lk.Task("lengths", rows, rows, (), "made here")
+    found = {name: some_pairs(task, name).train for name in ("all", "longer chosen", "both")}
+    more = {name: [len(row["chosen"][0]["content"]) - 9 for row in rows] for name, rows in found.items()}
+    assert more["longer chosen"] == [1, 2, 3, 4]
+    assert more["both"] == [1, -1, 2, -2]
+    assert more["all"] == [1, -1, 0, 2, -2, 3, 4, 5]
+    with pytest.raises(lk.LabkitError, match="longest"):
+        some_pairs(task, "longest")
+    assert {run.data["pairs"] for run in points("length-bias")} == {"longer chosen", "both"}
