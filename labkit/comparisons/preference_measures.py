@@ -57,7 +57,7 @@ def preference_measured(
         reply_tokens: mean length of these replies, the token that ends them included.
         kl: divergence from the base model, in nats per token, over replies drawn at temperature 1; see ``divergence``.
         english_rise, chat_rise: forgetting, as ``chat_measured`` has it.
-        steps: the course of ``KEPT`` over the steps; of supervised fine-tuning nothing.
+        course: ``KEPT`` over the steps; of supervised fine-tuning nothing.
         trained_parameters, seconds: as in ``measures.measured``.
     """
     task = some_pairs(task, pairs)
@@ -88,7 +88,7 @@ def preference_measured(
         "kl": round(divergence(run.model, base, task, settings["seed"]), 4),
         "english_rise": round(english - before[0], 4),
         "chat_rise": round(chat - before[1], 4),
-        "steps": {name: [round(record[name], 3) for record in run.history if name in record] for name in KEPT},
+        "course": {name: [round(record[name], 3) for record in run.history if name in record] for name in KEPT},
         "trained_parameters": run.trained_parameters,
         "seconds": round(seconds, 2),
     }

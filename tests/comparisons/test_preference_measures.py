@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import pytest
 import torch
 from datasets import Dataset
@@ -5,6 +7,7 @@ from datasets import Dataset
 import labkit as lk
 from labkit.comparisons import chat_measures, preference_measures
 from labkit.comparisons.chat_measures import losses
+from labkit.comparisons.point import Point
 from labkit.comparisons.preference_measures import (
     chosen_alone,
     divergence,
@@ -47,8 +50,9 @@ def test_what_a_run_changed_is_measured_on_the_test_pairs(task, tiny):
     assert found["hits"] == "".join("01"[bool(a > b)] for a, b in now)
     assert found["rose"] == "".join("01"[bool(a > b)] for a, b in now - before)
     assert found["chosen_change"] == pytest.approx((now - before)[:, 0].mean().item(), abs=1e-3)
-    assert found["steps"]["margin"][0] == 0
-    assert len(found["steps"]["margin"]) == 3
+    assert found["course"]["margin"][0] == 0
+    assert len(found["course"]["margin"]) == 3
+    assert not found.keys() & {each.name for each in fields(Point)}  # they would take the place of settings
     assert found["total"] == len(found["plain"]) == len(found["jargon"]) == 4
 
 
@@ -74,7 +78,7 @@ def test_supervised_fine_tuning_reads_the_chosen_replies_alone(task, tiny):
     assert chosen_alone(task).test == task.test
     found = measured(tiny, task, "sft")
     assert found["chosen_change"] > found["rejected_change"]
-    assert set(map(len, found["steps"].values())) == {0}
+    assert set(map(len, found["course"].values())) == {0}
 
 
 def test_the_name_is_what_a_reply_says():
