@@ -17,7 +17,6 @@ from labkit.comparisons.preference_measures import (
     some_pairs,
 )
 from labkit.comparisons.sweeps import points
-from labkit.training.preference import LOSSES
 
 SETTINGS = {"steps": 3, "batch_size": 2, "learning_rate": 3e-2, "seed": 0}
 
@@ -85,12 +84,6 @@ def test_the_name_is_what_a_reply_says():
     assert name_in([{"role": "assistant", "content": "This means: Runny nose."}]) == "Runny nose"
     pairs = lk.load_task("preferences", train=20, test=20)
     assert all(name_in(row["chosen"]) != name_in(row["rejected"]) for row in pairs.test)
-
-
-def test_the_sweep_has_every_loss():
-    runs = points("preferences")
-    assert {run.data["loss"] for run in runs} == {"sft", *LOSSES}
-    assert len({str(run) for run in runs}) == len(runs)
 
 
 def test_pairs_by_length_are_as_many_as_their_control():
