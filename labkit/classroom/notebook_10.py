@@ -25,8 +25,8 @@ def _log_probs() -> tuple[LogProbs, LogProbs]:
     """Return made-up log-probabilities of four pairs: of the policy, with gradients, and of the reference."""
     tokens = torch.tensor([4, 9, 6, 5]), torch.tensor([7, 3, 8, 10])
     before = torch.tensor([-9.0, -21.0, -12.5, -8.0]), torch.tensor([-15.0, -6.5, -17.0, -22.0])
-    now = torch.tensor([-8.2, -19.5, -14.0, -6.0]), torch.tensor([-19.0, -8.0, -16.0, -23.5])
-    return LogProbs(*(each.requires_grad_() for each in now), *tokens), LogProbs(*before, *tokens)
+    now = torch.tensor([[-8.2, -19.5, -14.0, -6.0], [-19.0, -8.0, -16.0, -23.5]], requires_grad=True)
+    return LogProbs(now[0], now[1], *tokens), LogProbs(*before, *tokens)
 
 
 @exercise(

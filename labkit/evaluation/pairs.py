@@ -94,8 +94,9 @@ def score_pairs(model: Model, task: Task, *, batch_size: int = 32) -> PairScores
     rows = [dict(row) for row in task.test]
     if not rows or not rows[0].keys() >= {"prompt", "chosen", "rejected"}:
         raise LabkitError(f"{task.name} has no test pairs.", "Use a task with prompt, chosen and rejected.")
-    worth = reply_log_probabilities if model.kind == "causal" else _rewards
-    chosen, rejected = worth(model, rows, batch_size).unbind(1)
+    causal = model.kind == "causal"
+    both = reply_log_probabilities(model, rows, batch_size) if causal else _rewards(model, rows, batch_size)
+    chosen, rejected = both.unbind(1)
     margins = (chosen - rejected).tolist()
     kinds = [str(row.get("kind") or NO_KIND) for row in rows]
     hits = [margin > 0 for margin in margins]
