@@ -10,6 +10,7 @@ import torch
 
 from labkit.comparisons.chat_measures import losses
 from labkit.errors import unknown
+from labkit.evaluation.pairs import reply_log_probabilities
 from labkit.experiment import finetune
 from labkit.generation.batched import generate
 from labkit.generation.prompts import fitted
@@ -18,8 +19,6 @@ from labkit.methods import Method
 from labkit.models.model import Model
 from labkit.tasks.row import holds
 from labkit.tasks.task import Task
-from labkit.training.inference import infer
-from labkit.training.pairs import encode_pairs, log_probabilities
 from labkit.training.preference import Preference
 from labkit.training.rollouts import Samples, score_all
 
@@ -96,8 +95,7 @@ def preference_measured(
 
 def log_probabilities_of(model: Model, task: Task) -> torch.Tensor:
     """Return log π(reply | prompt) of each test pair's chosen and rejected reply, in nats, shape (pairs, 2)."""
-    examples = encode_pairs(model, list(task.test), model.max_length)
-    return infer(model, examples, 16, lambda part: log_probabilities(model, part)[0]).view(-1, 2)
+    return reply_log_probabilities(model, list(task.test))
 
 
 def divergence(model: Model, base: Model, task: Task, seed: int) -> float:
