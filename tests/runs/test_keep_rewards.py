@@ -318,7 +318,6 @@ def child(*args):
     return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
 
 
-import labkit.generation.batched, peft  # what is imported late is there for all children then
 codes = [child("whole", None)]
 os.environ["KILL"] = "yes"
 codes.append(child("killed", "mine"))
@@ -330,9 +329,9 @@ print(json.dumps([codes, left]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks after importing torch, which is safe on Linux only")
-def test_a_process_that_was_killed_leaves_a_run_that_goes_on_to_the_same_bits(small, tmp_path):
-    small.module.save_pretrained(tmp_path / "model")
-    small.tokenizer.save_pretrained(tmp_path / "model")
+def test_a_process_that_was_killed_leaves_a_run_that_goes_on_to_the_same_bits(tiny, tmp_path):
+    tiny.module.save_pretrained(tmp_path / "model")
+    tiny.tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "script.py").write_text(SCRIPT)
     paths = {"LABKIT_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, tmp_path / "script.py", tmp_path]
