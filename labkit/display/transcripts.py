@@ -49,7 +49,8 @@ class Transcripts:
     def _repr_html_(self) -> Any:
         if os.environ.get("LABKIT_ALT_TEXT") == "print":
             print("Figure:", self.words)  # noqa: T201  asked for by the reader
-        cell = f"border:1px solid {INK};padding:.4em;text-align:left;vertical-align:top;white-space:pre-wrap"
+        # Each cell has its own ground: JupyterLab's dark theme darkens every other row.
+        cell = f"background:white;border:1px solid {INK};padding:.4em;text-align:left;vertical-align:top;white-space:pre-wrap"
         head = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in ("asked", *self.names))
         body = "".join(
             f'<tr><td style="{cell}">{"".join(_turn(turn) for turn in messages)}</td>'
