@@ -50,7 +50,8 @@ class Transcripts:
         if os.environ.get("LABKIT_ALT_TEXT") == "print":
             print("Figure:", self.words)  # noqa: T201  asked for by the reader
         # Each cell has its own ground: JupyterLab's dark theme darkens every other row.
-        cell = f"background:white;border:1px solid {INK};padding:.4em;text-align:left;vertical-align:top;white-space:pre-wrap"
+        cell = f"background:white;border:1px solid {INK};padding:.4em;text-align:left;vertical-align:top"
+        cell += ";white-space:pre-wrap"
         head = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in ("asked", *self.names))
         body = "".join(
             f'<tr><td style="{cell}">{"".join(_turn(turn) for turn in messages)}</td>'
