@@ -22,6 +22,8 @@ from labkit.tasks.task import DataWarning, Task
 PREFIX = "reasoning-gym:"
 SIZES = (400, 100)  # by default
 TRIES = 20  # questions made for each that is wanted: small tasks repeat themselves
+# A verifier that runs a text as Python, other than its own entry's; SymPy's parse_expr is an eval, too.
+RUNS = re.compile(r"\b(eval|exec|parse_expr|sympify)\((?!entry)")
 SOURCE = "Stojanovski et al. 2025, Reasoning Gym, arXiv:2505.24760"
 
 
@@ -50,7 +52,7 @@ def gym_task(name: str, train: int = SIZES[0], test: int = SIZES[1], seed: int =
     known = _gym().factory.DATASETS
     if name not in known:
         raise unknown("task of Reasoning Gym", name, known)
-    if re.search(r"\b(eval|exec|parse_expr|sympify)\(", inspect.getsource(known[name][0].score_answer)):
+    if RUNS.search(inspect.getsource(known[name][0].score_answer)):
         raise LabkitError(
             f"The verifier of {name} runs what a model wrote as Python, which may do anything.",
             "Choose a task whose verifier only compares.",

@@ -126,8 +126,9 @@ def test_the_real_gym_scores_its_own_answers_and_a_model_learns_from_it(tiny):
     task = gym_task("chain_sum", 12, 4, max_terms=2, max_digits=1)
     assert all(gym_score_of(row, row["completion"]) == 1 for row in task.train)
     assert gym_score_of(task.train[0], "no number") < 1
-    other = lk.load_task("reasoning-gym:word_sorting", train=2, test=2)
-    assert [gym_score_of(row, row["completion"]) for row in other.test] == [1, 1]
+    for name in ("word_sorting", "number_sorting"):
+        other = lk.load_task(f"reasoning-gym:{name}", train=2, test=2)
+        assert [gym_score_of(row, row["completion"]) for row in other.test] == [1, 1]
     rl = lk.RL(group=2, prompts=2, max_new_tokens=4)
     run = lk.reinforce(tiny, task, gym_score, rl=rl, steps=1, progress=False)
     assert "skipped" not in run.history[0]
