@@ -80,7 +80,7 @@ def show_episodes(episodes: Sequence[Episode]) -> Episodes:
     Raises:
         LabkitError: there are no episodes.
     """
-    given = episodes if isinstance(episodes, (list, tuple)) else [episodes]
+    given: Any = episodes if isinstance(episodes, (list, tuple)) else [episodes]
     if not given or not all(isinstance(each, Episode) for each in given):
         raise LabkitError(f"These are no episodes: {briefly(episodes)}.", "Pass what lk.sample_episodes returned.")
     return Episodes(tuple(given))

@@ -91,7 +91,7 @@ def gym_score_of(row: dict[str, Any], text: str) -> float:
         return 0.0
 
 
-def _rows(name: str, settings: dict[str, Any], count: int, dice: str, asked: set[str]) -> list[dict[str, str]]:
+def _rows(name: str, settings: dict[str, Any], count: int, dice: str, asked: set[str]) -> list[dict[str, Any]]:
     """Return questions that are not among those ``asked`` already, and add them to these."""
     # The gym's neighbouring seeds share all but one of their questions.
     source = _dataset(name, repr(settings), random.Random(dice).getrandbits(31), TRIES * count)
