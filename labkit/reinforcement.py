@@ -127,7 +127,7 @@ def reinforce(
         callbacks: called after each step, such as ``lk.Every``.
         checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
         resume: go on from the newest checkpoint there, bit for bit if the rewards are the same functions: it knows them
-            by name and weight alone, so that one may be mended.
+            by name and weight alone, so that one may be fixed.
         keep: a name under LABKIT_HOME/kept (or a folder) to keep the run in, as ``finetune`` does: the very same run is
             given back, or goes on where it was stopped, and any other is kept beside it. Rewards, like callbacks, are
             the same if their code is, and what they hold: numbers, texts, functions and models, as attributes or as

@@ -91,7 +91,7 @@ def resumable_policy(
     rl: RL,
     rewards: Rewards,
 ) -> dict[str, Any]:
-    """Return the same of a run that learns from rewards. These count by name and weight, so that they can be mended."""
+    """Return the same of a run that learns from rewards. These count by name and weight, so that they can be fixed."""
     made = {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": _digest(asked)}
     return made | {"rl": asdict(rl), "rewards": dict(zip(rewards.functions, rewards.weights, strict=True))}
 

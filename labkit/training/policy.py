@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -12,19 +11,18 @@ import torch
 from torch import nn
 
 from labkit.errors import first_line
-from labkit.methods.adapter import adapters_of
-from labkit.methods.disabling import disable_adapter
 from labkit.models.model import Model
 from labkit.process import seed_all
 from labkit.training.batching import Example
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
+from labkit.training.credit import credit, drawn_at, zero_head
 from labkit.training.loop import Trainer
-from labkit.training.ppo import gae, token_rewards, value_loss, whitened
+from labkit.training.ppo import value_loss
 from labkit.training.processes import Processes
 from labkit.training.rewards import RewardError, Rewards
-from labkit.training.rl import RL, advantages, flat_groups, rl_loss, token_weights
-from labkit.training.rollouts import Samples, Scores, draw, score, score_all
+from labkit.training.rl import RL, flat_groups, rl_loss, token_weights
+from labkit.training.rollouts import Samples, score
 from labkit.training.schedule import plan_batches
 
 
@@ -54,11 +52,10 @@ class PolicyTrainer(Trainer):
         rl: RL,
         processes: Processes | None = None,
     ):
-        self.value_head = _value_head(model) if rl.algorithm == "ppo" else None
+        self.value_head = zero_head(model) if rl.algorithm == "ppo" else None
         super().__init__(model, [Example(ids, 0) for ids in prompts], config, (), processes)
         self.rows, self.prompts, self.rewards, self.rl = list(rows), list(prompts), rewards, rl
         self.plan = plan_batches([len(ids) for ids in prompts], rl.prompts, config.steps, config.seed)
-        self.has_reference = bool(adapters_of(model))
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Return the parameters of the model and of the value head, by name."""
@@ -77,8 +74,8 @@ class PolicyTrainer(Trainer):
         self.model.module.eval()
         seed_all(self.config.seed * 1_000_003 + step, self.model.device)
         rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
-        seed = random.Random(f"replies {self.config.seed} {step}").getrandbits(31)
-        samples = draw(self.model, [self.prompts[i] for i in self.plan[step]], self.rl, seed)
+        prompts = [self.prompts[i] for i in self.plan[step]]
+        samples = drawn_at(self.model, prompts, self.rl, self.config.seed, step)
         rows = [self.rows[i] for i in self.plan[step] for _ in range(self.rl.group)]
         lengths = [reply.tokens for reply in samples.replies]
         record = {"step": step + 1, "loss": math.nan, "learning_rate": rate, "grad_norm": math.nan}
@@ -107,10 +104,8 @@ class PolicyTrainer(Trainer):
     def _learn(self, step: int, samples: Samples, found: torch.Tensor, checkpoints: Checkpoints | None) -> dict:
         rl, mask, size = self.rl, samples.mask, self.config.batch_size
         rewards = self.rewards.total(found)
-        before = score_all(self.model, samples, size, self.value_head) if self.value_head is not None else None
-        reference = self._reference(samples)
-        penalty = rl.beta * (samples.old - reference) if reference is not None else torch.zeros_like(mask)
-        advantage, returns = self._advantages(rewards.to(mask), penalty, mask, before)
+        known = credit(self.model, samples, rewards, rl, size, self.value_head)
+        advantage, returns, before, reference = known.advantage, known.returns, known.before, known.reference
         weights, records = token_weights(rl, mask), []
         for update in range(rl.updates):
             sums: dict[str, Any] = dict.fromkeys(("loss", "clipped", "kl", "entropy", "mismatch"), 0.0)
@@ -137,26 +132,6 @@ class PolicyTrainer(Trainer):
         made |= {"kl": records[0]["kl"]} if reference is not None else {}
         return made | {"reward": rewards.mean().item(), "reward_std": rewards.std().item(), "flat": flat_groups(groups)}
 
-    def _reference(self, samples: Samples) -> torch.Tensor | None:
-        """Return the replies' log-probabilities under the model before training: the same one, its adapter disabled."""
-        if not self.has_reference:
-            return None
-        with disable_adapter(self.model):
-            return score_all(self.model, samples, self.config.batch_size).logprobs
-
-    def _advantages(
-        self, rewards: torch.Tensor, penalty: torch.Tensor, mask: torch.Tensor, before: Scores | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return advantages and, for PPO, the returns that values are to predict."""
-        rl = self.rl
-        if rl.penalty == "loss":
-            penalty = torch.zeros_like(penalty)
-        if before is None or before.values is None:
-            paid = rewards - (penalty * mask).sum(1)
-            return advantages(rl, paid.view(-1, rl.group)), torch.zeros_like(mask)
-        advantage, returns = gae(rl.value, token_rewards(rewards, penalty, mask), before.values, mask)
-        return (whitened(advantage, mask) if rl.std else advantage), returns
-
     def _update(self, step: int, checkpoints: Checkpoints | None) -> float:
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if not math.isfinite(norm) and not self.accelerator.scaler:
@@ -164,11 +139,3 @@ class PolicyTrainer(Trainer):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
-
-
-def _value_head(model: Model) -> nn.Linear:
-    """Return a value head that predicts 0 everywhere, as nothing is known yet."""
-    head = nn.Linear(model.embeddings.embedding_dim, 1, device=model.device)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return head
