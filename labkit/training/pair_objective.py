@@ -74,7 +74,8 @@ class PairObjective:
             assert step == 0, "prepare() comes before the second step"
             reference = self._reference([0])  # all that the proof of a kept run needs
         chosen = [example.learned for batch in whole for example in batch[::2]]
-        self._sums, self._pairs = torch.zeros_like(self._sums), len(chosen)
+        self._sums.zero_()  # in place: the ledger has torch complain where a step frees what it has not seen made
+        self._pairs = len(chosen)
         return [self._batch(batch, reference, sum(chosen) / len(chosen)) for batch in whole], 1 / len(chosen)
 
     def __call__(self, model: Model, batch: PairBatch) -> tuple[torch.Tensor, int]:
@@ -87,7 +88,7 @@ class PairObjective:
         real = policy.chosen_tokens > 0  # a process without a share has a pair of which nothing is learned
         margin = judged.chosen - judged.rejected
         found = (margin, margin > 0, policy.chosen.detach(), policy.rejected.detach(), judged.chosen, judged.rejected)
-        self._sums = self._sums + torch.stack([(each * real).sum() for each in found])
+        self._sums += torch.stack([(each * real).sum() for each in found])
         return (judged.losses * real).sum(), len(real)
 
     def found(self) -> dict[str, float]:
