@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class StepHooks:
         optimizer: the optimizer that the step calls.
         head: a head outside the network, such as an encoder's classifier.
         address: returns a number that identifies the memory of a tensor.
+        beside: other networks in memory by name, such as a reference or a value head.
     """
 
     def __init__(
@@ -33,9 +34,14 @@ class StepHooks:
         optimizer: torch.optim.Optimizer,
         head: nn.Module | None = None,
         address: Callable[[torch.Tensor], int] = lambda tensor: tensor.untyped_storage().data_ptr(),
+        beside: Mapping[str, nn.Module] | None = None,
     ):
         self.address = address
         self.modules = dict(module.named_modules(prefix="")) | ({HEAD: head} if head is not None else {})
+        self.networks = [module]  # each of whose passes has its phases
+        for name, other in (beside or {}).items():
+            self.modules |= dict(other.named_modules(prefix=name))
+            self.networks += [other] if hasattr(other, "get_output_embeddings") else []
         self.optimizer = optimizer
         self._parameters: dict[torch.Tensor, str] = {}  # with their modules; a tied weight belongs to the first
         for path, inner in self.modules.items():
@@ -98,7 +104,10 @@ class StepHooks:
             yield self.modules[path].register_forward_pre_hook(lambda *_, e=ahead: mark(e))
             yield self.modules[path].register_forward_hook(_on_gradient(mark, back))
         forward, loss, backward = (Event("phase", name=name) for name in ("forward", "loss", "backward"))
-        yield self.modules[""].register_forward_pre_hook(lambda *_: mark(forward))
+        for network in self.networks:
+            yield network.register_forward_pre_hook(lambda *_: mark(forward))
+        for reference in self.networks[1:]:
+            yield reference.get_output_embeddings().register_forward_pre_hook(lambda *_: mark(loss))
         if self.head is not None:
             yield self.head.register_forward_pre_hook(lambda *_: mark(loss))
             yield self.head.register_forward_pre_hook(_on_gradient(mark, backward))

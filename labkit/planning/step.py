@@ -15,6 +15,7 @@ from labkit.models.model import Model
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
+from labkit.training.rl import RL
 from labkit.training.schedule import padded_learned
 
 
@@ -30,6 +31,8 @@ class Step:
         precision: the type of matrix products.
         classes: the number of classes of an encoder's head.
         quantization: how the weights are stored in 4 bits before the method is applied; None if they are not.
+        rl: how the step learns from rewards; its examples are then all replies behind their prompts.
+        reference_copy: whether a second copy of the model before training is in memory, as the reference.
     """
 
     config: PretrainedConfig
@@ -39,6 +42,8 @@ class Step:
     precision: torch.dtype = torch.float32
     classes: int = 2
     quantization: Quantization | None = None
+    rl: RL | None = None
+    reference_copy: bool = False
 
     @property
     def alike(self) -> bool:

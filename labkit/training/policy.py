@@ -42,6 +42,7 @@ class PolicyTrainer(Trainer):
         rewards: what replies are worth.
         config: how to train; ``batch_size`` is how many replies are read at once.
         rl: how to learn from rewards.
+        reference: another model to compare with than the one in training, its adapter disabled.
     """
 
     def __init__(
@@ -53,12 +54,20 @@ class PolicyTrainer(Trainer):
         config: TrainingConfig,
         rl: RL,
         processes: Processes | None = None,
+        reference: Model | None = None,
     ):
-        self.value_head = _value_head(model) if rl.algorithm == "ppo" else None
+        self.value_head = self.new_value_head(model) if rl.algorithm == "ppo" else None
         super().__init__(model, [Example(ids, 0) for ids in prompts], config, (), processes)
         self.rows, self.prompts, self.rewards, self.rl = list(rows), list(prompts), rewards, rl
         self.plan = plan_batches([len(ids) for ids in prompts], rl.prompts, config.steps, config.seed)
-        self.has_reference = bool(adapters_of(model))
+        self.reference, self.has_reference = reference, bool(reference or adapters_of(model))
+
+    def new_value_head(self, model: Model) -> nn.Linear:
+        """Return a value head that predicts 0 everywhere, as nothing is known yet."""
+        head = nn.Linear(model.embeddings.embedding_dim, 1, device=model.device)
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
+        return head
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Return the parameters of the model and of the value head, by name."""
@@ -78,7 +87,7 @@ class PolicyTrainer(Trainer):
         seed_all(self.config.seed * 1_000_003 + step, self.model.device)
         rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
         seed = random.Random(f"replies {self.config.seed} {step}").getrandbits(31)
-        samples = draw(self.model, [self.prompts[i] for i in self.plan[step]], self.rl, seed)
+        samples = self.draw([self.prompts[i] for i in self.plan[step]], seed)
         rows = [self.rows[i] for i in self.plan[step] for _ in range(self.rl.group)]
         lengths = [reply.tokens for reply in samples.replies]
         record = {"step": step + 1, "loss": math.nan, "learning_rate": rate, "grad_norm": math.nan}
@@ -92,6 +101,10 @@ class PolicyTrainer(Trainer):
             f"reward_{name}": value for name, value in zip(self.rewards.functions, found.mean(0).tolist(), strict=True)
         }
         return record | (named if len(named) > 1 else {}) | self._learn(step, samples, found, checkpoints)
+
+    def draw(self, prompts: list[list[int]], seed: int) -> Samples:
+        """Return replies of the policy to prompts."""
+        return draw(self.model, prompts, self.rl, seed)
 
     def _failed(self, step: int, problem: Exception) -> str:
         """Return what to write of a failed reward, or raise where it is one too many."""
@@ -141,6 +154,8 @@ class PolicyTrainer(Trainer):
         """Return the replies' log-probabilities under the model before training: the same one, its adapter disabled."""
         if not self.has_reference:
             return None
+        if self.reference is not None:
+            return score_all(self.reference, samples, self.config.batch_size).logprobs
         with disable_adapter(self.model):
             return score_all(self.model, samples, self.config.batch_size).logprobs
 
@@ -166,9 +181,3 @@ class PolicyTrainer(Trainer):
         return norm
 
 
-def _value_head(model: Model) -> nn.Linear:
-    """Return a value head that predicts 0 everywhere, as nothing is known yet."""
-    head = nn.Linear(model.embeddings.embedding_dim, 1, device=model.device)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return head

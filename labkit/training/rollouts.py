@@ -130,7 +130,7 @@ def _as_drawn(logits: torch.Tensor, sampling: Sampling, replies: Sequence[Reply]
     choices = list(chain.from_iterable(reply.choices for reply in replies))
     counts = torch.tensor([len(each) for each in choices])
     places = torch.repeat_interleave(torch.arange(len(choices)), counts)
-    drawn = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+    drawn = torch.zeros_like(logits, dtype=torch.bool)
     drawn[places.to(logits.device), torch.cat(choices).long().to(logits.device)] = True
     return logits.masked_fill(~drawn, -torch.inf)
 
