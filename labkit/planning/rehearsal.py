@@ -43,7 +43,7 @@ class Rehearsal(PolicyTrainer):
     def __init__(
         self, model: Model, step: Step, config: TrainingConfig, rl: RL, mode: FakeMode, reference: Model | None
     ):
-        self.mode, self._sampling = mode, False
+        self.mode, self._part = mode, ""
         prompts = [example.tokens[: -example.learned] for example in step.examples[:: rl.group]]
         rewards = Rewards(lambda rows, replies: [0.0] * len(replies))
         super().__init__(model, [{}] * len(prompts), prompts, rewards, config, rl, Processes(), reference)
@@ -62,18 +62,24 @@ class Rehearsal(PolicyTrainer):
         rl = self.rl
         asked = [list(ids) for ids in prompts for _ in range(rl.group)]
         numbers, made = random_numbers(asked, rl.max_new_tokens, seed), dict[int, Reply]()
-        self._sampling = True
+        count = rl.max_new_tokens
         with inference(self.model), Casts(self.model).swapped():
             for part in batches_of(asked, len(asked), pads(self.model)):
                 rows = [asked[i] for i in part]
-                replies = _Replies(self.model, rows, rl.max_new_tokens, rl.sampling, numbers[part], drawn=True)
-                replies.draw_all()
+                replies = _Replies(self.model, rows, count, rl.sampling, numbers[part], drawn=True)
+                self._part = "reading"
+                left = replies.step()
+                self._part = "sampling"
+                self.mode.mark("skipping")
+                replies.skip(count - 3)
+                while left:
+                    left = replies.step()
                 made.update(zip(part, replies.finished(), strict=True))
-        self._sampling = False
+        self._part = ""
         return Samples.of(asked, [made[i] for i in range(len(asked))], rl.sampling, self.model.device)
 
     def _mark(self, *_: object) -> None:
-        self.mode.mark("sampling" if self._sampling else "learning" if torch.is_grad_enabled() else "scoring")
+        self.mode.mark(self._part or ("learning" if torch.is_grad_enabled() else "scoring"))
 
 
 class _Replies(Replies):
@@ -92,14 +98,7 @@ class _Replies(Replies):
         """Return no text, as nothing can be decoded."""
         return ""
 
-    def draw_all(self) -> None:
-        """Draw all tokens."""
-        left = self.step()
-        self._skip(self.count - 3)
-        while left:
-            left = self.step()
-
-    def _skip(self, count: int) -> None:
+    def skip(self, count: int) -> None:
         """Go on as if ``count`` more tokens had been drawn."""
         if count < 1:
             return
@@ -114,4 +113,3 @@ class _Replies(Replies):
             self._drawn[row] += [1.0] * count
             self._choices[row] += [each.clone() for each in self._choices[row] for _ in range(count)]
         self._steps += count
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -28,11 +29,9 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
         layers: number of blocks of the model, instead of the configuration's number.
     """
     with as_by_default(), own_random_numbers(CPU), own_accelerate():
-        model = adapt_model(meta_model(step.config, step.precision, step.classes, layers), step.method, step.quantization)
-        copy = None
-        if step.reference_copy:
-            copy = meta_model(step.config, step.precision, step.classes, layers)
-            copy = reference_model(copy, step.method, step.quantization)
+        made = partial(meta_model, step.config, step.precision, step.classes, layers)
+        model = adapt_model(made(), step.method, step.quantization)
+        copy = reference_model(made(), step.method, step.quantization) if step.reference_copy else None
         mode = FakeMode()
         mode.fill(model.module, *([model.head] if model.head else []), *([copy.module] if copy else []))
         with mode:

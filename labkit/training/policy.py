@@ -179,5 +179,3 @@ class PolicyTrainer(Trainer):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
-
-
