@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, shown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method
 from labkit.models.meta import kind_to_plan
@@ -54,6 +54,8 @@ class Step:
     reference_copy: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.reference_copy, bool):
+            raise LabkitError(f"reference_copy must be True or False, not {shown(self.reference_copy)}.", "Try True.")
         if self.rl is not None:
             self._check_rl(self.rl)
         preference = self.training.preference

@@ -1,5 +1,6 @@
-"""The reference of the simulation is what a ledger measures of a real step, from the first token drawn to the update."""
+"""The reference of the simulation is what a ledger measures of a real step, from the first token to the update."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,13 @@ def step_of(lengths, rl, method, precision=F32, size=4, copy=False, **sizes):
     training = TrainingConfig(batch_size=size)
     config = tiny_config(**wide | sizes)
     return Step(config, METHODS[method], training, examples, precision, rl=rl, reference_copy=copy)
+
+
+def with_config(step, **fields):
+    config = deepcopy(step.config)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    return replace(step, config=config)
 
 
 def stored(step):
@@ -116,8 +124,7 @@ def test_the_peak_is_in_whatever_part_it_is():
 
 @pytest.mark.parametrize("name", ["a copy", "sampling"])
 def test_six_blocks_are_predicted_from_two_and_three(name):
-    config = tiny_config(**CASES[name].config.to_diff_dict() | {"num_hidden_layers": 6})
-    step = replace(CASES[name], config=config)
+    step = with_config(CASES[name], num_hidden_layers=6)
     trace, blocks = simulate(step)
     assert len(blocks) == 6
     made, report = predict_step(step).tensors, trace.report()
@@ -134,5 +141,5 @@ def test_a_copy_adds_its_weights():
 
 def test_replies_that_end_early_take_less():
     step = CASES["grpo"]
-    soon = tiny_config(**step.config.to_diff_dict() | {"eos_token_id": list(range(1500))})
-    assert measured(replace(step, config=soon)).peak < 0.9 * predict_step(step).tensors.peak
+    soon = with_config(step, eos_token_id=list(range(1500)))
+    assert measured(soon).peak < 0.9 * predict_step(step).tensors.peak
