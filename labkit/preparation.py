@@ -121,8 +121,8 @@ def largest_rollouts(prompts: Sequence[list[int]], config: TrainingConfig, rl: R
     lengths = [[len(prompts[i]) for i in step] for step in plan]
     longest = max(map(max, lengths))
     among = [i for i, each in enumerate(lengths) if max(each) == longest]
-    chosen = {pick(among, key=lambda i: sum(lengths[i])) for pick in (min, max)}
-    unlike = {tuple(lengths[i]): i for i in sorted(chosen)}.values()
+    fewest, most = min(among, key=lambda i: sum(lengths[i])), max(among, key=lambda i: sum(lengths[i]))
+    unlike = [fewest] if lengths[fewest] == lengths[most] else [fewest, most]
     reply = [0] * rl.max_new_tokens
     return [
         [Example([*prompts[i], *reply], len(reply)) for i in plan[step] for _ in range(rl.group)] for step in unlike

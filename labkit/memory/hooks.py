@@ -38,7 +38,7 @@ class StepHooks:
     ):
         self.address = address
         self.modules = dict(module.named_modules(prefix="")) | ({HEAD: head} if head is not None else {})
-        self.networks = [module]  # each of whose passes has its phases
+        self.networks: list[Any] = [module]  # each of whose passes has its phases
         for name, other in (beside or {}).items():
             self.modules |= dict(other.named_modules(prefix=name))
             self.networks += [other] if hasattr(other, "get_output_embeddings") else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,7 +35,7 @@ class Decoding:
             mask[row, width - len(ids) :] = 1
         self._ids, self._mask = self._ids.to(model.device), mask.to(model.device)
         self._padded = not mask.all()
-        self.cache = None
+        self.cache: Any = None
         self._takes_positions = "position_ids" in inspect.signature(model.module.forward).parameters
 
     def logits(self) -> torch.Tensor:

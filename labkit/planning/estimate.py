@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from labkit.memory.hooks import StepHooks
 from labkit.memory.report import KINDS, MemoryReport
@@ -47,7 +48,7 @@ def from_data(step: Step) -> tuple[int, int]:
 def _weights(step: Step, layers: int) -> dict[str, int]:
     model = meta_model(step.config, step.precision, step.classes, layers)
     model = adapt_model(model, step.method, step.quantization)
-    beside = {}
+    beside: dict[str, nn.Module] = {}
     if step.reference_copy:
         copy = meta_model(step.config, step.precision, step.classes, layers)
         beside["reference"] = reference_model(copy, step.method, step.quantization).module

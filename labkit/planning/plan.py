@@ -67,9 +67,8 @@ class Plan:
             example, rows = replace(example, mask=example.is_learned), 2 * rows
         if self.rl:
             rows = self.rl.group * self.rl.prompts
-        step = Step(self.config, self.method, self.training, [example] * rows, self.precision)
-        kept = {"quantization": self.quantization, "rl": self.rl, "reference_copy": self.reference_copy}
-        return predict_step(replace(step, **kept))
+        step = Step(self.config, self.method, self.training, [example] * rows, self.precision, rl=self.rl)
+        return predict_step(replace(step, quantization=self.quantization, reference_copy=self.reference_copy))
 
     @property
     def report(self) -> MemoryReport:

@@ -23,7 +23,7 @@ from labkit.training.policy import PolicyTrainer
 from labkit.training.processes import Processes
 from labkit.training.rewards import Rewards
 from labkit.training.rl import RL
-from labkit.training.rollouts import Samples
+from labkit.training.rollouts import Samples, Scores
 
 TOKEN = 1  # what fake replies consist of, as a number that was never computed is 1
 
@@ -76,10 +76,28 @@ class Rehearsal(PolicyTrainer):
                     left = replies.step()
                 made.update(zip(part, replies.finished(), strict=True))
         self._part = ""
-        return Samples.of(asked, [made[i] for i in range(len(asked))], rl.sampling, self.model.device)
+        return _Samples.of(asked, [made[i] for i in range(len(asked))], rl.sampling, self.model.device)
+
+    def score_all(self, model: Model, samples: Samples, value_head: nn.Linear | None = None) -> Scores:
+        """Return the scores of all samples, although only some parts are read."""
+        found = super().score_all(model, samples, value_head)
+        shape = samples.mask.shape
+        logprobs, entropy = found.logprobs.new_zeros(shape), found.entropy.new_zeros(shape)
+        return Scores(logprobs, entropy, None if found.values is None else found.values.new_zeros(shape))
 
     def _mark(self, *_: object) -> None:
         self.mode.mark(self._part or ("learning" if torch.is_grad_enabled() else "scoring"))
+
+
+class _Samples(Samples):
+    def parts(self, size: int) -> list[slice]:
+        """Return the three largest parts: where there are more, the others need no more than these."""
+
+        def tokens(part: slice) -> int:
+            rows = self.prompts[part]
+            return len(rows) * (max(map(len, rows)) + self.mask.shape[1])
+
+        return sorted(super().parts(size), key=tokens)[-3:]
 
 
 class _Replies(Replies):

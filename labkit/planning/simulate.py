@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from labkit.memory.trace import Trace
 from labkit.models.meta import blocks_of, meta_model
@@ -35,7 +36,8 @@ def simulate(step: Step, layers: int | None = None) -> tuple[Trace, tuple[str, .
         mode = FakeMode()
         mode.fill(model.module, *([model.head] if model.head else []), *([copy.module] if copy else []))
         with mode:
-            trainer, beside = _trainer(step, model, copy, mode), {"reference": copy.module} if copy else {}
+            trainer = _trainer(step, model, copy, mode)
+            beside: dict[str, nn.Module] = {"reference": copy.module} if copy else {}
             if isinstance(trainer, Rehearsal) and trainer.value_head is not None:
                 beside["value"] = trainer.value_head
             trainer.prepare()

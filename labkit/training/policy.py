@@ -60,7 +60,8 @@ class PolicyTrainer(Trainer):
         super().__init__(model, [Example(ids, 0) for ids in prompts], config, (), processes)
         self.rows, self.prompts, self.rewards, self.rl = list(rows), list(prompts), rewards, rl
         self.plan = plan_batches([len(ids) for ids in prompts], rl.prompts, config.steps, config.seed)
-        self.reference, self.has_reference = reference, bool(reference or adapters_of(model))
+        self.reference = reference
+        self.has_reference = reference is not None or bool(adapters_of(model))
 
     def new_value_head(self, model: Model) -> nn.Linear:
         """Return a value head that predicts 0 everywhere, as nothing is known yet."""
@@ -106,6 +107,10 @@ class PolicyTrainer(Trainer):
         """Return replies of the policy to prompts."""
         return draw(self.model, prompts, self.rl, seed)
 
+    def score_all(self, model: Model, samples: Samples, value_head: nn.Linear | None = None) -> Scores:
+        """Return what a model makes of all samples, without gradients."""
+        return score_all(model, samples, self.config.batch_size, value_head)
+
     def _failed(self, step: int, problem: Exception) -> str:
         """Return what to write of a failed reward, or raise where it is one too many."""
         what = f"{type(problem).__name__}: {getattr(problem, 'cause', first_line(problem))}"
@@ -120,7 +125,7 @@ class PolicyTrainer(Trainer):
     def _learn(self, step: int, samples: Samples, found: torch.Tensor, checkpoints: Checkpoints | None) -> dict:
         rl, mask, size = self.rl, samples.mask, self.config.batch_size
         rewards = self.rewards.total(found)
-        before = score_all(self.model, samples, size, self.value_head) if self.value_head is not None else None
+        before = self.score_all(self.model, samples, self.value_head) if self.value_head is not None else None
         reference = self._reference(samples)
         penalty = rl.beta * (samples.old - reference) if reference is not None else torch.zeros_like(mask)
         advantage, returns = self._advantages(rewards.to(mask), penalty, mask, before)
@@ -155,9 +160,9 @@ class PolicyTrainer(Trainer):
         if not self.has_reference:
             return None
         if self.reference is not None:
-            return score_all(self.reference, samples, self.config.batch_size).logprobs
+            return self.score_all(self.reference, samples).logprobs
         with disable_adapter(self.model):
-            return score_all(self.model, samples, self.config.batch_size).logprobs
+            return self.score_all(self.model, samples).logprobs
 
     def _advantages(
         self, rewards: torch.Tensor, penalty: torch.Tensor, mask: torch.Tensor, before: Scores | None

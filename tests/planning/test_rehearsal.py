@@ -96,7 +96,8 @@ def assert_measured(report, real):
         assert getattr(report, kind) == getattr(real, kind)
 
 
-SAMPLED = {"group": 32, "max_new_tokens": 40}  # replies, of whose keys and values there is more than of a part to learn
+SAMPLED = {"group": 32, "max_new_tokens": 40}  # many replies, of which few are learned at once
+FEW = {"size": 2, "vocab_size": 100, "num_key_value_heads": 4}
 CASES = {
     "grpo": step_of([9, 9], {"beta": 0.1}, "lora"),
     "rloo": step_of([5, 9], {"algorithm": "rloo", "beta": 0.1, "sampling": lk.Sampling(0.9, top_k=20)}, "lora", B16),
@@ -105,7 +106,7 @@ CASES = {
     "a copy": step_of([5, 9], {"algorithm": "ppo", "beta": 0.1}, "lora", copy=True),
     "4 bits": step_of([9], {"algorithm": "rloo", "beta": 0.1}, "qlora", B16, copy=True),
     "prefix": step_of([5, 9], {"algorithm": "grpo"}, "prefix"),
-    "sampling": step_of([2], SAMPLED, "lora", size=1, vocab_size=100),
+    "sampling": step_of([2], SAMPLED, "lora", **FEW),
     "one token": step_of([9], {"max_new_tokens": 1}, "lora"),
 }
 
@@ -118,7 +119,7 @@ def test_a_real_step_holds_what_was_predicted(name):
 
 def test_the_peak_is_in_whatever_part_it_is():
     assert part_of_peak(simulate(CASES["sampling"])[0]) == "sampling"
-    assert part_of_peak(simulate(step_of([60], SAMPLED, "lora", size=1, vocab_size=100))[0]) == "reading"
+    assert part_of_peak(simulate(step_of([60], SAMPLED, "lora", **FEW))[0]) == "reading"
     assert part_of_peak(simulate(CASES["grpo"])[0]) == "learning"
 
 
