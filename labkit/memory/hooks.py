@@ -42,6 +42,8 @@ class StepHooks:
         for name, other in (beside or {}).items():
             self.modules |= dict(other.named_modules(prefix=name))
             self.networks += [other] if hasattr(other, "get_output_embeddings") else []
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        self._idle = {id(each) for other in (beside or {}).values() for each in other.parameters()} - trained
         self.optimizer = optimizer
         self._parameters: dict[torch.Tensor, str] = {}  # with their modules; a tied weight belongs to the first
         for path, inner in self.modules.items():
@@ -65,7 +67,7 @@ class StepHooks:
         for path, module in self.modules.items():
             coded = isinstance(module, Linear4bit) or is_bnb(module)
             for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-                if tensor.requires_grad:
+                if tensor.requires_grad and id(tensor) not in self._idle:
                     yield tensor, "trainable", path
                 else:
                     yield tensor, "quantized" if coded and tensor is not module.bias else "frozen", path

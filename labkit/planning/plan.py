@@ -67,8 +67,8 @@ class Plan:
             example, rows = replace(example, mask=example.is_learned), 2 * rows
         if self.rl:
             rows = self.rl.group * self.rl.prompts
-        step = Step(self.config, self.method, self.training, [example] * rows, self.precision, rl=self.rl)
-        return predict_step(replace(step, quantization=self.quantization, reference_copy=self.reference_copy))
+        same: dict[str, Any] = {name: getattr(self, name) for name in ("quantization", "rl", "reference_copy")}
+        return predict_step(Step(self.config, self.method, self.training, [example] * rows, self.precision, **same))
 
     @property
     def report(self) -> MemoryReport:

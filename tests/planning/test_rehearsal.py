@@ -137,6 +137,7 @@ def test_six_blocks_are_predicted_from_two_and_three(name):
 def test_a_copy_adds_its_weights():
     for name in ("a copy", "4 bits"):
         with_copy, without = (predict_step(replace(CASES[name], reference_copy=copy)).tensors for copy in (True, False))
+        assert with_copy.trainable == without.trainable
         assert with_copy.peak - without.peak == pytest.approx(without.frozen + without.quantized, rel=1e-3)
 
 
