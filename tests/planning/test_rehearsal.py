@@ -96,8 +96,8 @@ def assert_measured(report, real):
         assert getattr(report, kind) == getattr(real, kind)
 
 
-SAMPLED = {"group": 32, "max_new_tokens": 40}  # many replies, of which few are learned at once
-FEW = {"size": 2, "vocab_size": 100, "num_key_value_heads": 4}
+SAMPLED = {"group": 16, "max_new_tokens": 40}  # many replies, of which few are learned at once
+FEW = {"size": 1, "vocab_size": 100, "num_key_value_heads": 4}
 CASES = {
     "grpo": step_of([9, 9], {"beta": 0.1}, "lora"),
     "rloo": step_of([5, 9], {"algorithm": "rloo", "beta": 0.1, "sampling": lk.Sampling(0.9, top_k=20)}, "lora", B16),
