@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.diagnosis import doctor
     from labkit.display import plots
     from labkit.display.chat import ChatWidget
+    from labkit.display.episodes import show_episodes
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
@@ -73,6 +74,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.tasks.task import Task
     from labkit.training.callbacks import Every
     from labkit.training.config import TrainingConfig
+    from labkit.training.episodes import sample_episodes
     from labkit.training.preference import Preference
     from labkit.training.rl import RL
     from labkit.training.sampled_pairs import sample_pairs
@@ -135,9 +137,11 @@ __all__ = [
     "repeat",
     "results",
     "reward_model",
+    "sample_episodes",
     "sample_pairs",
     "score_pairs",
     "score_replies",
+    "show_episodes",
     "show_masks",
     "show_replies",
     "spread",
@@ -155,6 +159,7 @@ _HOMES = {
     "labkit.diagnosis": "doctor",
     "labkit.display": "plots",
     "labkit.display.chat": "ChatWidget",
+    "labkit.display.episodes": "show_episodes",
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
@@ -186,6 +191,7 @@ _HOMES = {
     "labkit.tasks.task": "Task",
     "labkit.training.callbacks": "Every",
     "labkit.training.config": "TrainingConfig",
+    "labkit.training.episodes": "sample_episodes",
     "labkit.training.sampled_pairs": "sample_pairs",
     "labkit.training.preference": "Preference",
     "labkit.training.rl": "RL",

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="download models and data into the cache")
     fetch.add_argument("name", nargs="*", help=f"assets (default: {' '.join(CORE)})")
     fetch.add_argument("--all", action="store_true", help="every asset of the course")
-    kept = commands.add_parser("kept", help="list the runs that finetune(keep=…) has kept, with their sizes")
+    kept = commands.add_parser("kept", help="list the runs that keep=… has kept, with their sizes")
     kept.add_argument("--remove", metavar="NAME", help="remove the runs that are kept under this name")
     bench = commands.add_parser("bench", help="run a comparison whose results notebooks read")
     bench.add_argument("name", help="which one, such as lora-rate")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from labkit.process import as_by_default
 from labkit.runs import Run, describe
 from labkit.runs.identity import identity_of, require_keepable, resumable
 from labkit.runs.keep import Kept
+from labkit.runs.making import make
 from labkit.runs.places import new_place
 from labkit.tasks.questions import questions
 from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
-from labkit.training.callbacks import Callback, Progress
+from labkit.training.callbacks import Callback
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
@@ -105,36 +105,9 @@ def finetune(
         tuned = prepare(model, task, method, config.seed, inplace=inplace)
         return Trainer(tuned, examples, config, rehearsal, processes)
 
-    def bar() -> AbstractContextManager[Progress | None]:
-        return closing(Progress(config.steps)) if progress and processes.rank == 0 else nullcontext()
-
-    with kept.alone() if kept else nullcontext():
-        if kept and (run := kept.find(model, begin)):
-            run.method, run.config, run.base, run.task = method, config, base, task.name
-            with bar() as shown:
-                if shown:
-                    shown.skip(run.history[-1], "a kept run, whose first step came out the same")
-            return run
-        if saved and not resume:
-            saved.clear()
-        trainer = begin()
-        tuned = trainer.model
-        run = Run(tuned, method, config, base, task.name, task.labels if tuned.head else (), trainer.history)
-        if kept:
-            kept.warn_if_full(trainer)
-            saved = saved or kept.checkpoints(trainer)
-        with bar() as shown:
-            try:
-                try:
-                    trainer.run([*callbacks, *([shown] if shown else [])], saved)
-                finally:
-                    run.history, run.memory = trainer.history, trainer.memory
-                if kept and (size := kept.keep(run)) and shown:
-                    shown.say(f"trained, and kept in {size / 1e6:.1f} MB")
-            except BaseException as stop:
-                stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
-                raise
-    return run
+    about = {"method": method, "config": config, "base": base, "task": task.name}
+    shown = progress and processes.rank == 0
+    return make(model, begin, about, callbacks, saved=saved, resume=resume, kept=kept, progress=shown)
 
 
 def predict_memory(

@@ -8,9 +8,11 @@ from labkit.errors import LabkitError
 EXTRAS = {"bitsandbytes": "quant", "ipywidgets": "lab", "matplotlib": "lab", "peft": "peft"}
 EXTRAS |= {"datasketch": "curation", "py3langid": "curation", "scikit-learn": "curation"}
 # As what a package is imported, where that isn't its name.
-MODULES = {"scikit-learn": "sklearn"}
+MODULES = {"scikit-learn": "sklearn", "reasoning-gym": "reasoning_gym"}
 # The extras for what only the tools of those who write notebooks need.
 TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
+# The extras for tasks that come from elsewhere, which no notebook needs.
+SOURCES = {"reasoning-gym": "gym"}
 
 
 class MissingPackageError(LabkitError, ImportError):
@@ -25,6 +27,6 @@ def unusable(package: str, problem: Exception, otherwise: str = "") -> MissingPa
         problem: what the import raised.
         otherwise: what to do without the package.
     """
-    install = f"""Run `pip install ".[{(EXTRAS | TOOLS)[package]}]"` in the course's folder"""
+    install = f"""Run `pip install ".[{(EXTRAS | TOOLS | SOURCES)[package]}]"` in the course's folder"""
     remedy = f"{install}, or {otherwise}." if otherwise else f"{install}."
     return MissingPackageError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)

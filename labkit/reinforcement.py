@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ from labkit.models.model import Model
 from labkit.preparation import configure, prepare
 from labkit.process import as_by_default, own_random_numbers, seed_all
 from labkit.runs import Run, describe
-from labkit.runs.identity import resumable_policy
+from labkit.runs.identity import identity_of_policy, require_keepable, resumable_policy
+from labkit.runs.keep import Kept
+from labkit.runs.making import make
 from labkit.runs.places import new_place
 from labkit.tasks.questions import questions
 from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
-from labkit.training.callbacks import Callback, Progress
+from labkit.training.callbacks import Callback
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.judged import encode_preferences
-from labkit.training.loop import Trainer
 from labkit.training.policy import PolicyTrainer
 from labkit.training.processes import count_processes
 from labkit.training.reward_model import LABELS, RewardTrainer, scalar_head
@@ -72,9 +72,8 @@ def reward_model(
         seed_all(config.seed, model.device)
         tuned = method.apply(model)
         tuned.head, tuned.labels = scalar_head(tuned), LABELS
-    trainer = RewardTrainer(tuned, pairs, config)
-    run = Run(tuned, method, config, describe(model), task.name, LABELS, trainer.history)
-    return _made(run, trainer, callbacks, None, progress)
+    about = {"method": method, "config": config, "base": describe(model), "task": task.name}
+    return make(model, lambda: RewardTrainer(tuned, pairs, config), about, callbacks, progress=progress)
 
 
 @as_by_default()
@@ -89,6 +88,7 @@ def reinforce(
     callbacks: Sequence[Callback] = (),
     checkpoints: str | Path | None = None,
     resume: bool = False,
+    keep: str | Path | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Run:
@@ -116,12 +116,20 @@ def reinforce(
         rl: how to learn from rewards.
         callbacks: called after each step, such as ``lk.Every``.
         checkpoints: a folder (or a name under LABKIT_HOME/checkpoints) to save the state of the run in.
-        resume: go on from the newest checkpoint there, bit for bit if the rewards are the same functions.
+        resume: go on from the newest checkpoint there, bit for bit if the rewards are the same functions: it knows them
+            by name and weight alone, so that one may be fixed.
+        keep: a name under LABKIT_HOME/kept (or a folder) to keep the run in, as ``finetune`` does: the very same run is
+            given back, or goes on where it was stopped, and any other is kept beside it. Rewards, like callbacks, are
+            the same if their code is, and what they hold: numbers, texts, functions and models, as attributes or as
+            variables of a function around them. Lists, global variables and other functions that they call are not
+            compared, nor can what a reward counts or remembers be restored. The first step, drawn and trained again,
+            must bring the same rewards, though.
         progress: show a bar.
         **settings: fields of ``TrainingConfig``; ``batch_size`` is how many replies are read at once in training.
 
     Raises:
-        LabkitError: bad settings or prompts, a model that cannot write, or a checkpoint of another run.
+        LabkitError: bad settings or prompts, a model that cannot write, several processes, a checkpoint of another run,
+            or a run that cannot be kept.
         RewardError: rewards failed at more than ``rl.max_failures`` steps; ``error.run`` holds the run so far.
         TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
     """
@@ -134,33 +142,25 @@ def reinforce(
     rows, asked = questions(task)
     room = rl.max_new_tokens + getattr(method, "virtual_tokens", 0)
     prompts, base = fitted(model, asked, room), describe(model)
-    saved = None
+    saved = kept = None
     if checkpoints is not None:
-        weights = dict(zip(scored.functions, scored.weights, strict=True))
-        identity = resumable_policy(base, method, config, [rows, prompts], rl, weights)
+        identity = resumable_policy(base, method, config, [rows, prompts], rl, scored)
         saved = Checkpoints(new_place(checkpoints, "checkpoints"), identity)
-        if not resume:
-            saved.clear()
+    if keep is not None:
+        require_keepable(method, inplace=False)
+        kept = Kept(keep, identity_of_policy(model, method, config, [rows, prompts], rl, scored, callbacks))
+
+    def begin() -> PolicyTrainer:
+        tuned = prepare(model, task, method, config.seed)  # type: ignore[arg-type]  # a causal model needs no task
+        return PolicyTrainer(tuned, rows, prompts, scored, config, rl)
+
     name = task.name if isinstance(task, Task) else "prompts"
-    tuned = prepare(model, task, method, config.seed)  # type: ignore[arg-type]  # a causal model needs no task
-    trainer = PolicyTrainer(tuned, rows, prompts, scored, config, rl)
-    run = Run(tuned, method, config, base, name, (), trainer.history, rl=rl)
-    return _made(run, trainer, callbacks, saved, progress)
-
-
-def _made(run: Run, trainer: Trainer, callbacks: Sequence[Callback], saved: Checkpoints | None, progress: bool) -> Run:
-    with closing(Progress(run.config.steps)) if progress else nullcontext() as bar:
-        try:
-            try:
-                trainer.run([*callbacks, *([bar] if bar else [])], saved)
-            finally:
-                run.history, run.memory = trainer.history, trainer.memory
-        except BaseException as stop:
-            stop.run = run  # type: ignore[attr-defined]  # what was learned so far isn't lost
-            raise
-    return run
+    about = {"method": method, "config": config, "base": base, "task": name, "rl": rl}
+    return make(model, begin, about, callbacks, saved=saved, resume=resume, kept=kept, progress=progress)
 
 
 def _require_alone() -> None:
-    if count_processes() > 1:
-        raise LabkitError("This is trained by one process alone.", "Start it without a launcher.")
+    if (count := count_processes()) > 1:
+        raise LabkitError(
+            f"This is trained by one process alone, and a launcher has started {count}.", "Start it without a launcher."
+        )

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import labkit as lk
-from labkit.extras import EXTRAS, TOOLS
+from labkit.extras import EXTRAS, SOURCES, TOOLS
 from labkit.quant.bnb import load_bitsandbytes
 from labkit.testing.refresh import refresh
 
@@ -34,7 +34,7 @@ def names(requirements):
 
 def test_pyproject_has_each_package_in_its_extra_alone():
     extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
-    for package, extra in (EXTRAS | TOOLS).items():
+    for package, extra in (EXTRAS | TOOLS | SOURCES).items():
         assert [name for name in extras if package in extras[name]] == [extra]
     assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
     assert set(EXTRAS.values()) == {*COURSE}
@@ -74,7 +74,15 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
         ),
         (
             [*EXTRAS],
-            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer", "plots", "show_masks", "show_replies"],
+            [
+                "ChatWidget",
+                "MemoryPlanner",
+                "QuantizationExplorer",
+                "plots",
+                "show_episodes",
+                "show_masks",
+                "show_replies",
+            ],
             ["contrib.peft_bottleneck", "display"],
         ),
     ],
@@ -132,3 +140,12 @@ def test_curation_asks_for_its_packages_when_they_are_needed(monkeypatch):
         with pytest.raises(lk.LabkitError, match=f"^{package} cannot be used here") as caught:
             lk.inspect(rows)
         assert '`pip install ".[curation]"`' in caught.value.remedy
+
+
+def test_a_task_from_elsewhere_asks_for_its_package(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "reasoning_gym"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(lk.LabkitError, match=r"^reasoning-gym cannot be used here") as caught:
+        lk.load_task("reasoning-gym:chain_sum")
+    assert '`pip install ".[gym]"`' in caught.value.remedy

@@ -82,6 +82,7 @@ def calls(tiny, tiny_encoder, colours):
         "quantize": lambda **given: lk.quantize(weight, **given),
         "quantize_absmax": lambda **given: lk.quantize_absmax(weight, **given),
         "quant.absmax.quantize_zero_point": lambda **given: quantize_zero_point(weight, **given),
+        "sample_episodes": lambda **given: lk.sample_episodes(tiny, ["a"], lambda rows, replies: [0], **given),
         "sample_pairs": lambda **given: lk.sample_pairs(tiny, [], len, **given),
         "score_pairs": lambda **given: lk.score_pairs(rewarder, pairs, **given),
         "show_masks": lambda **given: lk.show_masks(tiny, CONVERSATION, **given),

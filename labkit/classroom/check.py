@@ -15,6 +15,7 @@ from labkit.classroom.notebook_06 import adapter_parameters, merged_ia3, rate_se
 from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replication
 from labkit.classroom.notebook_08 import fault_cost, padding_labels, reply_mask
 from labkit.classroom.notebook_09 import cleaning_gain, jaccard, own_report
+from labkit.classroom.notebook_10 import frozen_reference, ipo_loss, preference_experiment
 
 __all__ = [
     "absmax_int8",
@@ -30,7 +31,9 @@ __all__ = [
     "fault_cost",
     "fixed_adapter",
     "fixed_loss",
+    "frozen_reference",
     "hint",
+    "ipo_loss",
     "jaccard",
     "levers",
     "lora_parameters",
@@ -42,6 +45,7 @@ __all__ = [
     "padding_labels",
     "pareto_front",
     "peak_of",
+    "preference_experiment",
     "price_of_4_bits",
     "qlora_bytes",
     "rank_experiment",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.classroom.exercises import MistakeError, untouched
-from labkit.evaluation import Comparison, Evaluation, compare
+from labkit.evaluation import Comparison, Evaluation, PairScores, compare
 from labkit.methods import Method
 from labkit.training.config import TrainingConfig
 
@@ -55,10 +55,13 @@ def trials(name: str, given: Any) -> list[Trial]:
 
 
 def evaluation(name: str, given: Any) -> Evaluation:
-    """Return what ``lk.evaluate`` returned."""
+    """Return what ``lk.evaluate`` returned, or another function that counts right answers."""
+    if isinstance(given, PairScores):
+        raise MistakeError(f"{name}: of what lk.score_pairs returned, hand in .accuracy, which lk.compare takes, too.")
     if not isinstance(given, Evaluation):
         raise MistakeError(
-            f"{name}: hand in what lk.evaluate returned, not a {_kind(given)}. A comparison needs each single answer."
+            f"{name}: hand in an evaluation, such as lk.evaluate returns, not a {_kind(given)}. "
+            "A comparison needs each single answer."
         )
     return given
 
@@ -83,7 +86,7 @@ def require_same(groups: Mapping[str, Sequence[Trial]], *names: str) -> None:
         found = sorted({getattr(trial.config, name) for group in groups.values() for trial in group})
         if len(found) > 1:
             raise MistakeError(
-                f"The runs differ in {name}: {', '.join(f'{value:g}' for value in found)}. "
+                f"The runs differ in {name}: {', '.join(map(_number, found))}. "
                 "Change one thing at a time, or you can't tell which of them made the difference."
             )
 
@@ -117,7 +120,7 @@ def judged(groups: Mapping[str, Sequence[Evaluation | str]], said: Any) -> Compa
             )
         if said == "undecided":
             raise MistakeError(f"{facts}: all of it lies on one side of 0. These runs do decide.")
-        raise MistakeError(f"{facts}. Your verdict has it the other way round: it is about the first of the two.")
+        raise MistakeError(f"{facts}. Your verdict has it the other way round: it is about {first!r}.")
     return found
 
 
@@ -134,3 +137,7 @@ def _hits(run: Evaluation | str) -> str:
 
 def _kind(value: Any) -> str:
     return type(value).__name__
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -48,5 +48,8 @@ def _bench(name: str, folder: Path | None, part: tuple[int, int]) -> Iterator[tu
     path, todo = results_file(name, folder), points(name)
     done = [Point.of_row(row) for row in store(path, name, todo)]
     for point in [point for point in todo[part[0] - 1 :: part[1]] if point not in done]:
-        row = asdict(point) | point.run()
+        found = point.run()
+        # A measure named like a setting would take its place, and the row would count as no point of the sweep.
+        assert not found.keys() & asdict(point).keys(), found.keys() & asdict(point).keys()
+        row = asdict(point) | found
         yield len(store(path, name, todo, row)), len(todo), row

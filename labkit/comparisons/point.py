@@ -41,8 +41,8 @@ class Point:
             needs them; on the test set, it would choose settings that suit the test set. Each class gives its share.
         data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
             run's. Such a run is not measured for what it costs. For a task of conversations: ``fault`` and ``replay``
-            as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``
-            and ``sft`` as ``preference_measured`` takes them.
+            as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``,
+            ``sft`` and ``pairs`` as ``preference_measured`` takes them.
     """
 
     model: str

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from labkit.comparisons.chat_measures import losses
+from labkit.errors import unknown
+from labkit.evaluation.pairs import reply_log_probabilities
 from labkit.experiment import finetune
 from labkit.generation.batched import generate
 from labkit.generation.prompts import fitted
@@ -17,8 +19,6 @@ from labkit.methods import Method
 from labkit.models.model import Model
 from labkit.tasks.row import holds
 from labkit.tasks.task import Task
-from labkit.training.inference import infer
-from labkit.training.pairs import encode_pairs, log_probabilities
 from labkit.training.preference import Preference
 from labkit.training.rollouts import Samples, score_all
 
@@ -37,6 +37,7 @@ def preference_measured(
     loss: str,
     beta: float | None = None,
     sft: float = 0.0,
+    pairs: str = "all",
 ) -> dict[str, Any]:
     """Learn from a task's pairs, and return what that changed.
 
@@ -45,6 +46,7 @@ def preference_measured(
         before: the base model's ``losses``, to measure forgetting.
         said: the base model's ``log_probabilities_of`` the test pairs.
         loss, beta, sft: as in ``Preference``; the loss "sft" is supervised fine-tuning on the chosen replies alone.
+        pairs: which are learned; see ``some_pairs``.
 
     Returns a dictionary of:
         correct, total, hits: test pairs whose chosen reply is the likelier one, as ``lk.compare`` wants them.
@@ -54,9 +56,10 @@ def preference_measured(
         reply_tokens: mean length of these replies, the token that ends them included.
         kl: divergence from the base model, in nats per token, over replies drawn at temperature 1; see ``divergence``.
         english_rise, chat_rise: forgetting, as ``chat_measured`` has it.
-        steps: the course of ``KEPT`` over the steps; of supervised fine-tuning nothing.
+        course: ``KEPT`` over the steps; of supervised fine-tuning nothing.
         trained_parameters, seconds: as in ``measures.measured``.
     """
+    task = some_pairs(task, pairs)
     began = time.perf_counter()
     if loss == "sft":
         run = finetune(base, chosen_alone(task), method, progress=False, **settings)
@@ -84,7 +87,7 @@ def preference_measured(
         "kl": round(divergence(run.model, base, task, settings["seed"]), 4),
         "english_rise": round(english - before[0], 4),
         "chat_rise": round(chat - before[1], 4),
-        "steps": {name: [round(record[name], 3) for record in run.history if name in record] for name in KEPT},
+        "course": {name: [round(record[name], 3) for record in run.history if name in record] for name in KEPT},
         "trained_parameters": run.trained_parameters,
         "seconds": round(seconds, 2),
     }
@@ -92,8 +95,7 @@ def preference_measured(
 
 def log_probabilities_of(model: Model, task: Task) -> torch.Tensor:
     """Return log π(reply | prompt) of each test pair's chosen and rejected reply, in nats, shape (pairs, 2)."""
-    examples = encode_pairs(model, list(task.test), model.max_length)
-    return infer(model, examples, 16, lambda part: log_probabilities(model, part)[0]).view(-1, 2)
+    return reply_log_probabilities(model, list(task.test))
 
 
 def divergence(model: Model, base: Model, task: Task, seed: int) -> float:
@@ -120,9 +122,32 @@ def chosen_alone(task: Task) -> Task:
     )
 
 
+def some_pairs(task: Task, which: str) -> Task:
+    """Return the task with all of its training pairs, or only some.
+
+    ``"longer chosen"`` are those whose chosen reply has more characters than the rejected one. ``"both"`` are as many,
+    of which half are longer and half shorter: the control.
+    """
+    if which == "all":
+        return task
+    more = [len(text_of(row["chosen"])) - len(text_of(row["rejected"])) for row in task.train]
+    longer = [i for i, difference in enumerate(more) if difference > 0]
+    shorter = [i for i, difference in enumerate(more) if difference < 0]
+    count = 2 * (min(len(longer), 2 * len(shorter)) // 2)
+    kept = {"longer chosen": longer[:count], "both": sorted(longer[: count // 2] + shorter[: count // 2])}
+    if which not in kept:
+        raise unknown("choice of pairs", which, ("all", *kept))
+    return replace(task, train=task.train.select(kept[which]))
+
+
+def text_of(reply: list[dict[str, str]]) -> str:
+    """Return what a reply of one message says."""
+    return reply[0]["content"]
+
+
 def name_in(reply: list[dict[str, str]]) -> str:
     """Return the name that a reply of the task ``preferences`` says: 'Runny nose' of 'This means: Runny nose.'"""
-    return reply[0]["content"].partition(": ")[2].removesuffix(".")
+    return text_of(reply).partition(": ")[2].removesuffix(".")
 
 
 def _bits(hits: list[bool]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from labkit.comparisons.data_quality import data_quality, data_quality_rates, data_quality_smollm2
 from labkit.comparisons.instruction_tuning import instruction_rates, instructions
 from labkit.comparisons.point import Point, all_settings
-from labkit.comparisons.preference_learning import preference_rates, preferences
+from labkit.comparisons.preference_learning import length_bias, preference_rates, preferences
 from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
 from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
 from labkit.errors import unknown
@@ -85,6 +85,7 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "instructions": instructions,
     "preference-rates": preference_rates,
     "preferences": preferences,
+    "length-bias": length_bias,
 }
 
 

@@ -69,7 +69,8 @@ def bars(
         low = 1 if low >= 1 else 10 ** np.floor(np.log10(low))
         ax.set_xlim(low, high * (high / low) ** 0.15)
     else:
-        ax.set_xlim(low, high + 0.1 * (high - low))
+        room_beside = 0.1 * (high - low)  # for the numbers
+        ax.set_xlim(low - room_beside if low < 0 else low, high + room_beside)
     ax.invert_yaxis()
     if grouped:
         legend(ax, columns=2)

@@ -65,12 +65,14 @@ class Painted:
             _span(f"{state} {self.counts[state]}", state, meaning) + f" {meaning} "
             for state, meaning in MEANINGS.items()
         )
-        body = "".join(
+        # Without spaces, a line may break only where it is told that it may: between tokens, and in overlong ones.
+        body = "<wbr>".join(
             _span(visible(text), state, f"token {at}: id {token}, {state}") + ("<br>" if "\n" in text else "")
             for at, (text, token, state) in enumerate(self.tokens)
         )
         # White, so that it reads in Jupyter's dark theme, too.
         style = f"background:white;color:{INK};padding:.6em;line-height:2;font-family:monospace;font-size:14px"
+        style += ";overflow-wrap:anywhere"
         words = escape(self.words)
         html = f'<div role="figure" aria-label="{words}" style="{style}"><div>{key}</div><hr>{body}</div>'
         return html, {"alt": self.words}

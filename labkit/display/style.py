@@ -45,9 +45,9 @@ def darkened(color: str, least: float) -> str:
     return to_hex(next((red, green, blue) for red, green, blue in shades if contrast((red, green, blue)) >= least))
 
 
-def tinted(color: str) -> str:
-    """Return the colour mixed with white, for areas that have something drawn or written on them."""
-    red, green, blue = (0.4 * part + 0.6 for part in to_rgb(color))
+def tinted(color: str, share: float = 0.4) -> str:
+    """Return a share of the colour mixed with white, for areas that have something drawn or written on them."""
+    red, green, blue = (share * part + 1 - share for part in to_rgb(color))
     return to_hex((red, green, blue))
 
 

@@ -49,7 +49,9 @@ class Transcripts:
     def _repr_html_(self) -> Any:
         if os.environ.get("LABKIT_ALT_TEXT") == "print":
             print("Figure:", self.words)  # noqa: T201  asked for by the reader
-        cell = f"border:1px solid {INK};padding:.4em;text-align:left;vertical-align:top;white-space:pre-wrap"
+        # White in each cell, so that it reads in Jupyter's dark theme, too, which paints every other row.
+        cell = f"background:white;color:{INK};border:1px solid {INK}"
+        cell += ";padding:.4em;text-align:left;vertical-align:top;white-space:pre-wrap"
         head = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in ("asked", *self.names))
         body = "".join(
             f'<tr><td style="{cell}">{"".join(_turn(turn) for turn in messages)}</td>'
@@ -59,8 +61,7 @@ class Transcripts:
             + "</tr>"
             for messages, replies in self.rows
         )
-        # White, so that it reads in Jupyter's dark theme, too.
-        style = f"background:white;color:{INK};border-collapse:collapse;font-size:14px;width:100%;table-layout:fixed"
+        style = "border-collapse:collapse;font-size:14px;width:100%;table-layout:fixed"
         rows = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         html = f'<table aria-label="{escape(self.words)}" style="{style}">{rows}</table>'
         return html, {"alt": self.words}

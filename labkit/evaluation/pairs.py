@@ -1,7 +1,8 @@
-"""How well a reward model tells the better of two replies, and how far its certainty can be trusted."""
+"""How well a model tells the better of two replies, and how far its certainty can be trusted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from labkit.evaluation.results import score as counted
 from labkit.models.model import Model
 from labkit.printing import printable
 from labkit.tasks.task import Task
+from labkit.training.inference import infer
 from labkit.training.judged import reply_text
+from labkit.training.pairs import encode_pairs, log_probabilities
 from labkit.training.reward_model import score
 
 if TYPE_CHECKING:
@@ -25,10 +28,11 @@ NO_KIND = "pairs"
 
 @dataclass(frozen=True)
 class PairScores:
-    """A reward model on pairs that it was not trained on.
+    """A model on pairs that it was not trained on.
 
     Attributes:
-        accuracy: the share of pairs whose chosen reply has the higher reward, with Wilson's interval, and by kind.
+        accuracy: the share of pairs whose chosen reply has the higher reward, with Wilson's interval, and by kind. In
+            place of a reward, a causal model has the reply's log-probability.
         margins: of each pair, the reward of the chosen reply less that of the rejected one.
     """
 
@@ -72,21 +76,46 @@ class PairScores:
 
 
 def score_pairs(model: Model, task: Task, *, batch_size: int = 32) -> PairScores:
-    """Compare the rewards of the chosen and the rejected replies of a task's test set.
+    """Compare the chosen and the rejected replies of a task's test set.
+
+    A reward model is right where the chosen reply has the higher reward. A causal model is right where it is the
+    likelier one: the margin is log π(chosen) − log π(rejected) in nats, of whole replies in its chat template. So a
+    longer reply, with more tokens to get right, loses more often: compare what a model says after training with what it
+    said before.
+
+    Args:
+        model: what ``lk.reward_model`` trained, or a causal model.
+        task: with test pairs; a causal model reads conversations alone.
+        batch_size: replies in a forward pass.
 
     Raises:
-        LabkitError: there are no test pairs, or the model is no reward model.
+        LabkitError: there are no test pairs, one can't be used, or the model is an encoder that gives no rewards.
     """
     rows = [dict(row) for row in task.test]
     if not rows or not rows[0].keys() >= {"prompt", "chosen", "rejected"}:
         raise LabkitError(f"{task.name} has no test pairs.", "Use a task with prompt, chosen and rejected.")
-    asked = [row["prompt"] for row in rows]
-    chosen, rejected = (
-        score(model, asked, [reply_text(row, column, n) for n, row in enumerate(rows, 1)], batch_size=batch_size)
-        for column in ("chosen", "rejected")
-    )
+    causal = model.kind == "causal"
+    both = reply_log_probabilities(model, rows, batch_size) if causal else _rewards(model, rows, batch_size)
+    chosen, rejected = both.unbind(1)
     margins = (chosen - rejected).tolist()
     kinds = [str(row.get("kind") or NO_KIND) for row in rows]
     hits = [margin > 0 for margin in margins]
     said = ["chosen" if hit else "rejected" for hit in hits]
     return PairScores(counted(hits, kinds, list(dict.fromkeys(kinds)), said), margins)
+
+
+def reply_log_probabilities(model: Model, rows: Sequence[Mapping[str, object]], batch_size: int = 16) -> torch.Tensor:
+    """Return log π(reply | prompt) of each pair's chosen and rejected reply, in nats, shape (pairs, 2)."""
+    examples = encode_pairs(model, rows, model.max_length)
+    return infer(model, examples, batch_size, lambda part: log_probabilities(model, part)[0]).view(-1, 2)
+
+
+def _rewards(model: Model, rows: Sequence[dict], batch_size: int) -> torch.Tensor:
+    asked = [row["prompt"] for row in rows]
+    return torch.stack(
+        [
+            score(model, asked, [reply_text(row, column, n) for n, row in enumerate(rows, 1)], batch_size=batch_size)
+            for column in ("chosen", "rejected")
+        ],
+        dim=1,
+    )

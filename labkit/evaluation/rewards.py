@@ -12,6 +12,7 @@ from typing import Any
 from labkit.errors import require_count
 from labkit.evaluation.replies import score_replies
 from labkit.generation.replies import Reply
+from labkit.tasks.gym import gym_score_of
 
 
 def right(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
@@ -43,6 +44,15 @@ def within(tokens: int) -> Callable[[list[dict[str, Any]], list[Reply]], list[fl
 
     length.__name__ = f"within_{most}"
     return length
+
+
+def gym_score(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    """Return what the verifiers of Reasoning Gym give the replies, from 0 to 1.
+
+    The rows are those of ``lk.load_task("reasoning-gym:chain_sum")``, for example. Some verifiers give part of it for
+    a wrong answer that is near, or for a right one among other words.
+    """
+    return [gym_score_of(row, reply.text) for row, reply in zip(rows, replies, strict=True)]
 
 
 def _hits(measure: str, rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:

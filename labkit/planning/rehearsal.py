@@ -6,6 +6,8 @@ take themselves, such as a reward model, is not counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -23,7 +25,7 @@ from labkit.training.policy import PolicyTrainer
 from labkit.training.processes import Processes
 from labkit.training.rewards import Rewards
 from labkit.training.rl import RL
-from labkit.training.rollouts import Samples, Scores
+from labkit.training.rollouts import Samples
 
 TOKEN = 1  # what fake replies consist of, as a number that was never computed is 1
 
@@ -57,11 +59,11 @@ class Rehearsal(PolicyTrainer):
         self.mode.fill(head)
         return head
 
-    def draw(self, prompts: list[list[int]], seed: int) -> Samples:
+    def draw(self, prompts: list[list[int]], step: int) -> Samples:
         """Go through what ``rollouts.draw`` does."""
         rl = self.rl
         asked = [list(ids) for ids in prompts for _ in range(rl.group)]
-        numbers, made = random_numbers(asked, rl.max_new_tokens, seed), dict[int, Reply]()
+        numbers, made = random_numbers(asked, rl.max_new_tokens, step), dict[int, Reply]()
         count = rl.max_new_tokens
         with inference(self.model), Casts(self.model).swapped():
             for part in batches_of(asked, len(asked), pads(self.model)):
@@ -78,13 +80,6 @@ class Rehearsal(PolicyTrainer):
         self._part = ""
         return _Samples.of(asked, [made[i] for i in range(len(asked))], rl.sampling, self.model.device)
 
-    def score_all(self, model: Model, samples: Samples, value_head: nn.Linear | None = None) -> Scores:
-        """Return the scores of all samples, although only some parts are read."""
-        found = super().score_all(model, samples, value_head)
-        shape = samples.mask.shape
-        logprobs, entropy = found.logprobs.new_zeros(shape), found.entropy.new_zeros(shape)
-        return Scores(logprobs, entropy, None if found.values is None else found.values.new_zeros(shape))
-
     def _mark(self, *_: object) -> None:
         self.mode.mark(self._part or ("learning" if torch.is_grad_enabled() else "scoring"))
 
@@ -98,6 +93,10 @@ class _Samples(Samples):
             return len(rows) * (max(map(len, rows)) + self.mask.shape[1])
 
         return sorted(super().parts(size), key=tokens)[-3:]
+
+    def joined(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return a tensor for all samples, although only some parts are read."""
+        return parts[0].new_zeros(self.mask.shape)
 
 
 class _Replies(Replies):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,22 +11,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import LabkitError, shown
+from labkit.errors import LabkitError
 from labkit.methods import Method
-from labkit.models.fingerprint import fingerprint
 from labkit.models.model import Model
-from labkit.runs.run import describe
+from labkit.runs.same import code_of, weights_of
 from labkit.training.batching import Example
-from labkit.training.callbacks import Callback, Every
+from labkit.training.callbacks import Callback
 from labkit.training.config import TrainingConfig
 from labkit.training.identity import digest_of
 from labkit.training.processes import count_processes
+from labkit.training.rewards import Rewards
 from labkit.training.rl import RL
 
 PACKAGES = ("torch", "transformers")
-MEASURES = "lk.Every"  # stands for a callback that only adds to the history
 # The parts of labkit that a run's numbers come from.
-CODE = ("chat", "evaluation", "generation", "methods", "models", "quant", "training", "preparation.py", "process.py")
+CODE = ("conversations", "evaluation", "generation", "methods", "models", "quant", "training")
+CODE += ("tasks/questions.py", "preparation.py", "process.py")
 
 
 def identity_of(
@@ -47,19 +46,34 @@ def identity_of(
     Raises:
         LabkitError: a callback's code cannot be read.
     """
-    base = describe(model)
-    base["name"] = ""
-    base["weights"] = fingerprint(model.module, exact=True)
-    base["head"] = [fingerprint(model.head, exact=True), *model.labels] if model.head is not None else None
-    made = {
-        "model": base,
-        "method": method.to_dict(),
-        "settings": asdict(config),
-        "data": {"examples": digest_of(examples), "replay": digest_of(replay), "labels": labels},
-        "callbacks": [_code_of(callback) for callback in callbacks],
-        "versions": {"labkit": _own_code()} | {package: version(package) for package in PACKAGES},
-    }
-    return json.loads(json.dumps(made))
+    data = {"examples": digest_of(examples), "replay": digest_of(replay), "labels": labels}
+    return _identity(model, method, config, data, callbacks)
+
+
+def identity_of_policy(
+    model: Model,
+    method: Method,
+    config: TrainingConfig,
+    asked: Sequence[Any],
+    rl: RL,
+    rewards: Rewards,
+    callbacks: Sequence[Callback],
+) -> dict[str, Any]:
+    """Return the same of a run that learns from rewards.
+
+    Args:
+        model, method, config, callbacks: as above.
+        asked: all that the rewards and the model are told.
+        rl: how it learns.
+        rewards: they count by name, weight and code, in their order.
+
+    Raises:
+        LabkitError: the code of a callback or a reward cannot be read.
+    """
+    functions = zip(rewards.functions.items(), rewards.weights, strict=True)
+    known = [[name, weight, *code_of(function, "reward")] for (name, function), weight in functions]
+    made = _identity(model, method, config, {"asked": _digest(asked)}, callbacks)
+    return made | json.loads(json.dumps({"rl": asdict(rl), "rewards": known}))
 
 
 def resumable(
@@ -75,19 +89,11 @@ def resumable_policy(
     config: TrainingConfig,
     asked: Sequence[Any],
     rl: RL,
-    weights: dict[str, float],
+    rewards: Rewards,
 ) -> dict[str, Any]:
-    """Return the same of a run that learns from rewards: of these, names and weights.
-
-    Args:
-        base, method, config: as above.
-        asked: all that the rewards and the model are told.
-        rl: how it learns.
-        weights: of the rewards, by name.
-    """
-    data = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]
-    made = {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": data}
-    return made | {"rl": asdict(rl), "rewards": weights}
+    """Return the same of a run that learns from rewards. These count by name and weight, so that they can be fixed."""
+    made = {"model": base, "method": method.to_dict(), "settings": asdict(config), "data": _digest(asked)}
+    return made | {"rl": asdict(rl), "rewards": dict(zip(rewards.functions, rewards.weights, strict=True))}
 
 
 def require_keepable(method: Method, inplace: bool) -> None:
@@ -106,23 +112,22 @@ def require_keepable(method: Method, inplace: bool) -> None:
         raise LabkitError("A run of several processes cannot be kept.", "Leave keep out, and use run.save.")
 
 
-def _code_of(callback: Any) -> list[Any]:
-    """Return a callback's name and source, and its attributes that are plain values or functions, such as Every's."""
-    code = callback if inspect.isroutine(callback) else type(callback).__call__
-    try:
-        source = hashlib.sha256(inspect.getsource(code).encode()).hexdigest()[:16]
-    except (OSError, TypeError) as problem:  # typed into a plain Python prompt, or not written in Python
-        raise LabkitError(
-            f"keep= cannot tell whether the code of the callback {shown(callback)} has changed: it has no source.",
-            "Write it as a function in a notebook or a file, or leave keep out.",
-        ) from problem
-    found: list[Any] = [MEASURES if type(callback) is Every else code.__qualname__, source]
-    for name, value in [] if code is callback else sorted(vars(callback).items()):
-        if inspect.isroutine(value):
-            found.append([name, _code_of(value)])
-        elif isinstance(value, bool | int | float | str):
-            found.append([name, value])
-    return found
+def _digest(asked: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]
+
+
+def _identity(
+    model: Model, method: Method, config: TrainingConfig, data: dict[str, Any], callbacks: Sequence[Callback]
+) -> dict[str, Any]:
+    made = {
+        "model": weights_of(model),
+        "method": method.to_dict(),
+        "settings": asdict(config),
+        "data": data,
+        "callbacks": [code_of(callback, "callback") for callback in callbacks],
+        "versions": {"labkit": _own_code()} | {package: version(package) for package in PACKAGES},
+    }
+    return json.loads(json.dumps(made))
 
 
 @cache

@@ -15,17 +15,16 @@ from labkit.errors import LabkitError
 from labkit.models.model import Model
 from labkit.models.truncation import warn
 from labkit.runs import unfinished
-from labkit.runs.identity import MEASURES
 from labkit.runs.load import load_run
 from labkit.runs.places import new_place
 from labkit.runs.proof import prove
 from labkit.runs.run import FILES, KEYS, Run
+from labkit.runs.same import MEASURES
 from labkit.storage import cache, files, folders, ownership, records
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.loop import Trainer
-from labkit.training.pair_objective import COLUMNS as PAIR_COLUMNS
 
-COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "tokens", "seconds")  # of a history without callbacks
+ADDED = ("seconds", "skipped")  # what a step's record may have beside what the proof's has, without callbacks
 
 
 class Kept:
@@ -65,11 +64,10 @@ class Kept:
             return None
         try:
             record = self._read(folder)
-            prove(record["history"][0], begin())
+            columns = {*prove(record["history"], begin()), *ADDED}
             run = load_run(folder, model)
             if folder != self.folder:
-                columns = (*COLUMNS, *(PAIR_COLUMNS if run.config.preference else ()))
-                run.history = [{key: row[key] for key in columns} for row in run.history]
+                run.history = [{key: row[key] for key in row if key in columns} for row in run.history]
         except (LabkitError, OSError, LookupError, TypeError, AttributeError) as problem:
             cause = getattr(problem, "cause", f"{type(problem).__name__}: {problem}.")
             warn(f"The kept run in {folder} is not used: {cause} It is trained again.", UserWarning)

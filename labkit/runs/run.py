@@ -39,7 +39,7 @@ class Run:
             preference, also those of ``labkit.training.pair_objective.COLUMNS``, such as margin and pair_accuracy.
         memory: what one step held in memory at its peak.
         rl: how it learned from rewards, where it did; the history then has the keys of ``lk.reinforce``.
-        kept: whether this is an earlier run that ``finetune(…, keep=…)`` gave back instead of training.
+        kept: whether this is an earlier run that ``keep=…`` gave back instead of training.
     """
 
     model: Model

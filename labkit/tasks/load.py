@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from labkit.errors import LabkitError, require_count, require_seed, unknown
 from labkit.process import without_collector
+from labkit.tasks import gym
 from labkit.tasks.course import COURSE, course_rows, course_split, source_of
 from labkit.tasks.instructions import instruction_split
 from labkit.tasks.notes import notes_on
@@ -60,9 +61,11 @@ def load_task(
 
     Args:
         data: ``"triage"``, ``"licenses"``, ``"instructions"`` (conversations), ``"preferences"`` or ``"tone"`` (pairs
-            of a chosen and a rejected reply); a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet``); a
-            folder of text files, in subfolders named by their labels, or texts to continue; a ``pandas.DataFrame``, a
-            ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such as ``"owner/name"``.
+            of a chosen and a rejected reply); ``"reasoning-gym:chain_sum"`` or another task of Reasoning Gym (of which
+            ``labkit.tasks.gym.gym_task`` also sets how hard it is); a file (``.jsonl``, ``.json``, ``.csv``, ``.tsv``,
+            ``.parquet``); a folder of text files, in subfolders named by their labels, or texts to continue; a
+            ``pandas.DataFrame``, a ``datasets.Dataset`` or ``DatasetDict``, a list of dicts; or a name on the hub, such
+            as ``"owner/name"``.
         test_data: the test set, as any of these, if it is separate.
         columns: which columns are prompt and completion, such as ``{"prompt": "question", "completion": "answer"}``,
             or templates with columns in braces: ``{"prompt": "Ticket: {text}\\nTeam:", …}``. Not needed for columns
@@ -71,8 +74,9 @@ def load_task(
             rejected make pairs, in TRL's forms: texts or lists of messages, with a prompt or with replies that both
             begin with it.
         train, test: how many examples of each, at most. By default 1,000 and 300 of a course task
-            (400 and 160 conversations, 400 and 200 pairs, 112 and 56 of tone); of your own data
-            three in ten go to the test set, at most 300, and all others are trained on; a given split is used whole.
+            (400 and 160 conversations, 400 and 200 pairs, 112 and 56 of tone) and 400 and 100 of Reasoning Gym; of your
+            own data three in ten go to the test set, at most 300, and all others are trained on; a given split is used
+            whole.
         seed: decides which examples are drawn.
         balanced: draw each label equally often, while there are examples of it.
         near_duplicates: ``"report"`` keeps training examples that are near copies of test examples and says how many,
@@ -93,14 +97,17 @@ def load_task(
     seed = require_seed(seed)
     if near_duplicates not in NEAR_DUPLICATES:
         raise unknown("value of near_duplicates", near_duplicates, NEAR_DUPLICATES)
-    if isinstance(data, str) and data in COURSE:
+    is_gym = isinstance(data, str) and data.startswith(gym.PREFIX)
+    if isinstance(data, str) and (data in COURSE or is_gym):
         if test_data is not None or columns is not None:
+            whose = "Reasoning Gym" if is_gym else "the course"
             raise LabkitError(
-                f"{data} is a task of the course, with a test set and columns of its own.",
+                f"{data} is a task of {whose}, with a test set and columns of its own.",
                 "Leave test_data and columns out.",
             )
-        counts = SIZES[data]
-        return _course_task(data, counts[0] if train is None else train, counts[1] if test is None else test, seed)
+        counts = SIZES.get(data, gym.SIZES)
+        sizes = counts[0] if train is None else train, counts[1] if test is None else test
+        return gym.gym_task(data.removeprefix(gym.PREFIX), *sizes, seed) if is_gym else _course_task(data, *sizes, seed)
     with without_collector():
         own = read_own(data, test_data, columns=columns, merge_labels=merge_labels, skip_bad=skip_bad)
         split = _split(own, train, test, seed, balanced=balanced, drop=near_duplicates == "drop")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -12,19 +11,18 @@ import torch
 from torch import nn
 
 from labkit.errors import first_line
-from labkit.methods.adapter import adapters_of
-from labkit.methods.disabling import disable_adapter
 from labkit.models.model import Model
 from labkit.process import seed_all
 from labkit.training.batching import Example
 from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
+from labkit.training.credit import credit, drawn_at, zero_head
 from labkit.training.loop import Trainer
-from labkit.training.ppo import gae, token_rewards, value_loss, whitened
+from labkit.training.ppo import value_loss
 from labkit.training.processes import Processes
 from labkit.training.rewards import RewardError, Rewards
-from labkit.training.rl import RL, advantages, flat_groups, rl_loss, token_weights
-from labkit.training.rollouts import Samples, Scores, draw, score, score_all
+from labkit.training.rl import RL, flat_groups, rl_loss, token_weights
+from labkit.training.rollouts import Samples, score
 from labkit.training.schedule import plan_batches
 
 
@@ -61,14 +59,10 @@ class PolicyTrainer(Trainer):
         self.rows, self.prompts, self.rewards, self.rl = list(rows), list(prompts), rewards, rl
         self.plan = plan_batches([len(ids) for ids in prompts], rl.prompts, config.steps, config.seed)
         self.reference = reference
-        self.has_reference = reference is not None or bool(adapters_of(model))
 
     def new_value_head(self, model: Model) -> nn.Linear:
-        """Return a value head that predicts 0 everywhere, as nothing is known yet."""
-        head = nn.Linear(model.embeddings.embedding_dim, 1, device=model.device)
-        for parameter in head.parameters():
-            nn.init.zeros_(parameter)
-        return head
+        """Return the value head of the first step."""
+        return zero_head(model)
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Return the parameters of the model and of the value head, by name."""
@@ -87,8 +81,7 @@ class PolicyTrainer(Trainer):
         self.model.module.eval()
         seed_all(self.config.seed * 1_000_003 + step, self.model.device)
         rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
-        seed = random.Random(f"replies {self.config.seed} {step}").getrandbits(31)
-        samples = self.draw([self.prompts[i] for i in self.plan[step]], seed)
+        samples = self.draw([self.prompts[i] for i in self.plan[step]], step)
         rows = [self.rows[i] for i in self.plan[step] for _ in range(self.rl.group)]
         lengths = [reply.tokens for reply in samples.replies]
         record = {"step": step + 1, "loss": math.nan, "learning_rate": rate, "grad_norm": math.nan}
@@ -103,13 +96,9 @@ class PolicyTrainer(Trainer):
         }
         return record | (named if len(named) > 1 else {}) | self._learn(step, samples, found, checkpoints)
 
-    def draw(self, prompts: list[list[int]], seed: int) -> Samples:
-        """Return replies of the policy to prompts."""
-        return draw(self.model, prompts, self.rl, seed)
-
-    def score_all(self, model: Model, samples: Samples, value_head: nn.Linear | None = None) -> Scores:
-        """Return what a model makes of all samples, without gradients."""
-        return score_all(model, samples, self.config.batch_size, value_head)
+    def draw(self, prompts: list[list[int]], step: int) -> Samples:
+        """Return replies of the policy to the prompts of a step."""
+        return drawn_at(self.model, prompts, self.rl, self.config.seed, step)
 
     def _failed(self, step: int, problem: Exception) -> str:
         """Return what to write of a failed reward, or raise where it is one too many."""
@@ -125,10 +114,8 @@ class PolicyTrainer(Trainer):
     def _learn(self, step: int, samples: Samples, found: torch.Tensor, checkpoints: Checkpoints | None) -> dict:
         rl, mask, size = self.rl, samples.mask, self.config.batch_size
         rewards = self.rewards.total(found)
-        before = self.score_all(self.model, samples, self.value_head) if self.value_head is not None else None
-        reference = self._reference(samples)
-        penalty = rl.beta * (samples.old - reference) if reference is not None else torch.zeros_like(mask)
-        advantage, returns = self._advantages(rewards.to(mask), penalty, mask, before)
+        known = credit(self.model, samples, rewards, rl, size, self.value_head, self.reference)
+        advantage, returns, before, reference = known.advantage, known.returns, known.before, known.reference
         weights, records = token_weights(rl, mask), []
         for update in range(rl.updates):
             sums: dict[str, Any] = dict.fromkeys(("loss", "clipped", "kl", "entropy", "mismatch"), 0.0)
@@ -154,28 +141,6 @@ class PolicyTrainer(Trainer):
         made |= {name: records[0][name] for name in ("entropy", "mismatch")}
         made |= {"kl": records[0]["kl"]} if reference is not None else {}
         return made | {"reward": rewards.mean().item(), "reward_std": rewards.std().item(), "flat": flat_groups(groups)}
-
-    def _reference(self, samples: Samples) -> torch.Tensor | None:
-        """Return the replies' log-probabilities under the model before training: the same one, its adapter disabled."""
-        if not self.has_reference:
-            return None
-        if self.reference is not None:
-            return self.score_all(self.reference, samples).logprobs
-        with disable_adapter(self.model):
-            return self.score_all(self.model, samples).logprobs
-
-    def _advantages(
-        self, rewards: torch.Tensor, penalty: torch.Tensor, mask: torch.Tensor, before: Scores | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return advantages and, for PPO, the returns that values are to predict."""
-        rl = self.rl
-        if rl.penalty == "loss":
-            penalty = torch.zeros_like(penalty)
-        if before is None or before.values is None:
-            paid = rewards - (penalty * mask).sum(1)
-            return advantages(rl, paid.view(-1, rl.group)), torch.zeros_like(mask)
-        advantage, returns = gae(rl.value, token_rewards(rewards, penalty, mask), before.values, mask)
-        return (whitened(advantage, mask) if rl.std else advantage), returns
 
     def _update(self, step: int, checkpoints: Checkpoints | None) -> float:
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))

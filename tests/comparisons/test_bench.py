@@ -156,3 +156,9 @@ def test_rows_of_an_older_sweep_are_dropped_and_the_others_kept(sweep, ran, fold
     assert len(run_all()) == len(now) - 1
     assert rows(folder)[0] == kept
     assert [parts(row) for row in rows(folder)] == [asdict(point) for point in points("tiny")]
+
+
+def test_a_measure_takes_no_setting_s_place(sweep, folder, monkeypatch):
+    monkeypatch.setattr(Point, "run", lambda self: {"correct": 1, "total": 2, "steps": [1, 2]})
+    with pytest.raises(AssertionError, match="steps"):
+        next(bench("tiny"))

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import pytest
 import torch
 from datasets import Dataset
@@ -5,15 +7,16 @@ from datasets import Dataset
 import labkit as lk
 from labkit.comparisons import chat_measures, preference_measures
 from labkit.comparisons.chat_measures import losses
+from labkit.comparisons.point import Point
 from labkit.comparisons.preference_measures import (
     chosen_alone,
     divergence,
     log_probabilities_of,
     name_in,
     preference_measured,
+    some_pairs,
 )
 from labkit.comparisons.sweeps import points
-from labkit.training.preference import LOSSES
 
 SETTINGS = {"steps": 3, "batch_size": 2, "learning_rate": 3e-2, "seed": 0}
 
@@ -46,8 +49,9 @@ def test_what_a_run_changed_is_measured_on_the_test_pairs(task, tiny):
     assert found["hits"] == "".join("01"[bool(a > b)] for a, b in now)
     assert found["rose"] == "".join("01"[bool(a > b)] for a, b in now - before)
     assert found["chosen_change"] == pytest.approx((now - before)[:, 0].mean().item(), abs=1e-3)
-    assert found["steps"]["margin"][0] == 0
-    assert len(found["steps"]["margin"]) == 3
+    assert found["course"]["margin"][0] == 0
+    assert len(found["course"]["margin"]) == 3
+    assert not found.keys() & {each.name for each in fields(Point)}  # they would take the place of settings
     assert found["total"] == len(found["plain"]) == len(found["jargon"]) == 4
 
 
@@ -73,7 +77,7 @@ def test_supervised_fine_tuning_reads_the_chosen_replies_alone(task, tiny):
     assert chosen_alone(task).test == task.test
     found = measured(tiny, task, "sft")
     assert found["chosen_change"] > found["rejected_change"]
-    assert set(map(len, found["steps"].values())) == {0}
+    assert set(map(len, found["course"].values())) == {0}
 
 
 def test_the_name_is_what_a_reply_says():
@@ -82,7 +86,17 @@ def test_the_name_is_what_a_reply_says():
     assert all(name_in(row["chosen"]) != name_in(row["rejected"]) for row in pairs.test)
 
 
-def test_the_sweep_has_every_loss():
-    runs = points("preferences")
-    assert {run.data["loss"] for run in runs} == {"sft", *LOSSES}
-    assert len({str(run) for run in runs}) == len(runs)
+def test_pairs_by_length_are_as_many_as_their_control():
+    def pair(more):
+        return {"prompt": [], "chosen": [{"content": "x" * (9 + more)}], "rejected": [{"content": "x" * 9}]}
+
+    rows = Dataset.from_list([pair(more) for more in (1, -1, 0, 2, -2, 3, 4, 5)])
+    task = lk.Task("lengths", rows, rows, (), "made here")
+    found = {name: some_pairs(task, name).train for name in ("all", "longer chosen", "both")}
+    more = {name: [len(row["chosen"][0]["content"]) - 9 for row in rows] for name, rows in found.items()}
+    assert more["longer chosen"] == [1, 2, 3, 4]
+    assert more["both"] == [1, -1, 2, -2]
+    assert more["all"] == [1, -1, 0, 2, -2, 3, 4, 5]
+    with pytest.raises(lk.LabkitError, match="longest"):
+        some_pairs(task, "longest")
+    assert {run.data["pairs"] for run in points("length-bias")} == {"longer chosen", "both"}

@@ -35,8 +35,8 @@ def test_stored_results_are_plausible(path):
     assert table["correct"].between(0, table["total"]).all()
     assert (table["trained_parameters"] > 0).all()
     assert table["seconds"].between(0, 3600, inclusive="neither").all()
-    if "scores" in table:
-        return  # conversations: what is measured of them has a test of its own
+    if {"scores", "rose"} & {*table}:
+        return  # conversations and pairs: what is measured of them has tests of their own
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
     for _, row in table.iterrows():
@@ -57,7 +57,7 @@ def test_every_row_says_which_examples_were_right(path):
     assert (table["hits"].str.strip("01") == "").all()
 
 
-CHATS = [path for path in STORED if '"reply_tokens"' in path.read_text(encoding="utf-8")]
+CHATS = [path for path in STORED if '"scores"' in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("path", CHATS, ids=lambda path: path.stem)
@@ -73,6 +73,23 @@ def test_stored_replies_are_plausible(path):
         assert 0 < row["reply_tokens"] <= 40
         assert -1 < row["chat_rise"] < 20
         assert -1 < row["english_rise"] < 20
+
+
+PAIRS = [path for path in STORED if '"rose"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", PAIRS, ids=lambda path: path.stem)
+def test_stored_measures_of_pairs_are_plausible(path):
+    for _, row in lk.results(path.stem).iterrows():
+        assert len(row["rose"]) == row["total"]
+        assert len(row["plain"]) == len(row["jargon"])
+        assert row["kl"] > 0
+        assert row["chosen_change"] > row["rejected_change"]  # what every loss asks for, and SFT gets
+        assert 0 < row["reply_tokens"] <= 24
+        assert -1 < row["chat_rise"] < 20
+        assert -1 < row["english_rise"] < 20
+        if row["data.loss"] != "sft":
+            assert {len(column) for column in row["course"].values()} == {row["steps"]}
 
 
 DETAILED = [path for path in STORED if '"latency"' in path.read_text(encoding="utf-8")]

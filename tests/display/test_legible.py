@@ -82,6 +82,7 @@ HARD = {
     "accuracy": lambda: lk.plots.accuracy({n: evaluation(50 * (i % 2)) for i, n in enumerate(LONG)}, 0.02),
     "accuracy, few": lambda: lk.plots.accuracy({"before": evaluation(50)}, 0.99),
     "bars": lambda: lk.plots.bars({name: {"part": 0.0, "another": 1234.5} for name in LONG}, "size (MB)"),
+    "bars, below zero": lambda: lk.plots.bars({n: {"a": -33.1, "b": 12} for n in SHORT}, "change (nats)"),
     "bars, one each": lambda: lk.plots.bars(dict.fromkeys(SHORT, 0.999), "time (s)", mark=1),
     "bars, logarithmic": lambda: lk.plots.bars({name: 10.0**n for n, name in enumerate(SHORT)}, "size (MB)", log=True),
     "bars, stacked": lambda: lk.plots.bars({n: {"a": 1.0, "b": 2} for n in SHORT}, "size (MB)", stacked=True),

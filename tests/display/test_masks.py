@@ -60,6 +60,7 @@ def test_html_escapes_shows_white_space_and_says_what_it_shows(smol):
     body = unescape(re.sub("<[^>]*>", "", html.partition("<hr>")[2]))
     assert "Is·1·<·2?↵<b>Say</b>·so." in body
     assert "<|im_start|>user↵" in body
+    assert html.count("<wbr>") == len(lk.show_masks(smol, MESSAGES).tokens) - 1  # a long line breaks between tokens
     assert metadata["alt"] in html
     assert "learned │" in str(lk.show_masks(smol, MESSAGES))
 

@@ -22,11 +22,11 @@ IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
 IDLE |= {"Preference"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
-IDLE |= {"RL"}
+IDLE |= {"RL", "show_episodes"}
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 # These are run in a test of their own.
-REWARDED = {"reinforce", "reward_model", "score_pairs"}
+REWARDED = {"reinforce", "reward_model", "sample_episodes", "score_pairs"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
 METHOD_CLASSES |= {"HeadOnly"}
 
@@ -140,6 +140,7 @@ def test_nor_where_models_learn_from_rewards(models):
     pairs = lk.Task("pairs", rows, rows, (), "made up")
     with Products16() as seen:
         lk.reinforce(models["causal"], [text], lambda rows, replies: [0, 1, 2, 3], rl=rl, **settings)
+        lk.sample_episodes(models["causal"], [text], lambda rows, replies: [0, 1, 2, 3], rl=rl)
         run = lk.reward_model(models["encoder"], pairs, **settings)
         lk.score_pairs(run.model, pairs)
     assert not seen.counts

@@ -17,6 +17,7 @@ from labkit.memory.recorder import Recorder, can_record
 from labkit.methods.lora import LoRALinear
 from labkit.models import generation
 from labkit.process import alone
+from labkit.runs import making
 from labkit.training import loop
 from labkit.training.callbacks import Progress
 from labkit.training.checkpoints import Checkpoints
@@ -111,7 +112,7 @@ def test_after_an_interrupt_anywhere_all_is_as_after_a_run(tiny, colours, tmp_pa
         callbacks = [lk.Every(1, look), *callbacks]
         return lk.finetune(tiny, colours, lk.LoRA(dropout=0.1), callbacks=callbacks, **SETTINGS, **more)
 
-    monkeypatch.setattr(experiment, "Progress", Bar)
+    monkeypatch.setattr(making, "Progress", Bar)
     kept = {}
     whole = train(lambda model, record, last: kept.update({record["step"]: trained(model)}), progress=False)
     accelerate, hooks = dict(AcceleratorState._shared_state), hooks_of(tiny)
