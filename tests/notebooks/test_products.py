@@ -20,7 +20,7 @@ IDLE = {"KINDS", "LabkitError", "TrainingConfig", "MemoryPlanner", "blueprint", 
 IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative_error"}
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
-IDLE |= {"Preference"}
+IDLE |= {"Preference", "disable_adapter"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
 IDLE |= {"RL", "show_episodes"}
 # Each of these only calls what is run below.
