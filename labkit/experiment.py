@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, shown
+from labkit.generation.prompts import fitted
 from labkit.memory import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.models.model import Model
 from labkit.planning import predict_step, require_fit, step_of
-from labkit.preparation import configure, encode_examples, largest_batches, prepare
+from labkit.preparation import configure, encode_examples, largest_batches, largest_rollouts, prepare
 from labkit.process import as_by_default
 from labkit.runs import Run, describe
 from labkit.runs.identity import identity_of, require_keepable, resumable
 from labkit.runs.keep import Kept
 from labkit.runs.making import make
 from labkit.runs.places import new_place
+from labkit.tasks.questions import questions
 from labkit.tasks.task import Task
 from labkit.training.accelerator import own_accelerate
 from labkit.training.callbacks import Callback
@@ -25,6 +28,8 @@ from labkit.training.checkpoints import Checkpoints
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import Trainer
 from labkit.training.processes import meet_the_others
+from labkit.training.rl import RL
+from labkit.training.rl_settings import require_suited
 
 
 @as_by_default()
@@ -107,24 +112,44 @@ def finetune(
 
 def predict_memory(
     model: Model,
-    task: Task,
+    task: Task | Sequence[str] | Sequence[list[dict]],
     method: str | Method = "lora",
     *,
     replay: Sequence[str] | Sequence[list[dict]] = (),
+    rl: RL | None = None,
+    reference_copy: bool = False,
     **settings: Any,
 ) -> MemoryReport:
     """Return the peak memory of the run that ``finetune`` would make of the same arguments, without running it.
 
+    With ``rl``, it is the run that ``reinforce`` would make: at most, because all replies are taken to be as long as
+    they may be. What the rewards take themselves, such as a reward model, is not counted.
+
     Args:
-        model, task, method, replay, **settings: as for ``finetune``.
+        model, method, **settings: as for ``finetune`` or ``reinforce``.
+        task: what to learn; with ``rl``, it may be a list of prompts.
+        replay: as for ``finetune``.
+        rl: how to learn from rewards.
+        reference_copy: count a second copy of the model before training, as many libraries hold it for preferences and
+            rewards. labkit needs none: it asks the model in training, its adapter disabled.
 
     Raises:
         LabkitError: bad settings, nothing to learn, or an architecture that cannot be planned for.
     """
     method = get_method(method)
     config = configure(model, method, settings)
-    batches = largest_batches(*encode_examples(model, task, replay, config), config)
-    steps = [step_of(model, method, config, batch, len(task.labels)) for batch in batches]
+    if rl is None:
+        if not isinstance(task, Task):
+            raise LabkitError(f"{shown(task)} is no task.", "Pass a task; prompts alone need rl=lk.RL(…).")
+        batches = largest_batches(*encode_examples(model, task, replay, config), config)
+        steps = [step_of(model, method, config, batch, len(task.labels)) for batch in batches]
+    else:
+        require_suited(rl, config, method, reference=reference_copy)
+        if replay:
+            raise LabkitError("replay doesn't go with rewards.", "Leave it out; against forgetting, raise beta of RL.")
+        prompts = fitted(model, questions(task)[1], rl.max_new_tokens + getattr(method, "virtual_tokens", 0))
+        steps = [step_of(model, method, config, each, 0) for each in largest_rollouts(prompts, config, rl)]
+    steps = [replace(step, rl=rl, reference_copy=reference_copy) for step in steps]
     return max((predict_step(step).on(model.device) for step in steps), key=lambda report: report.peak)
 
 

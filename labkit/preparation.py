@@ -18,7 +18,8 @@ from labkit.training.config import TrainingConfig
 from labkit.training.packing import require_packable
 from labkit.training.pairs import COLUMNS, encode_pairs
 from labkit.training.processes import Processes, count_processes
-from labkit.training.schedule import Schedule
+from labkit.training.rl import RL
+from labkit.training.schedule import Schedule, plan_batches
 from labkit.training.sft import encode_conversations, encode_tokens, has_conversations
 from labkit.training.windows import encode_text
 
@@ -108,6 +109,24 @@ def largest_batches(
     mine = Processes(count_processes())
     together = 2 if config.preference else 1
     return [mine.share_of(batch, together) for batch in Schedule(examples, rehearsal, config).largest_batches(start)]
+
+
+def largest_rollouts(prompts: Sequence[list[int]], config: TrainingConfig, rl: RL) -> list[list[Example]]:
+    """Return the replies of the steps that may take the most memory, each as long as it may be, behind its prompt.
+
+    These are steps with the longest prompt: that with the fewest tokens, which has the most padding, and that with the
+    most.
+    """
+    plan = plan_batches([len(ids) for ids in prompts], rl.prompts, config.steps, config.seed)
+    lengths = [[len(prompts[i]) for i in step] for step in plan]
+    longest = max(map(max, lengths))
+    among = [i for i, each in enumerate(lengths) if max(each) == longest]
+    fewest, most = min(among, key=lambda i: sum(lengths[i])), max(among, key=lambda i: sum(lengths[i]))
+    unlike = [fewest] if lengths[fewest] == lengths[most] else [fewest, most]
+    reply = [0] * rl.max_new_tokens
+    return [
+        [Example([*prompts[i], *reply], len(reply)) for i in plan[step] for _ in range(rl.group)] for step in unlike
+    ]
 
 
 def prepare(model: Model, task: Task, method: Method, seed: int, *, inplace: bool = False) -> Model:

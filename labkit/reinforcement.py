@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import LabkitError, shown
+from labkit.errors import LabkitError
 from labkit.generation.prompts import fitted
 from labkit.methods import Method, get_method
-from labkit.methods.adapter import AdapterMethod
 from labkit.models.model import Model
 from labkit.preparation import configure, prepare
 from labkit.process import as_by_default, own_random_numbers, seed_all
@@ -29,16 +28,7 @@ from labkit.training.processes import count_processes
 from labkit.training.reward_model import LABELS, RewardTrainer, scalar_head
 from labkit.training.rewards import Reward, Rewards
 from labkit.training.rl import RL
-
-# Settings of a run that mean nothing here, with what they may be.
-UNUSED: dict[str, Any] = {
-    "accumulation": 1,
-    "packing": False,
-    "learn": "last",
-    "gradient_checkpointing": False,
-    "optimizer": "adamw",
-    "preference": None,
-}
+from labkit.training.rl_settings import require_suited
 
 
 @as_by_default()
@@ -104,8 +94,8 @@ def reinforce(
 ) -> Run:
     """Draw replies, reward them, make the better ones likelier, and return the run, whose ``model`` is the tuned one.
 
-    ``model`` is left as it was. What memory a step takes is not predicted. The history has, for each step, beside what
-    ``finetune`` records (loss and grad_norm are means over a step's updates):
+    ``model`` is left as it was. ``lk.predict_memory(…, rl=…)`` says what memory a step takes at most. The history has,
+    for each step, beside what ``finetune`` records (loss and grad_norm are means over a step's updates):
 
     - reward, reward_std: mean and standard deviation over the step's replies; where there are several rewards, the mean
       of each is in reward_NAME;
@@ -144,18 +134,9 @@ def reinforce(
         TrainingDivergedError: the loss was not finite; ``error.run`` holds the last good weights.
     """
     method, rl = get_method(method), RL() if rl is None else rl
-    if not isinstance(rl, RL):
-        raise LabkitError(f"rl is {shown(rl)}.", 'Pass lk.RL("grpo"), for example.')
     scored, config = Rewards(rewards), configure(model, method, settings)
-    for name, usual in UNUSED.items():
-        if getattr(config, name, usual) != usual:
-            raise LabkitError(f"{name}={getattr(config, name)!r} doesn't go with rewards.", f"Leave {name} out.")
+    require_suited(rl, config, method)
     _require_alone()
-    if rl.beta and not isinstance(method, AdapterMethod):
-        raise LabkitError(
-            f"With {method.name}, no reference is left: beta={rl.beta:g} compares with the model before training.",
-            'Use an adapter, such as "lora", or set beta=0.',
-        )
     if resume and checkpoints is None:
         raise LabkitError("resume=True needs the folder of the checkpoints.", "Pass checkpoints=… as in the first run.")
     rows, asked = questions(task)

@@ -8,6 +8,7 @@ from quick_runs import QUICK, equal, outputs, state
 
 import labkit as lk
 from labkit.evaluation import label_probabilities
+from labkit.planning import Step, predict_step
 from labkit.runs import describe
 from labkit.tasks.task import Task
 from labkit.training.batching import Example
@@ -267,6 +268,32 @@ def test_conversations_are_encoded_as_such_and_may_be_packed(tiny, monkeypatch):
     assert run.history[0]["tokens"] > 2 * 11  # more than one conversation in a row
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert lk.predict_memory(tiny, task, "lora", **settings).peak == pytest.approx(run.memory.peak, rel=5e-3)
+
+
+def test_the_memory_of_learning_from_rewards_is_that_of_the_longest_prompts(tiny):
+    rl, settings = lk.RL(group=2, prompts=2, max_new_tokens=4), {"steps": 4, "batch_size": 3}
+    prompts = [[5] * count for count in (12, 3, 9, 5)]  # as they come, those of similar length together
+    report = lk.predict_memory(tiny, prompts, rl=rl, **settings)
+    examples = [Example([5] * count + [0] * 4, 4) for count in (9, 9, 12, 12)]
+    step = Step(tiny.module.config, lk.LoRA(), lk.TrainingConfig(**settings), examples, torch.float32, rl=rl)
+    assert report == predict_step(step).tensors
+    copied = lk.predict_memory(tiny, prompts, rl=rl, reference_copy=True, **settings)
+    assert copied.peak == pytest.approx(report.peak + tiny.nbytes, rel=1e-3)
+
+
+def test_what_does_not_go_with_rewards_is_not_predicted(tiny, tiny_encoder):
+    rl = lk.RL(max_new_tokens=4)
+    for settings, message in [
+        ({"rl": rl, "replay": ["a"]}, "replay doesn't go with rewards"),
+        ({"rl": rl, "accumulation": 2}, "accumulation=2 doesn't go with rewards"),
+        ({"rl": lk.RL(beta=0.1), "method": "full"}, "no reference is left"),
+        ({"rl": "grpo"}, "rl is 'grpo'"),
+        ({}, r"\['a'\] is no task"),
+    ]:
+        with pytest.raises(lk.LabkitError, match=message):
+            lk.predict_memory(tiny, ["a"], **settings)
+    with pytest.raises(lk.LabkitError, match="is an encoder"):
+        lk.predict_memory(tiny_encoder, ["a"], rl=rl)
 
 
 def test_learning_all_replies_needs_conversations(tiny, colours):

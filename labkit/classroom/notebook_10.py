@@ -161,8 +161,8 @@ def preference_experiment(answer: dict[str, Any]) -> str:
     used = {name: [trial.config.preference for trial in group] for name, group in groups.items()}
     if {*used["first runs"]} == {second} and {*used["second runs"]} == {first}:
         raise MistakeError("The first runs were trained with the second setting, and the second ones with the first.")
-    for (name, found), setting in zip(used.items(), (first, second), strict=True):
-        if odd := [each for each in found if each != setting]:
+    for (name, given), setting in zip(used.items(), (first, second), strict=True):
+        if odd := [each for each in given if each != setting]:
             raise MistakeError(f"{name}: one was trained with {odd[0] or 'no preference'}, not with {setting}.")
     require_seeds(groups)
     require_same(groups, *(each.name for each in fields(TrainingConfig) if each.name not in FREE))

@@ -45,7 +45,7 @@ def best_rates(rows: DataFrame) -> dict[str, float]:
     the model.
     """
     kept = rows[rows["chat_rise"] <= MOST_LOST].sort_values(["correct", "learning_rate"], ascending=[False, True])
-    return {loss: float(tried["learning_rate"].iloc[0]) for loss, tried in kept.groupby("data.loss", sort=False)}
+    return {str(loss): float(tried["learning_rate"].iloc[0]) for loss, tried in kept.groupby("data.loss", sort=False)}
 
 
 def preferences() -> Iterator[dict[str, Any]]:

@@ -54,7 +54,7 @@ def generate(
     numbers = None if sampling is None else random_numbers(rows, count, seed)
     made: dict[int, Reply] = {}
     with inference(model), Casts(model).swapped():
-        for part in _batches(rows, size, pads(model)):
+        for part in batches_of(rows, size, pads(model)):
             own = None if numbers is None else numbers[part]
             replies = Replies(model, [rows[i] for i in part], count, sampling, own, ends, logprobs, drawn)
             while replies.step():
@@ -70,7 +70,7 @@ def texts_of(stop: Sequence[str]) -> tuple[str, ...]:
     return tuple(stop)
 
 
-def _batches(rows: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
+def batches_of(rows: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
     """Yield the numbers of the rows of each batch: similar lengths together, or equal ones where nothing can pad."""
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # if memory is short, it is at once
     groups = [order] if padded else [list(same) for _, same in groupby(order, key=lambda i: len(rows[i]))]

@@ -65,7 +65,7 @@ class Replies:
         drawn: bool = False,
     ):
         self.model, self.rows, self.count, self.sampling = model, rows, count, sampling
-        self.stop, self.numbers, self.ends = stop, numbers, end_ids(model) | ends_of_turns(model.tokenizer)
+        self.stop, self.numbers, self.ends = stop, numbers, self.known_ends()
         self.ids: list[list[int]] = [[] for _ in rows]
         self.stopped = [False] * len(rows)
         self._logprobs: list[list[float]] | None = [[] for _ in rows] if logprobs else None
@@ -106,7 +106,15 @@ class Replies:
         for place, row in enumerate(alive):
             self._drawn[row].append(found[place])
             if not sampling.draws_all:
-                self._choices[row].append(scores[place].isfinite().nonzero()[:, 0].int().cpu())
+                self._choices[row].append(self.choices(scores[place]))
+
+    def known_ends(self) -> set[int]:
+        """Return the tokens that end a reply."""
+        return end_ids(self.model) | ends_of_turns(self.model.tokenizer)
+
+    def choices(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the tokens that can be drawn by scores of shape (vocabulary,)."""
+        return scores.isfinite().nonzero()[:, 0].int().cpu()
 
     def text(self, row: int) -> str:
         """Return a reply's text so far, without what ended it."""

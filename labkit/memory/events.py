@@ -15,6 +15,7 @@ class Event(NamedTuple):
         "gradient": the memory at ``address`` is the gradient of a parameter of module ``name``.
         "enter", "exit": the forward pass of module ``name`` begins or ends.
         "phase": the phase ``name`` begins: "forward", "loss", "backward" or "update".
+        "part": of a simulated step that learns from rewards, the part ``name`` begins, such as "sampling".
         "block": the pass ``name`` begins: "forward" or "backward", and a module's path or "loss".
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class StepHooks:
         optimizer: the optimizer that the step calls.
         head: a head outside the network, such as an encoder's classifier.
         address: returns a number that identifies the memory of a tensor.
+        beside: other networks in memory by name, such as a reference or a value head.
     """
 
     def __init__(
@@ -33,9 +34,16 @@ class StepHooks:
         optimizer: torch.optim.Optimizer,
         head: nn.Module | None = None,
         address: Callable[[torch.Tensor], int] = lambda tensor: tensor.untyped_storage().data_ptr(),
+        beside: Mapping[str, nn.Module] | None = None,
     ):
         self.address = address
         self.modules = dict(module.named_modules(prefix="")) | ({HEAD: head} if head is not None else {})
+        self.networks: list[Any] = [module]  # each of whose passes has its phases
+        for name, other in (beside or {}).items():
+            self.modules |= dict(other.named_modules(prefix=name))
+            self.networks += [other] if hasattr(other, "get_output_embeddings") else []
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        self._idle = {id(each) for other in (beside or {}).values() for each in other.parameters()} - trained
         self.optimizer = optimizer
         self._parameters: dict[torch.Tensor, str] = {}  # with their modules; a tied weight belongs to the first
         for path, inner in self.modules.items():
@@ -59,7 +67,7 @@ class StepHooks:
         for path, module in self.modules.items():
             coded = isinstance(module, Linear4bit) or is_bnb(module)
             for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-                if tensor.requires_grad:
+                if tensor.requires_grad and id(tensor) not in self._idle:
                     yield tensor, "trainable", path
                 else:
                     yield tensor, "quantized" if coded and tensor is not module.bias else "frozen", path
@@ -98,7 +106,10 @@ class StepHooks:
             yield self.modules[path].register_forward_pre_hook(lambda *_, e=ahead: mark(e))
             yield self.modules[path].register_forward_hook(_on_gradient(mark, back))
         forward, loss, backward = (Event("phase", name=name) for name in ("forward", "loss", "backward"))
-        yield self.modules[""].register_forward_pre_hook(lambda *_: mark(forward))
+        for network in self.networks:
+            yield network.register_forward_pre_hook(lambda *_: mark(forward))
+        for reference in self.networks[1:]:
+            yield reference.get_output_embeddings().register_forward_pre_hook(lambda *_: mark(loss))
         if self.head is not None:
             yield self.head.register_forward_pre_hook(lambda *_: mark(loss))
             yield self.head.register_forward_pre_hook(_on_gradient(mark, backward))

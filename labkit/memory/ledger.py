@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -30,13 +31,20 @@ class Ledger:
         module: the network.
         optimizer: the optimizer that the step calls.
         head: a head outside the network, such as an encoder's classifier.
+        beside: other networks in memory by name, such as a reference or a value head.
 
     Raises:
         LabkitError: on entering, if another profiler is running.
     """
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None = None):
-        self._hooks = StepHooks(module, optimizer, head)
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        head: nn.Module | None = None,
+        beside: Mapping[str, nn.Module] | None = None,
+    ):
+        self._hooks = StepHooks(module, optimizer, head, beside=beside)
         self._device = next(module.parameters()).device
         self._recorder = Recorder(self._device)
         self._resident = 0

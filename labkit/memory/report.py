@@ -20,7 +20,8 @@ class MemoryReport:
         quantized: weights in 4 bits, with their scales.
         optimizer: AdamW's two running means for each trained weight, and step counters.
         gradients: one number for each trained weight that has its gradient at that moment.
-        activations: what the forward pass keeps for the backward pass, autocast's 16-bit copies of weights included.
+        activations: what the forward pass keeps for the backward pass, autocast's 16-bit copies of weights included;
+            where replies are drawn, the cache of keys and values.
         logits: what the head and the loss allocate: scores, loss, their gradients, and autocast's copy of the head.
         temporaries: all else, released before the step ends: intermediate results, and operators' scratch memory.
         modules: bytes by the path of their module; the loss and the temporaries of the backward pass

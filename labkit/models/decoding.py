@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,7 @@ class Decoding:
 
     Attributes:
         alive: the numbers of the rows that are still continued, in the order of the logits.
+        cache: keys and values of what was read, as transformers keeps them; None before, or where there is no cache.
     """
 
     def __init__(self, model: Model, rows: Sequence[Sequence[int]]):
@@ -34,7 +35,7 @@ class Decoding:
             mask[row, width - len(ids) :] = 1
         self._ids, self._mask = self._ids.to(model.device), mask.to(model.device)
         self._padded = not mask.all()
-        self._cache = None
+        self.cache: Any = None
         self._takes_positions = "position_ids" in inspect.signature(model.module.forward).parameters
 
     def logits(self) -> torch.Tensor:
@@ -43,17 +44,17 @@ class Decoding:
         Call it inside ``with inference(model)``.
         """
         # What was read before is in the cache, where the architecture has one; else everything is read again.
-        inputs = {"input_ids": self._ids if self._cache is None else self._ids[:, -1:]}
+        inputs = {"input_ids": self._ids if self.cache is None else self._ids[:, -1:]}
         if self._padded:
             inputs["attention_mask"] = self._mask
-        if self._cache is not None:
-            inputs["past_key_values"] = self._cache
+        if self.cache is not None:
+            inputs["past_key_values"] = self.cache
         # Some networks, such as Bamba, would count from 0 again behind a cache.
-        if self._takes_positions and (self._padded or self._cache is not None):
+        if self._takes_positions and (self._padded or self.cache is not None):
             positions = (self._mask.cumsum(1) - 1).clamp(min=0)
             inputs["position_ids"] = positions[:, -inputs["input_ids"].shape[1] :]
         output = self.model.module(**inputs, use_cache=True, logits_to_keep=1)
-        self._cache = output.get("past_key_values")
+        self.cache = output.get("past_key_values")
         return output.logits[:, -1].float()
 
     def append(self, tokens: torch.Tensor, keep: Sequence[bool]) -> None:
@@ -65,10 +66,10 @@ class Decoding:
         self.alive = [row for row, kept in zip(self.alive, keep, strict=True) if kept]
         places = torch.tensor([place for place, kept in enumerate(keep) if kept], device=self._ids.device)
         self._ids, self._mask = self._ids[places], self._mask[places]
-        if any(hasattr(layer, "conv_states") for layer in getattr(self._cache, "layers", ())):
-            self._cache = None  # a recurrent state can't drop rows: everything is read again, once
-        if self._cache is not None:
-            self._cache.batch_select_indices(places)
+        if any(hasattr(layer, "conv_states") for layer in getattr(self.cache, "layers", ())):
+            self.cache = None  # a recurrent state can't drop rows: everything is read again, once
+        if self.cache is not None:
+            self.cache.batch_select_indices(places)
 
 
 def pads(model: Model) -> bool:

@@ -16,8 +16,11 @@ from labkit.quant.linear import Linear4bit, in_compute_type
 from labkit.quant.quantized import Quantized
 
 
-def adapt_model(model: Model, method: Method, quantization: Quantization | None = None) -> Model:
-    """Return a meta model with the method's parameters; ``quantization`` says how its weights are stored before."""
+def adapt_model(model: Model, method: Method | None, quantization: Quantization | None = None) -> Model:
+    """Return a meta model with the method's parameters, if there is one.
+
+    ``quantization`` says how its weights are stored before.
+    """
     stored = quantization
     if isinstance(method, QLoRA):
         stored, method = method.quantization, replace(method, backend="labkit")
@@ -25,12 +28,17 @@ def adapt_model(model: Model, method: Method, quantization: Quantization | None 
         # Dequantizing makes a table once and keeps it. Make it now: in all steps but the first it exists already.
         quantize(torch.ones(1), stored.format, stored.block_size, stored.double).dequantize()
         model = quantize_model(model, replace(stored, backend="labkit"), inplace=True)
-    tuned = method.apply(model, inplace=True)
+    tuned = method.apply(model, inplace=True) if method else model
     if stored and stored.backend == "bitsandbytes":
         for layer in tuned.module.modules():
             if isinstance(layer, Linear4bit):
                 _as_bitsandbytes(layer, model.precision)
     return tuned
+
+
+def reference_model(model: Model, method: Method, quantization: Quantization | None = None) -> Model:
+    """Return a meta model as it is before training: QLoRA's is the one in 4 bits."""
+    return adapt_model(model, None, method.quantization if isinstance(method, QLoRA) else quantization)
 
 
 def _as_bitsandbytes(layer: Linear4bit, precision: torch.dtype) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from labkit.memory.hooks import StepHooks
 from labkit.memory.report import KINDS, MemoryReport
 from labkit.models.meta import kind_to_plan, meta_model
-from labkit.planning.adapt import adapt_model
+from labkit.planning.adapt import adapt_model, reference_model
 from labkit.planning.step import Step
 
 
@@ -16,7 +17,7 @@ def estimate(step: Step) -> MemoryReport:
 
     It is the sum of weights, gradients, optimizer states, activations and logits; see ``from_data`` for the last
     two. The formula ignores the activations of adapters, and adds all activations to all gradients, though they
-    never exist at the same time.
+    never exist at the same time. Of a step that learns from rewards, it is the update alone.
     """
     layers = step.config.num_hidden_layers
     if step.alike:
@@ -35,19 +36,23 @@ def from_data(step: Step) -> tuple[int, int]:
     (Korthikanti et al., 2022, arXiv:2205.05198, section 4.1).
     """
     config, bits = step.config, step.precision.itemsize
-    numbers = len(step.examples) * step.length * config.hidden_size
+    numbers = len(step.read) * step.length * config.hidden_size
     blocks = config.num_hidden_layers * 17 * bits * numbers
     if step.training.gradient_checkpointing:
         blocks = 17 * bits * numbers + config.num_hidden_layers * 4 * numbers
     outputs = step.classes if kind_to_plan(config) == "encoder" else step.learned * config.vocab_size
     # Logits in the type of the computation, and in 32 bits for the loss, and the gradients of both.
-    return blocks, 2 * len(step.examples) * outputs * (bits + 4)
+    return blocks, 2 * len(step.read) * outputs * (bits + 4)
 
 
 def _weights(step: Step, layers: int) -> dict[str, int]:
     model = meta_model(step.config, step.precision, step.classes, layers)
     model = adapt_model(model, step.method, step.quantization)
-    hooks = StepHooks(model.module, torch.optim.AdamW(model.trainable().values()), model.head, id)
+    beside: dict[str, nn.Module] = {}
+    if step.reference_copy:
+        copy = meta_model(step.config, step.precision, step.classes, layers)
+        beside["reference"] = reference_model(copy, step.method, step.quantization).module
+    hooks = StepHooks(model.module, torch.optim.AdamW(model.trainable().values()), model.head, id, beside)
     sizes = dict.fromkeys(KINDS, 0)
     for item in hooks.held().values():
         sizes[item.kind] += item.size

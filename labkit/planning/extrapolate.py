@@ -47,19 +47,23 @@ def _highest(peaks: list[dict[str, tuple[int, ...]]], further: int) -> MemoryRep
 def _peaks(trace: Trace, blocks: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Return the bytes by kind at the highest moment of each stage of the step."""
     stages = [("before", 0)]
-    phase = ""
+    part = phase = ""  # where a step learns from rewards, several parts have the same phases
     for (what, name, at), (*_, end) in pairwise([*trace.marks, ("end", "", len(trace.moves))]):
-        if what == "phase":
+        if what == "part":
+            part = f"{name} "
+            stages.append((f"{part}begins", at))
+        elif what == "phase":
             phase = name
-            stages.append((name, at))
+            stages.append((f"{part}{name}", at))
             if phase == "loss":
                 # The forward pass's output and a prefix's cache are freed somewhere in it: a stage per allocation.
                 made = [position for position in range(at, end) if trace.moves[position] > 0]
-                stages += [(f"loss {number}", position) for number, position in enumerate(made)]
+                stages += [(f"{part}loss {number}", position) for number, position in enumerate(made)]
         elif name == f"forward {blocks[-1]}" and phase == "forward":
-            stages.append(("last forward", at))
+            stages.append((f"{part}last forward", at))
         elif name.startswith("forward ") and name != f"forward {blocks[0]}" and phase == "forward":
-            stages.append(("middle forward", at))  # only with three blocks: the last one's stage is at least as high
+            # Only with three blocks: the last one's stage is at least as high.
+            stages.append((f"{part}middle forward", at))
         elif name == "backward loss" and phase == "loss":
             stages.append((name, at))
         elif name == f"backward {blocks[-1]}":

@@ -9,7 +9,7 @@ padded) takes the same branches as in training.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labkit.memory.attribution import attribute
+from labkit.memory.events import Event
 from labkit.memory.hooks import StepHooks
 from labkit.memory.trace import Trace
 from labkit.planning.fake_recorder import CPU, FakeRecorder
@@ -50,7 +51,8 @@ class FakeMode(TorchDispatchMode):
         fake = any(isinstance(tensor, FakeTensor) for tensor in tensors)
         if fake or any(tensor.is_meta for tensor in tensors):
             if func is aten._local_scalar_dense.default:
-                return True if tensors[0].dtype == torch.bool else 1.0
+                dtype = tensors[0].dtype
+                return True if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
             if func is aten.equal.default:
                 return True
             func = as_without_mode(func, args)
@@ -76,17 +78,27 @@ class FakeMode(TorchDispatchMode):
                             made[id(tensor)] = nn.Parameter(made[id(tensor)], requires_grad=tensor.requires_grad)
                     store[name] = made[id(tensor)]
 
+    def mark(self, part: str) -> None:
+        """Mark in the trace, if there is one, that a part of the step begins."""
+        if self._recorder:
+            self._recorder.events.append(Event("part", name=part))
+
     @contextlib.contextmanager
     def trace(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, head: nn.Module | None, blocks: tuple[str, ...] = ()
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        head: nn.Module | None,
+        blocks: tuple[str, ...] = (),
+        beside: Mapping[str, nn.Module] | None = None,
     ) -> Iterator[list[Trace]]:
         """Trace a step, as ``Ledger`` measures a real one; the list that is yielded holds the trace afterwards.
 
         Args:
-            module, optimizer, head: as for ``Ledger``.
+            module, optimizer, head, beside: as for ``Ledger``.
             blocks: paths of modules whose passes are marked.
         """
-        hooks = StepHooks(module, optimizer, head, address_of)
+        hooks = StepHooks(module, optimizer, head, address_of, beside)
         held = hooks.held()
         self._recorder = recorder = FakeRecorder(held)
         handles = list(hooks.register(recorder.events.append, blocks))

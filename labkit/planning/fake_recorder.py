@@ -14,6 +14,7 @@ from labkit.memory.events import SCRATCH, Event
 from labkit.planning.operators import address_of, graph_task, promoted
 
 CPU = torch.device("cpu")
+aten = torch.ops.aten
 
 
 class FakeRecorder:
@@ -41,7 +42,8 @@ class FakeRecorder:
         """Record the scratch memory of an operator, and its new tensors."""
         if scratch := promoted(func, args):
             self.events.append(Event("alloc", SCRATCH, scratch))
-        known = {address_of(tensor) for tensor in inputs}  # a view of an input is not new
+        # A view of an input is not new. What ``torch.tensor`` makes, out of sight of a mode, comes through lift_fresh.
+        known = set() if func is aten.lift_fresh.default else {address_of(tensor) for tensor in inputs}
         for made in outputs:
             if address_of(made) not in known:
                 self._alloc(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from labkit.planning.sizes import readable
@@ -15,7 +16,12 @@ def heading(plan: Plan) -> str:
     """Return the model and the size of a step as text."""
     batch = f"batch {plan.training.batch_size} × {plan.length} tokens, {str(plan.precision).removeprefix('torch.')}"
     saving = ", gradient checkpointing" if plan.training.gradient_checkpointing else ""
-    return f"{plan.name}, {batch}{saving}"
+    rewarded = ""
+    if plan.rl:
+        replies = plan.rl.group * plan.rl.prompts
+        rewarded = f", {plan.rl.algorithm} of {replies} replies of {plan.rl.max_new_tokens}"
+    copy = ", with a copy as reference" if plan.reference_copy else ""
+    return f"{plan.name}, {batch}{saving}{rewarded}{copy}"
 
 
 def as_text(plan: Plan) -> str:
@@ -45,6 +51,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "length": plan.length,
         "learned": plan.learned,
         "gradient_checkpointing": plan.training.gradient_checkpointing,
+        "rl": asdict(plan.rl) if plan.rl else None,
+        "reference_copy": plan.reference_copy,
         "simulated": plan.simulated,
         "tensors": parts,
         "peak": plan.peak,

@@ -28,7 +28,12 @@ def address_of(tensor: torch.Tensor) -> int:
 
 
 def promoted(func: OpOverload, args: tuple[Any, ...]) -> int:
-    """Return the bytes of the copies that an elementwise operator makes on a CPU to convert its inputs to one type."""
+    """Return the bytes of the copies that an operator makes on a CPU to convert its inputs to one type.
+
+    Elementwise operators do so, and sums of integers and of truth values, which are added up in 64 bits.
+    """
+    if func.overloadpacket is aten.sum and not args[0].is_floating_point() and args[0].dtype != torch.int64:
+        return args[0].numel() * torch.int64.itemsize
     if torch.Tag.pointwise not in func.tags:
         return 0
     operands = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.dim()]

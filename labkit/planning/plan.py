@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from labkit.errors import LabkitError, require_count, unknown
+from labkit.errors import LabkitError, require_count, shown, unknown
 from labkit.memory.report import MemoryReport
 from labkit.methods import Method, get_method
 from labkit.models.config import find_config
@@ -25,6 +25,7 @@ from labkit.planning.step import Prediction, Step
 from labkit.quant.layers import Quantization
 from labkit.training.batching import Example
 from labkit.training.config import TrainingConfig
+from labkit.training.rl import RL
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Plan:
         precision: the type of matrix products, in which matrices of linear layers are stored.
         gpu: bytes of the GPU's memory; 0 if none was named.
         quantization: how the weights are stored in 4 bits before the method is applied; None if they are not.
+        rl: how the step learns from rewards; None if it doesn't.
+        reference_copy: whether a second copy of the model before training is in memory.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Plan:
     precision: torch.dtype
     gpu: int = 0
     quantization: Quantization | None = None
+    rl: RL | None = None
+    reference_copy: bool = False
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -60,10 +65,10 @@ class Plan:
         rows = self.training.batch_size
         if self.training.preference:  # pairs, which come with masks
             example, rows = replace(example, mask=example.is_learned), 2 * rows
-        examples = [example] * rows
-        return predict_step(
-            Step(self.config, self.method, self.training, examples, self.precision, quantization=self.quantization)
-        )
+        if self.rl:
+            rows = self.rl.group * self.rl.prompts
+        same: dict[str, Any] = {name: getattr(self, name) for name in ("quantization", "rl", "reference_copy")}
+        return predict_step(Step(self.config, self.method, self.training, [example] * rows, self.precision, **same))
 
     @property
     def report(self) -> MemoryReport:
@@ -106,7 +111,10 @@ class Plan:
         return can_simulate()
 
     def largest_batch(self) -> int:
-        """Return how many examples of this length fit on the GPU in one batch; 0 if not even one does."""
+        """Return how many examples of this length fit on the GPU in one batch; 0 if not even one does.
+
+        With ``rl``, no more than a step's replies.
+        """
         return largest_batch(self)
 
     def largest_length(self) -> int:
@@ -139,20 +147,30 @@ def plan(
     learned: int | None = None,
     precision: str = "bfloat16",
     gpu: str | int | None = None,
+    rl: RL | None = None,
+    reference_copy: bool = False,
     **settings: Any,
 ) -> Plan:
     """Plan a run: return how much memory a training step will take, without allocating it.
+
+    With ``rl``, it is a step of ``lk.reinforce``: drawing replies, scoring them, and updates. All replies are taken to
+    be as long as they may be, and what the rewards take themselves is not counted.
 
     Args:
         model: a published size (``lk.BLUEPRINTS``), an asset, a folder with a config.json, a hub name, a loaded
             model, or a configuration.
         method: as for ``finetune``.
-        length: tokens in each example.
+        length: tokens in each example; with ``rl``, of a prompt and its reply.
         learned: tokens in each example that are learned; by default all but the first, which takes the most memory.
+            With ``rl``, leave it out: it is ``rl.max_new_tokens``.
         precision: ``"bfloat16"``, ``"float16"`` or ``"float32"``.
         gpu: a size such as ``"48GB"``, or a card such as ``"T4"``.
+        rl: how to learn from rewards.
+        reference_copy: count a second copy of the model before training, as many libraries hold it for preferences and
+            rewards. labkit needs none: it asks the model in training, its adapter disabled.
         **settings: fields of ``TrainingConfig``, such as batch_size (1 by default) and gradient_checkpointing; with a
-            preference, the batch is of pairs, and length and learned are those of each of their two texts.
+            preference, the batch is of pairs, and length and learned are those of each of their two texts; with ``rl``,
+            it is of replies that are read at once in scoring and training, while all are drawn together.
 
     Raises:
         LabkitError: an unknown model, method or size, an architecture without plans, or an impossible setting.
@@ -161,6 +179,8 @@ def plan(
     name, config = find_config(model)
     longest = longest_of(config)
     length = require_count("length", length, low=2, high=longest, remedy="Try 512.")
+    if rl is not None:
+        learned = _replied(rl, length, learned)
     remedy = f"Of {length} tokens, at most {length - 1} can be learned; leave learned out for these."
     learned = length - 1 if learned is None else require_count("learned", learned, high=length - 1, remedy=remedy)
     if not isinstance(precision, str) or precision not in PRECISIONS:
@@ -173,6 +193,22 @@ def plan(
         )
     size = 0 if gpu is None else parse_size(gpu)
     quantization = model.quantization if isinstance(model, Model) else None
-    made = Plan(name, config, method, training, length, learned, PRECISIONS[precision], size, quantization)
+    made = Plan(
+        name, config, method, training, length, learned, PRECISIONS[precision], size, quantization, rl, reference_copy
+    )
     made.report  # noqa: B018  what cannot be planned fails now rather than at the first use
     return made
+
+
+def _replied(rl: RL, length: int, learned: int | None) -> int:
+    """Return the tokens of a reply."""
+    if not isinstance(rl, RL):
+        raise LabkitError(f"rl is {shown(rl)}.", 'Pass lk.RL("grpo"), for example.')
+    if learned is not None:
+        raise LabkitError("Of replies, all tokens are learned.", "Leave learned out, and set max_new_tokens of lk.RL.")
+    if length <= rl.max_new_tokens:
+        raise LabkitError(
+            f"In {length} tokens, a reply of {rl.max_new_tokens} leaves no room for a prompt.",
+            "Let length be the tokens of a prompt and its reply, or lower max_new_tokens of lk.RL.",
+        )
+    return rl.max_new_tokens

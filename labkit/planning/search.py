@@ -16,20 +16,24 @@ MOST = 2**20  # examples or tokens: the upper limit of a search
 
 def largest_batch(plan: Plan) -> int:
     """Return how many of the plan's examples fit on its GPU in one batch; 0 if not even one does."""
-    return _largest(plan, plan.training.batch_size, MOST, lambda count: _with(plan, count, plan.length))
+    most = plan.rl.group * plan.rl.prompts if plan.rl else MOST
+    start = min(plan.training.batch_size, most)
+    return _largest(plan, start, most, lambda count: _with(plan, count, plan.length))
 
 
 def largest_length(plan: Plan) -> int:
-    """Return how many tokens the examples of the plan's batch may have on its GPU; 0 if not even two fit."""
-    batch = plan.training.batch_size
-    most = _largest(plan, plan.length, plan.longest, lambda count: _with(plan, batch, max(2, count)))
-    return most if most > 1 else 0
+    """Return how many tokens the examples of the plan's batch may have on its GPU; 0 if not even the fewest do."""
+    batch, least = plan.training.batch_size, plan.learned + 1 if plan.rl else 2
+    most = _largest(plan, plan.length, plan.longest, lambda count: _with(plan, batch, max(least, count)))
+    return most if most >= least else 0
 
 
 def _with(plan: Plan, batch: int, length: int) -> Plan:
     """Return the plan with another batch size and length, in which the same share of the tokens is learned."""
     whole = plan.learned == plan.length - 1
     learned = length - 1 if whole else max(1, plan.learned * length // plan.length)
+    if plan.rl:
+        learned = plan.learned
     return replace(plan, training=replace(plan.training, batch_size=batch), length=length, learned=learned)
 
 

@@ -25,7 +25,7 @@ from labkit.training.rl import RL
 
 PACKAGES = ("torch", "transformers")
 # The parts of labkit that a run's numbers come from.
-CODE = ("conversations", "evaluation", "generation", "methods", "models", "quant", "training")
+CODE: tuple[str, ...] = ("conversations", "evaluation", "generation", "methods", "models", "quant", "training")
 CODE += ("tasks/questions.py", "preparation.py", "process.py")
 
 

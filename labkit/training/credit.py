@@ -28,7 +28,7 @@ class Credit:
         advantage: shape (replies, 1), or of PPO (replies, tokens).
         returns: what values should predict, shape (replies, tokens); zeros without a value head.
         before: what the policy and its value head make of the replies before they change, or None without a head.
-        reference: the tokens' log-probabilities under the model before training, or None where there is no adapter.
+        reference: the tokens' log-probabilities under the model before training, or None where there is none.
     """
 
     advantage: torch.Tensor
@@ -43,7 +43,13 @@ def drawn_at(model: Model, prompts: Sequence[list[int]], rl: RL, seed: int, step
 
 
 def credit(
-    model: Model, samples: Samples, rewards: torch.Tensor, rl: RL, size: int, value_head: nn.Linear | None = None
+    model: Model,
+    samples: Samples,
+    rewards: torch.Tensor,
+    rl: RL,
+    size: int,
+    value_head: nn.Linear | None = None,
+    reference: Model | None = None,
 ) -> Credit:
     """Return what each token is worth.
 
@@ -54,19 +60,20 @@ def credit(
         rl: how to learn from rewards.
         size: replies that are read at once.
         value_head: PPO's.
+        reference: another model to compare with than the policy, its adapter disabled.
     """
     mask = samples.mask
     before = score_all(model, samples, size, value_head) if value_head is not None else None
-    reference = _reference(model, samples, size)
+    compared = _compared(model, reference, samples, size)
     penalty = torch.zeros_like(mask)
-    if rl.penalty == "reward" and reference is not None:
-        penalty = rl.beta * (samples.old - reference)
+    if rl.penalty == "reward" and compared is not None:
+        penalty = rl.beta * (samples.old - compared)
     if before is None or before.values is None:
         paid = rewards.to(mask) - (penalty * mask).sum(1)
-        return Credit(advantages(rl, paid.view(-1, rl.group)), torch.zeros_like(mask), before, reference)
+        return Credit(advantages(rl, paid.view(-1, rl.group)), torch.zeros_like(mask), before, compared)
     found = token_rewards(rewards.to(mask), penalty, mask)
     advantage, returns = gae(rl.value, found, before.values, mask)
-    return Credit(whitened(advantage, mask) if rl.std else advantage, returns, before, reference)
+    return Credit(whitened(advantage, mask) if rl.std else advantage, returns, before, compared)
 
 
 def zero_head(model: Model) -> nn.Linear:
@@ -77,8 +84,13 @@ def zero_head(model: Model) -> nn.Linear:
     return head
 
 
-def _reference(model: Model, samples: Samples, size: int) -> torch.Tensor | None:
-    """Return the replies' log-probabilities under the model before training: the same one, its adapter disabled."""
+def _compared(model: Model, reference: Model | None, samples: Samples, size: int) -> torch.Tensor | None:
+    """Return the replies' log-probabilities under the model before training, or None where there is none.
+
+    Without ``reference``, it is the same model, its adapter disabled.
+    """
+    if reference is not None:
+        return score_all(reference, samples, size).logprobs
     if not adapters_of(model):
         return None
     with disable_adapter(model):

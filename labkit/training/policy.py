@@ -40,6 +40,7 @@ class PolicyTrainer(Trainer):
         rewards: what replies are worth.
         config: how to train; ``batch_size`` is how many replies are read at once.
         rl: how to learn from rewards.
+        reference: another model to compare with than the one in training, its adapter disabled.
     """
 
     def __init__(
@@ -51,11 +52,17 @@ class PolicyTrainer(Trainer):
         config: TrainingConfig,
         rl: RL,
         processes: Processes | None = None,
+        reference: Model | None = None,
     ):
-        self.value_head = zero_head(model) if rl.algorithm == "ppo" else None
+        self.value_head = self.new_value_head(model) if rl.algorithm == "ppo" else None
         super().__init__(model, [Example(ids, 0) for ids in prompts], config, (), processes)
         self.rows, self.prompts, self.rewards, self.rl = list(rows), list(prompts), rewards, rl
         self.plan = plan_batches([len(ids) for ids in prompts], rl.prompts, config.steps, config.seed)
+        self.reference = reference
+
+    def new_value_head(self, model: Model) -> nn.Linear:
+        """Return the value head of the first step."""
+        return zero_head(model)
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         """Return the parameters of the model and of the value head, by name."""
@@ -74,8 +81,7 @@ class PolicyTrainer(Trainer):
         self.model.module.eval()
         seed_all(self.config.seed * 1_000_003 + step, self.model.device)
         rate = self.adamw.param_groups[0]["lr"] = self.config.rate_at(step)
-        prompts = [self.prompts[i] for i in self.plan[step]]
-        samples = drawn_at(self.model, prompts, self.rl, self.config.seed, step)
+        samples = self.draw([self.prompts[i] for i in self.plan[step]], step)
         rows = [self.rows[i] for i in self.plan[step] for _ in range(self.rl.group)]
         lengths = [reply.tokens for reply in samples.replies]
         record = {"step": step + 1, "loss": math.nan, "learning_rate": rate, "grad_norm": math.nan}
@@ -89,6 +95,10 @@ class PolicyTrainer(Trainer):
             f"reward_{name}": value for name, value in zip(self.rewards.functions, found.mean(0).tolist(), strict=True)
         }
         return record | (named if len(named) > 1 else {}) | self._learn(step, samples, found, checkpoints)
+
+    def draw(self, prompts: list[list[int]], step: int) -> Samples:
+        """Return replies of the policy to the prompts of a step."""
+        return drawn_at(self.model, prompts, self.rl, self.config.seed, step)
 
     def _failed(self, step: int, problem: Exception) -> str:
         """Return what to write of a failed reward, or raise where it is one too many."""
@@ -104,7 +114,7 @@ class PolicyTrainer(Trainer):
     def _learn(self, step: int, samples: Samples, found: torch.Tensor, checkpoints: Checkpoints | None) -> dict:
         rl, mask, size = self.rl, samples.mask, self.config.batch_size
         rewards = self.rewards.total(found)
-        known = credit(self.model, samples, rewards, rl, size, self.value_head)
+        known = credit(self.model, samples, rewards, rl, size, self.value_head, self.reference)
         advantage, returns, before, reference = known.advantage, known.returns, known.before, known.reference
         weights, records = token_weights(rl, mask), []
         for update in range(rl.updates):

@@ -70,7 +70,7 @@ def gae(
 
 def whitened(advantage: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return advantages of mean 0 and variance 1 over the tokens of a batch."""
-    chosen = advantage[mask.bool()]
+    chosen = advantage[mask.nonzero(as_tuple=True)]
     return (advantage - chosen.mean()) * torch.rsqrt(chosen.var() + 1e-8) * mask
 
 

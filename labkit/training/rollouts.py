@@ -59,6 +59,10 @@ class Samples:
         """Return the parts of at most ``size`` replies in which they are read."""
         return [slice(i, i + size) for i in range(0, len(self.replies), size)]
 
+    def joined(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return what was found for each part as one tensor."""
+        return torch.cat(list(parts))
+
 
 def draw(model: Model, prompts: Sequence[list[int]], rl: RL, seed: int) -> Samples:
     """Return ``rl.group`` replies to each prompt; the same seed gives the same replies."""
@@ -118,8 +122,8 @@ def score_all(model: Model, samples: Samples, size: int, value_head: nn.Linear |
     with inference(model):
         found = [score(model, samples, part, value_head) for part in samples.parts(size)]
     values = [each.values for each in found if each.values is not None]
-    logprobs, entropy = (torch.cat([getattr(each, name) for each in found]) for name in ("logprobs", "entropy"))
-    return Scores(logprobs, entropy, torch.cat(values) if values else None)
+    logprobs, entropy = (samples.joined([getattr(each, name) for each in found]) for name in ("logprobs", "entropy"))
+    return Scores(logprobs, entropy, samples.joined(values) if values else None)
 
 
 def _as_drawn(logits: torch.Tensor, sampling: Sampling, replies: Sequence[Reply]) -> torch.Tensor:
@@ -130,7 +134,7 @@ def _as_drawn(logits: torch.Tensor, sampling: Sampling, replies: Sequence[Reply]
     choices = list(chain.from_iterable(reply.choices for reply in replies))
     counts = torch.tensor([len(each) for each in choices])
     places = torch.repeat_interleave(torch.arange(len(choices)), counts)
-    drawn = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+    drawn = torch.zeros_like(logits, dtype=torch.bool)
     drawn[places.to(logits.device), torch.cat(choices).long().to(logits.device)] = True
     return logits.masked_fill(~drawn, -torch.inf)
 

@@ -81,6 +81,45 @@ def test_a_plan_is_the_prediction_of_its_step():
     assert made.reserved == expected.reserved.peak + SHARED
 
 
+# Rewards
+
+
+def test_a_plan_of_rewards_is_of_all_replies(asked):
+    rl = lk.RL("ppo", group=3, prompts=2, max_new_tokens=10)
+    made = lk.plan(SMALL, length=40, batch_size=4, rl=rl)
+    ((_, _, training, examples, _),) = asked
+    assert training == made.training == TrainingConfig(max_length=40, batch_size=4)
+    assert [(len(example.tokens), example.learned) for example in examples] == [(40, 10)] * 6
+    assert made.heading == "llama, batch 4 × 40 tokens, bfloat16, ppo of 6 replies of 10"
+    assert made.to_dict()["rl"]["algorithm"] == "ppo"
+    copied = lk.plan(SMALL, length=40, preference="dpo", reference_copy=True)
+    assert copied.heading == "llama, batch 1 × 40 tokens, bfloat16, with a copy as reference"
+
+
+def test_a_step_reads_no_more_replies_at_once_than_there_are():
+    made = lk.plan(SMALL, length=16, rl=lk.RL(group=2, prompts=2, max_new_tokens=4), gpu="24GB")
+    assert made.peak == made.report.peak > 0
+    assert made.largest_batch() == 4
+
+
+def test_a_plan_of_rewards_that_cannot_be_is_refused():
+    rl, sampled = lk.RL(max_new_tokens=16), lk.RL(max_new_tokens=4, sampling=lk.Sampling(top_p=0.9))
+    for method, settings, message in [
+        ("lora", {"rl": "grpo"}, r"rl is 'grpo'.*\n.*lk.RL"),
+        ("lora", {"rl": rl}, r"In 16 tokens, a reply of 16 leaves no room for a prompt"),
+        ("lora", {"rl": lk.RL(max_new_tokens=4), "learned": 4}, r"Of replies, all tokens are learned"),
+        ("lora", {"rl": sampled}, r"top_p=0.9 leaves are kept, and nobody knows .*\n.*Set top_k"),
+        ("lora", {"rl": lk.RL(max_new_tokens=4), "accumulation": 2}, "accumulation=2 doesn't go with rewards"),
+        ("full", {"rl": lk.RL(max_new_tokens=4, beta=0.1)}, "With full, no reference is left"),
+        ("lora", {"reference_copy": True}, "This run compares with no reference"),
+        ("lora", {"reference_copy": "yes", "rl": lk.RL(max_new_tokens=4)}, "reference_copy must be True or False"),
+    ]:
+        with pytest.raises(lk.LabkitError, match=message):
+            lk.plan(SMALL, method, length=16, **settings)
+    with pytest.raises(lk.LabkitError, match="An encoder writes no replies"):
+        lk.plan("minilm", length=16, rl=lk.RL(max_new_tokens=4))
+
+
 # Models
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import labkit as lk
 from labkit import planning
-from labkit.memory import KINDS
+from labkit.memory import KINDS, Ledger
 from labkit.models.architectures import ARCHITECTURES
 from labkit.models.config import blueprint_config
 from labkit.models.precision import store_linear_weights
@@ -240,6 +240,29 @@ def test_pairs_in_four_blocks_are_predicted_from_two_and_three(loss, vocabulary)
     )
     run = config, METHODS["full"], training, pairs(2), F32
     assert_predicted(predict_step(Step(*run)), *in_full(*run)[:2])
+
+
+def test_a_reference_copy_of_pairs_adds_its_weights():
+    config, examples = tiny_config(vocab_size=2000, num_hidden_layers=2), pairs(3)
+    training = TrainingConfig(batch_size=3, steps=2, preference="dpo")
+    step = Step(config, METHODS["lora"], training, examples, F32, reference_copy=True)
+    base, copy = (model_of(config, SimpleNamespace(pad_token_id=0)) for _ in range(2))
+    trainer = Trainer(METHODS["lora"].apply(base), examples, training)
+    trainer.prepare()
+    trainer.step(0)
+    with Ledger(trainer.model.module, trainer.adamw, beside={"reference": copy.module}) as ledger:
+        trainer.step(1)
+    report = predict_step(step).tensors
+    assert_measured(report, ledger.report, rel=1e-3)
+    alone = predict_step(replace(step, reference_copy=False)).tensors
+    assert (report.peak, report.frozen) == (alone.peak + copy.nbytes, alone.frozen + copy.nbytes)
+
+
+@pytest.mark.parametrize("preference", [None, "orpo"])
+def test_where_nothing_is_compared_a_reference_is_refused(preference):
+    training = TrainingConfig(batch_size=3, preference=preference)
+    with pytest.raises(lk.LabkitError, match=r"(This run|orpo) compares with no reference"):
+        Step(tiny_config(), METHODS["full"], training, pairs(3), reference_copy=True)
 
 
 def test_a_plan_of_pairs_is_of_both_their_texts():
