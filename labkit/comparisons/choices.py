@@ -1,4 +1,4 @@
-"""Questions that offer choices, and what a model's replies to them are worth: an answer, or a list of what was offered."""
+"""Questions that offer choices, and what a model's replies are worth: do they choose, or list what was offered?"""
 
 from __future__ import annotations
 

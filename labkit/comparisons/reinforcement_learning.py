@@ -28,7 +28,7 @@ SETTING: dict[str, Any] = {
 }
 HELD_OUT = {"train": 168, "held_out": 48}  # leaves as many to train on
 SEARCHED, RATES = ("rloo", "grpo", "ppo"), (3e-5, 1e-4, 3e-4)
-# The others have the rate of their nearest kin: AdamW divides by the size of gradients, which is where they differ most.
+# The others have the rate of their nearest kin. They differ most in the size of gradients, which AdamW divides by.
 KIN = {"reinforce": "rloo", "dr_grpo": "grpo"}
 BEST = dict.fromkeys(ALGORITHMS, 1e-4)  # a guess, until `best_rates` has read the search
 BETA = 0.05  # of the KL divergence from the model before training
@@ -65,7 +65,7 @@ def algorithms() -> Iterator[dict[str, Any]]:
 
 
 def hacking() -> Iterator[dict[str, Any]]:
-    """A reward that a reply which lists all choices gets too, and one that it does not get, each with and without KL."""
+    """A reward that a list of all choices gets, too, and one that it does not get, each with and without KL."""
     for seed in FEW:
         for reward in ("mentioned", "names_only"):
             for beta in (0.0, BETA):

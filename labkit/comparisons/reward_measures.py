@@ -112,7 +112,7 @@ def from_pairs(
     (judge,) = REWARDS[reward]
 
     def verifier(text: str, row: dict[str, Any]) -> float:
-        return list(judge([row], [Reply(text, 0, True, ())]))[0]
+        return next(iter(judge([row], [Reply(text, 0, True, ())])))
 
     made = sample_pairs(
         base,

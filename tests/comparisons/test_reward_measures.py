@@ -3,6 +3,7 @@ import math
 from dataclasses import fields
 
 import pytest
+import torch
 from datasets import Dataset
 from tiny_sweep import LORA, run_all
 
@@ -11,11 +12,11 @@ from labkit.comparisons import chat_measures, choices, point, reward_measures
 from labkit.comparisons.chat_measures import losses
 from labkit.comparisons.choices import answers, with_choices
 from labkit.comparisons.point import Point
-from labkit.comparisons.reward_measures import MOST, from_pairs, reward_measured
+from labkit.comparisons.reward_measures import from_pairs, reward_measured
 from labkit.generation.replies import Reply
-from labkit.tasks.questions import question_of
 
 SETTINGS = {"steps": 2, "batch_size": 4, "learning_rate": 1e-2, "seed": 0}
+MOST = 6  # tokens of a reply, to be quick
 SKIN = ("Sore skin", "Dry eye", "Mole")
 
 
@@ -39,6 +40,8 @@ def task_of(*rows):
 def task(monkeypatch):
     monkeypatch.setattr(chat_measures, "general_english", lambda: ["Once upon a time there was a king."])
     monkeypatch.setattr(chat_measures, "general_chat", lambda split="test": [row(9)["messages"]])
+    for module in (reward_measures, point):
+        monkeypatch.setattr(module, "MOST", MOST)
     monkeypatch.setitem(reward_measures.REWARDS, "vowels", {vowels: 1.0})
     monkeypatch.setattr(reward_measures, "OF_TEXTS", ("vowels",))
     return task_of(*map(row, range(8)))
@@ -50,17 +53,24 @@ def measured(tiny, task, algorithm, **changed):
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "ppo"])
-def test_a_run_is_that_of_reinforce_and_its_course_is_told(task, tiny, algorithm):
+def test_a_run_is_that_of_reinforce_and_its_course_is_told(task, tiny, algorithm, monkeypatch):
+    def watching(model, *rest):
+        asked.append(model)
+        return answers(model, *rest)
+
+    asked = []
+    monkeypatch.setattr(reward_measures, "answers", watching)
     found = measured(tiny, task, algorithm, beta=0.1)
-    rl = lk.RL(algorithm, group=4, prompts=4, max_new_tokens=24, beta=0.1)
+    rl = lk.RL(algorithm, group=4, prompts=4, max_new_tokens=MOST, beta=0.1)
     run = lk.reinforce(tiny, task, vowels, lk.LoRA(), rl=rl, progress=False, **SETTINGS)
     assert found["course"]["reward"] == pytest.approx([record["reward"] for record in run.history], rel=1e-3)
     watched = {"reward", "reward_std", "kl", "entropy", "length", "ended", "clipped", "flat", "mismatch"}
     assert found["course"].keys() == watched
     assert {len(column) for column in found["course"].values()} == {2}
-    replies = lk.generate(run.model, [question_of(each) for each in task.test], 24)
-    assert found["quoted"] == [reply.text for reply in replies[:6]]
-    assert found["quoted"] != found["untrained"]["quoted"]
+    (answering,) = asked
+    theirs = answering.trainable()
+    assert all(torch.equal(theirs[name], weights) for name, weights in run.model.trainable().items())
+    assert found["total"] == found["untrained"]["total"] == 8
     assert found["english_rise"] != 0
     assert found["kl"] > 1e-6
     assert (found["drawn"], found["pairs"], found["skipped"]) == (32, None, 0)
@@ -73,7 +83,7 @@ def test_dpo_learns_from_pairs_that_the_same_reward_ranks(task, tiny):
     assert "reward" not in found["course"]
     made = lk.sample_pairs(
         tiny, task.train, lambda text, row: vowels([row], [Reply(text, 0, True, ())])[0],
-        size=4, max_new_tokens=24, keep_unfinished=True,
+        size=4, max_new_tokens=MOST, keep_unfinished=True,
     )  # fmt: skip
     learned, pairs = from_pairs(tiny, task, lk.LoRA(), SETTINGS, "vowels", 0.1)
     again = lk.finetune(
