@@ -53,7 +53,9 @@ def best_rates(rows: DataFrame) -> dict[str, float]:
     kept = kept.assign(paid=kept["mentioned"].str.count("1")).sort_values(
         ["paid", "learning_rate"], ascending=[False, True]
     )
-    found = {name: float(tried["learning_rate"].iloc[0]) for name, tried in kept.groupby("data.algorithm", sort=False)}
+    found = {
+        str(name): float(tried["learning_rate"].iloc[0]) for name, tried in kept.groupby("data.algorithm", sort=False)
+    }
     return found | {name: found[kin] for name, kin in KIN.items() if kin in found}
 
 
