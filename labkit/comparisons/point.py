@@ -12,9 +12,11 @@ import pandas as pd
 import torch
 
 from labkit.comparisons.chat_measures import chat_measured, losses
+from labkit.comparisons.choices import answers, with_choices
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
 from labkit.comparisons.preference_measures import log_probabilities_of, preference_measured
+from labkit.comparisons.reward_measures import MOST, reward_measured
 from labkit.computer import circumstances
 from labkit.errors import LabkitError
 from labkit.evaluation import text_loss
@@ -42,7 +44,8 @@ class Point:
         data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
             run's. Such a run is not measured for what it costs. For a task of conversations: ``fault`` and ``replay``
             as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``,
-            ``sft`` and ``pairs`` as ``preference_measured`` takes them.
+            ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm``,
+            ``reward`` and ``beta`` as ``reward_measured`` takes them; all questions are then such that offer choices.
     """
 
     model: str
@@ -74,20 +77,29 @@ class Point:
 
     def run(self) -> dict[str, Any]:
         """Train and evaluate; return what was measured, with the versions and the computer."""
-        base, task = _model(self.model), _task(self.task, self.train, self.test)
+        base = _model(self.model)
+        return self._found(base) | {"made": circumstances(base.device, base.precision)}
+
+    def _found(self, base: Model) -> dict[str, Any]:
+        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        if "reward" in self.data:
+            return self._rewards(base, settings)
+        task = _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
-        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
         if "chosen" in task.train.column_names:
-            return self._pairs(base, task, settings) | {"made": circumstances(base.device, base.precision)}
+            return self._pairs(base, task, settings)
         if "messages" in task.train.column_names:
-            return self._chat(base, task, settings) | {"made": circumstances(base.device, base.precision)}
+            return self._chat(base, task, settings)
         if self.data:
             task = altered(task, **self.data, seed=self.seed)
         english = _english(self.model) if base.kind == "causal" else None
-        return measured(base, task, get_method(self.method), settings, english, costs=not self.data) | {
-            "made": circumstances(base.device, base.precision)
-        }
+        return measured(base, task, get_method(self.method), settings, english, costs=not self.data)
+
+    def _rewards(self, base: Model, settings: dict[str, Any]) -> dict[str, Any]:
+        place = self.task, self.train, self.test, self.held_out
+        method, untrained = get_method(self.method), _untrained(self.model, *place)
+        return reward_measured(base, _choices(*place), method, settings, _losses(self.model), untrained, **self.data)
 
     def _pairs(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
         said = _said(self.model, self.task, self.train, self.test, self.held_out)
@@ -136,6 +148,17 @@ def _losses(name: str) -> tuple[float, float]:
 def _said(model: str, task: str, train: int, test: int, held_out: int) -> torch.Tensor:
     whole = _task(task, train, test)
     return log_probabilities_of(_model(model), hold_out(whole, held_out) if held_out else whole)
+
+
+@lru_cache(maxsize=1)
+def _choices(task: str, train: int, test: int, held_out: int) -> Task:
+    whole = with_choices(_task(task, 2 * train, 2 * test), train, test)
+    return hold_out(whole, held_out) if held_out else whole
+
+
+@lru_cache(maxsize=1)
+def _untrained(model: str, task: str, train: int, test: int, held_out: int) -> dict[str, Any]:
+    return answers(_model(model), _choices(task, train, test, held_out), MOST)
 
 
 @lru_cache(maxsize=1)

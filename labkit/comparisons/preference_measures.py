@@ -9,18 +9,16 @@ from typing import Any
 import torch
 
 from labkit.comparisons.chat_measures import losses
+from labkit.comparisons.divergence import divergence
 from labkit.errors import unknown
 from labkit.evaluation.pairs import reply_log_probabilities
 from labkit.experiment import finetune
 from labkit.generation.batched import generate
-from labkit.generation.prompts import fitted
-from labkit.generation.sampling import Sampling
 from labkit.methods import Method
 from labkit.models.model import Model
 from labkit.tasks.row import holds
 from labkit.tasks.task import Task
 from labkit.training.preference import Preference
-from labkit.training.rollouts import Samples, score_all
 
 ASKED, MOST = 60, 24  # test prompts that are answered, and tokens of a reply; replies of the pairs have fewer
 KEPT = ("margin", "pair_accuracy", "chosen_logp", "rejected_logp")  # of the history
@@ -84,7 +82,7 @@ def preference_measured(
         "rejected_change": round(change[:, 1].mean().item(), 3),
         **told,
         "reply_tokens": round(sum(reply.tokens for reply in replies) / len(replies), 2),
-        "kl": round(divergence(run.model, base, task, settings["seed"]), 4),
+        "kl": round(divergence(run.model, base, task.test["prompt"][:ASKED], MOST, settings["seed"]), 4),
         "english_rise": round(english - before[0], 4),
         "chat_rise": round(chat - before[1], 4),
         "course": {name: [round(record[name], 3) for record in run.history if name in record] for name in KEPT},
@@ -96,20 +94,6 @@ def preference_measured(
 def log_probabilities_of(model: Model, task: Task) -> torch.Tensor:
     """Return log π(reply | prompt) of each test pair's chosen and rejected reply, in nats, shape (pairs, 2)."""
     return reply_log_probabilities(model, list(task.test))
-
-
-def divergence(model: Model, base: Model, task: Task, seed: int) -> float:
-    """Return the divergence KL(model ‖ base) in nats per token, over replies that the model draws at temperature 1.
-
-    It is the mean of π_base/π − log(π_base/π) − 1 over their tokens: unbiased, never negative, of low variance
-    (Schulman, 2020, joschu.net/blog/kl-approx.html, k3).
-    """
-    prompts, drawn = fitted(model, list(task.test["prompt"])[:ASKED], MOST), Sampling()
-    samples = Samples.of(
-        prompts, generate(model, prompts, MOST, sampling=drawn, seed=seed, drawn=True), drawn, model.device
-    )
-    difference = (score_all(base, samples, 16).logprobs - samples.old) * samples.mask
-    return ((difference.exp() - difference - 1).sum() / samples.mask.sum()).item()
 
 
 def chosen_alone(task: Task) -> Task:

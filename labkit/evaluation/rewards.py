@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from labkit.errors import require_count
+from labkit.errors import LabkitError, require_count
 from labkit.evaluation.replies import score_replies
 from labkit.generation.replies import Reply
 from labkit.tasks.gym import gym_score_of
+from labkit.tasks.instructions import choices_of
+from labkit.tasks.phrasings import HOLE
+from labkit.tasks.row import holds
 
 
 def right(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
@@ -28,6 +31,26 @@ def in_form(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
 def mentioned(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
     """Return 1 for each reply in which an accepted answer occurs. A reply that lists all choices gets it, too."""
     return _hits("mentioned", rows, replies)
+
+
+def names_only(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
+    """Return 1 for each reply that names one of the choices that its question offers, an accepted one, and no other.
+
+    Raises:
+        LabkitError: a question offers no choices.
+    """
+    return [float(_names_only(row, reply.text)) for row, reply in zip(rows, replies, strict=True)]
+
+
+def named_choices(row: dict[str, Any], text: str) -> list[str]:
+    """Return which of the choices that a question offers occur in a text, as whole words.
+
+    Raises:
+        LabkitError: the question offers none.
+    """
+    if not (choices := choices_of(row)):
+        raise LabkitError("A question offers no choices.", "Leave such out, as the kinds route and refuse.")
+    return [choice for choice in choices if holds(text, choice)]
 
 
 def ended(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
@@ -53,6 +76,11 @@ def gym_score(rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:
     a wrong answer that is near, or for a right one among other words.
     """
     return [gym_score_of(row, reply.text) for row, reply in zip(rows, replies, strict=True)]
+
+
+def _names_only(row: dict[str, Any], text: str) -> bool:
+    named = named_choices(row, text)
+    return len(named) == 1 and row["form"].replace(HOLE, named[0]) in row["accepted"]
 
 
 def _hits(measure: str, rows: list[dict[str, Any]], replies: list[Reply]) -> list[float]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import random
 import warnings
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from labkit.storage.cache import course_data
 from labkit.tasks.course import course_split
@@ -21,6 +23,7 @@ from labkit.tasks.phrasings import FIRST, FORMS, HOLE, LATER, OFFER, RULES, TEST
 from labkit.tasks.task import DataWarning
 
 CHOICES = 3  # of a question that offers some
+BETWEEN = "; "
 
 
 def instruction_split(train: int, test: int, seed: int) -> tuple[list[dict], list[dict]]:
@@ -51,6 +54,13 @@ def instruction_split(train: int, test: int, seed: int) -> tuple[list[dict], lis
     )
 
 
+def choices_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the choices that the last question of a row's ``messages`` offers; []: none, as of ``route``."""
+    questions = [turn["content"] for turn in row.get("messages") or () if turn["role"] == "user"]
+    _, offer, listed = questions[-1].partition(OFFER) if questions else ("", "", "")
+    return listed.split(BETWEEN) if offer else []
+
+
 def _conversations(rows: list[dict], dice: random.Random, more_first: dict, more_later: dict) -> list[dict]:
     about = [row for row in rows if row["label"] != "refuse"]
     offered = {kind: [row["right"][0] for row in rows if row["label"] == kind] for kind in ("name", "plain")}
@@ -73,7 +83,7 @@ def _conversations(rows: list[dict], dice: random.Random, more_first: dict, more
         if kind in offered:  # the others are of the same set: training shows no name of the test
             others = [text for text in offered[kind] if text != row["right"][0]]
             choices = [row["right"][0], *dice.sample(others, min(CHOICES - 1, len(others)))]
-            question += OFFER + "; ".join(dice.sample(choices, len(choices)))
+            question += OFFER + BETWEEN.join(dice.sample(choices, len(choices)))
         accepted = [FORMS[kind].replace(HOLE, text) for text in row["right"]]
         texts = [*turns, question, accepted[0]]
         messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]

@@ -35,8 +35,8 @@ def test_stored_results_are_plausible(path):
     assert table["correct"].between(0, table["total"]).all()
     assert (table["trained_parameters"] > 0).all()
     assert table["seconds"].between(0, 3600, inclusive="neither").all()
-    if {"scores", "rose"} & {*table}:
-        return  # conversations and pairs: what is measured of them has tests of their own
+    if {"scores", "rose", "untrained"} & {*table}:
+        return  # conversations, pairs and rewards: what is measured of them has tests of their own
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
     for _, row in table.iterrows():
@@ -90,6 +90,30 @@ def test_stored_measures_of_pairs_are_plausible(path):
         assert -1 < row["english_rise"] < 20
         if row["data.loss"] != "sft":
             assert {len(column) for column in row["course"].values()} == {row["steps"]}
+
+
+REWARDED = [path for path in STORED if '"untrained"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", REWARDED, ids=lambda path: path.stem)
+def test_stored_measures_of_rewards_are_plausible(path):
+    table = lk.results(path.stem)
+    assert table["drawn"].nunique() == 1  # the same number of replies for every run
+    assert len({json.dumps(each) for each in table["untrained"]}) == 1
+    for _, row in table.iterrows():
+        for found in (row, row["untrained"]):
+            for hit, mentioned, exact in zip(found["hits"], found["mentioned"], found["exact"], strict=True):
+                assert max(hit, exact) <= mentioned
+            assert len(found["finished"]) == found["total"]
+            assert 0 <= found["listed"] <= 3
+            assert 0 < found["reply_tokens"] <= 24
+        assert row["kl"] >= 0
+        assert -1 < row["chat_rise"] < 20
+        assert -1 < row["english_rise"] < 20
+        assert row["skipped"] == 0
+        assert {len(column) for column in row["course"].values()} == {row["steps"]}
+        assert ("reward" in row["course"]) == (row["data.algorithm"] != "dpo") == pd.isna(row["pairs"])
+        assert max(row["course"].get("mismatch", [0])) < 0.1
 
 
 DETAILED = [path for path in STORED if '"latency"' in path.read_text(encoding="utf-8")]

@@ -29,6 +29,18 @@ def test_each_checks_one_thing():
         rewards.within(0)
 
 
+def test_a_reply_that_lists_all_choices_names_none_of_them_alone():
+    asked = [{"role": "user", "content": "What is this called?\nChoose one: Sore skin; Dry eye; Mole"}]
+    row = {"accepted": ["Finding: Dry eye", "Finding: Xerophthalmia"], "form": "Finding: …"}
+    row["messages"] = [*asked, {"role": "assistant", "content": "Finding: Dry eye"}]
+    said = ["A dry eye, I think.", "Sore skin; Dry eye; Mole", "Mole", "xerophthalmia", "Moles", "dry eye or dry eye"]
+    assert rewards.names_only([row] * 6, replies(said)) == [1, 0, 0, 0, 0, 1]
+    assert rewards.mentioned([row] * 6, replies(said)) == [1, 1, 0, 1, 0, 1]
+    assert rewards.named_choices(row, said[1]) == ["Sore skin", "Dry eye", "Mole"]
+    with pytest.raises(lk.LabkitError, match="offers no choices"):
+        rewards.names_only([ROW], replies(SAID[:1]))
+
+
 def test_they_are_the_measures_of_score_replies():
     rows, made = [ROW, ROW, REFUSE, REFUSE], replies(SAID)
     found = lk.score_replies(rows, made)

@@ -13,6 +13,7 @@ from labkit.conversations.messages import conversation
 from labkit.generation.replies import Reply
 from labkit.storage.cache import course_data
 from labkit.tasks.findings import findings
+from labkit.tasks.instructions import choices_of
 from labkit.tasks.likeness import near_copies
 from labkit.tasks.phrasings import FIRST, FORMS, LATER, OFFER, RULES, TEST_FIRST, TEST_LATER
 from labkit.tasks.row import key_of
@@ -36,7 +37,9 @@ def spoken(row):
 
 def choices(row):
     _, offer, listed = spoken(row)[-2]["content"].partition(OFFER)
-    return listed.split("; ") if offer else []
+    found = listed.split("; ") if offer else []
+    assert choices_of(row) == found
+    return found
 
 
 def answers(row):
