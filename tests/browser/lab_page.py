@@ -5,9 +5,8 @@ from pathlib import Path
 
 # A list to choose from has a picture of an arrow behind it, and a block is no text: axe can tell no contrast of these.
 CONTRASTLESS = re.compile(r"^<select|^<b>█</b>$")
-SIGNS = (
-    "only non-text characters"  # what axe says of a sign, such as that of a line's end: same colours as its neighbours
-)
+# What axe says of a sign alone, such as that of a line's end. It has the colours of its neighbours.
+SIGNS = "only non-text characters"
 WINDOW = {"width": 1280, "height": 900}
 RUN = 900  # seconds that a notebook may take
 # What axe looks at: what cells show, not JupyterLab's own toolbars and menus.
