@@ -12,11 +12,10 @@ import pandas as pd
 import torch
 
 from labkit.comparisons.chat_measures import chat_measured, losses
-from labkit.comparisons.choices import answers, with_choices
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
 from labkit.comparisons.preference_measures import log_probabilities_of, preference_measured
-from labkit.comparisons.reward_measures import MOST, reward_measured
+from labkit.comparisons.reward_measures import Judges, reward_measured
 from labkit.computer import circumstances
 from labkit.errors import LabkitError
 from labkit.evaluation import text_loss
@@ -44,8 +43,8 @@ class Point:
         data: how the training examples are changed first, as ``labkit.tasks.quality.altered`` takes it; the seed is the
             run's. Such a run is not measured for what it costs. For a task of conversations: ``fault`` and ``replay``
             as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``,
-            ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm``,
-            ``reward`` and ``beta`` as ``reward_measured`` takes them; all questions are then such that offer choices.
+            ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm`` and
+            ``beta`` as ``reward_measured`` takes them.
     """
 
     model: str
@@ -82,11 +81,11 @@ class Point:
 
     def _found(self, base: Model) -> dict[str, Any]:
         settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
-        if "reward" in self.data:
-            return self._rewards(base, settings)
         task = _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
+        if "algorithm" in self.data:
+            return self._rewards(base, task, settings)
         if "chosen" in task.train.column_names:
             return self._pairs(base, task, settings)
         if "messages" in task.train.column_names:
@@ -96,10 +95,9 @@ class Point:
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english, costs=not self.data)
 
-    def _rewards(self, base: Model, settings: dict[str, Any]) -> dict[str, Any]:
-        place = self.task, self.train, self.test, self.held_out
-        method, untrained = get_method(self.method), _untrained(self.model, *place)
-        return reward_measured(base, _choices(*place), method, settings, _losses(self.model), untrained, **self.data)
+    def _rewards(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+        judges = _judges(self.model, self.task, self.train, self.test, self.held_out)
+        return reward_measured(base, task, get_method(self.method), settings, _losses(self.model), judges, **self.data)
 
     def _pairs(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
         said = _said(self.model, self.task, self.train, self.test, self.held_out)
@@ -151,14 +149,9 @@ def _said(model: str, task: str, train: int, test: int, held_out: int) -> torch.
 
 
 @lru_cache(maxsize=1)
-def _choices(task: str, train: int, test: int, held_out: int) -> Task:
-    whole = with_choices(_task(task, 2 * train, 2 * test), train, test)
-    return hold_out(whole, held_out) if held_out else whole
-
-
-@lru_cache(maxsize=1)
-def _untrained(model: str, task: str, train: int, test: int, held_out: int) -> dict[str, Any]:
-    return answers(_model(model), _choices(task, train, test, held_out), MOST)
+def _judges(model: str, task: str, train: int, test: int, held_out: int) -> Judges:
+    whole = _task(task, train, test)
+    return Judges.of(_model(model), hold_out(whole, held_out) if held_out else whole)
 
 
 @lru_cache(maxsize=1)
