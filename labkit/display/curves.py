@@ -71,15 +71,16 @@ def curves(
         look, few = styles[name], len(xs) <= 20
         marks: dict[str, Any] = {"markevery": 1 if few else max(1, len(xs) // 10), "markersize": 6 if few else 5}
         ax.plot(xs, ys, color=look.ink, linestyle=look.line, marker=look.marker, label=name, **marks)
-    for name, (lows, highs) in (bands or {}).items():
+    around = {name: (list(map(float, lows)), list(map(float, highs))) for name, (lows, highs) in (bands or {}).items()}
+    for name, (lows, highs) in around.items():
         ax.fill_between(drawn[name][0], lows, highs, color=styles[name].tint, alpha=0.5, linewidth=0, zorder=0.5)
     if xlabel == "step":
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     label_ends(ax, {name: (xs[-1], ys[-1], styles[name].text) for name, (xs, ys) in drawn.items()})
     said = listed(course(name, xs, ys) for name, (xs, ys) in drawn.items())
-    around = listed(f"{n} {number(low[-1])} to {number(high[-1])}" for n, (low, high) in bands.items()) if bands else ""
-    describe(ax, f"Line chart: {ylabel} over {xlabel}. {said}" + (f" Bands, at their ends: {around}" if around else ""))
+    ends = listed(f"{name} {number(lows[-1])} to {number(highs[-1])}" for name, (lows, highs) in around.items())
+    describe(ax, f"Line chart: {ylabel} over {xlabel}. {said}" + (f" Bands, at their ends: {ends}" if around else ""))
     return ax
 
 
