@@ -68,7 +68,6 @@ def _wrong_advantages(rewards: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     """Return typical mistakes, each with the advantages that it leads to."""
     mean, std = rewards.mean(1, keepdim=True), rewards.std(1, keepdim=True)
     centred, others = rewards - mean, advantages(RL("rloo"), rewards).reshape(rewards.shape)
-    across = rewards - rewards.mean(0)
     baseline = "The baseline is the mean of all rewards, as in REINFORCE. GRPO takes each group's own."
     rloo = "A reply is compared with the others of its group here: that is RLOO. GRPO's mean has the reply in it."
     columns = "You average over the groups. A mean belongs to the replies to one prompt, which lie in one row."
@@ -81,8 +80,7 @@ def _wrong_advantages(rewards: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         (baseline, (rewards - rewards.mean()) / (std + SMALL)),
         (rloo, others),
         (rloo, others / (std + SMALL)),
-        (columns, across),
-        (columns, across / (rewards.std(0) + SMALL)),
+        (columns, (rewards - rewards.mean(0)) / (rewards.std(0) + SMALL)),
         ("The sign is the wrong way round: the worse replies would become likelier.", -centred / (std + SMALL)),
         ("You divide by the variance. GRPO divides by its square root.", centred / (std**2 + SMALL)),
         ("You divide but subtract no mean: whatever earns something becomes likelier.", rewards / (std + SMALL)),
@@ -179,12 +177,15 @@ def reward_experiment(answer: dict[str, Any]) -> str:
         raise MistakeError("The first runs were trained with the second setting, and the second ones with the first.")
     for (name, group), setting in zip(groups.items(), (first, second), strict=True):
         _require_trained(name, group, setting)
+    every = [trial for group in groups.values() for trial in group]
+    records = [record for trial in every for record in trial.history]
+    if records and not any(record["reward_std"] for record in records):
+        raise MistakeError("In all runs, all replies earned the same, so none learned. Pay for what some replies do.")
     require_seeds(groups)
     _require_one_change(first, second)
     free = {"seed", "checkpoint_every"}
     require_same(groups, *(each.name for each in fields(TrainingConfig) if each.name not in free))
-    methods = [trial.method for group in groups.values() for trial in group]
-    if any(method != methods[0] for method in methods):
+    if any(trial.method != every[0].method for trial in every):
         raise MistakeError("The runs differ in their method. Train all with the same one.")
     evaluations = {name: [trial.evaluation for trial in group] for name, group in groups.items()}
     found = judged({name: evaluations[name] for name in ("second runs", "first runs")}, verdict)

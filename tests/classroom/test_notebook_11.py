@@ -139,6 +139,7 @@ def test_typical_mistakes_are_explained(require_explained):
             ("reward_experiment", changed(EXPERIMENT, second=lk.RL("grpo", group=4, beta=0.1)), "See beta"),
             ("reward_experiment", in_first_runs(rl=None), "did not learn from rewards"),
             ("reward_experiment", in_first_runs(history=skipped), "1 of 2 steps learned nothing"),
+            ("reward_experiment", in_first_runs(history=[{"reward_std": 0.0}]), "all replies earned the same"),
             ("reward_experiment", changed(EXPERIMENT, **{"first runs": whole}), "such as .mentioned"),
             ("reward_experiment", of(lk.RL(group=4, beta=0.1), lk.RL("rloo", group=4)), "differ in algorithm, beta."),
             ("reward_experiment", of(lk.RL(group=4), lk.RL(group=8)), "draw 16 replies and the second ones 32"),
@@ -183,6 +184,7 @@ def test_an_answer_may_be_right_in_another_way(said):
         ("honest_reward", lambda text, right, choices: int(honest(text, right, choices))),
         ("reward_experiment", changed(EXPERIMENT, **{"first runs": EXPERIMENT["first runs"][::-1]})),
         ("reward_experiment", of(first, wider)),
+        ("reward_experiment", in_first_runs(history=[{"reward_std": 0.0}, {"reward_std": 0.5}])),
         ("reward_experiment", of(lk.RL("rloo", std=True), lk.RL("grpo"))),
         ("reward_experiment", of(first, lk.RL(group=4, prompts=8, beta=0.05))),
         (
