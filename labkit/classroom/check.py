@@ -16,6 +16,7 @@ from labkit.classroom.notebook_07 import bootstrap_verdict, pareto_front, replic
 from labkit.classroom.notebook_08 import fault_cost, padding_labels, reply_mask
 from labkit.classroom.notebook_09 import cleaning_gain, jaccard, own_report
 from labkit.classroom.notebook_10 import frozen_reference, ipo_loss, preference_experiment
+from labkit.classroom.notebook_11 import grpo_advantages, honest_reward, reward_experiment
 
 __all__ = [
     "absmax_int8",
@@ -32,7 +33,9 @@ __all__ = [
     "fixed_adapter",
     "fixed_loss",
     "frozen_reference",
+    "grpo_advantages",
     "hint",
+    "honest_reward",
     "ipo_loss",
     "jaccard",
     "levers",
@@ -53,6 +56,7 @@ __all__ = [
     "relative_difference",
     "replication",
     "reply_mask",
+    "reward_experiment",
     "triage_prompt",
     "updates_or_examples",
 ]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.classroom.exercises import MistakeError, untouched
-from labkit.evaluation import Comparison, Evaluation, PairScores, compare
+from labkit.evaluation import Comparison, Evaluation, PairScores, ReplyScores, compare
 from labkit.methods import Method
 from labkit.training.config import TrainingConfig
+from labkit.training.rl import RL
 
 VERDICTS = ("better", "worse", "undecided")
 FEWEST_SEEDS = 3
@@ -23,11 +24,15 @@ class Trial:
         config: how it was trained.
         evaluation: how it did.
         method: what was trained; None where only the settings were handed in.
+        rl: how it learned from rewards, where it did.
+        history: the record of each step.
     """
 
     config: TrainingConfig
     evaluation: Evaluation
     method: Method | None = None
+    rl: RL | None = None
+    history: Sequence[Mapping[str, Any]] = ()
 
 
 def parts(answer: Any, *names: str) -> list[Any]:
@@ -47,10 +52,12 @@ def trials(name: str, given: Any) -> list[Trial]:
     for pair in given:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise MistakeError(f"{name}: each entry of the list is a pair, (run, evaluation); one is a {_kind(pair)}.")
-        config = pair[0] if isinstance(pair[0], TrainingConfig) else getattr(pair[0], "config", None)
+        run = pair[0]
+        config = run if isinstance(run, TrainingConfig) else getattr(run, "config", None)
         if not isinstance(config, TrainingConfig):
-            raise MistakeError(f"{name}: first in a pair is what lk.finetune returned, not a {_kind(pair[0])}.")
-        found.append(Trial(config, evaluation(name, pair[1]), getattr(pair[0], "method", None)))
+            raise MistakeError(f"{name}: first in a pair is a run, as lk.finetune returns it, not a {_kind(run)}.")
+        more = {part: getattr(run, part) for part in ("method", "rl", "history") if hasattr(run, part)}
+        found.append(Trial(config, evaluation(name, pair[1]), **more))
     return found
 
 
@@ -58,6 +65,8 @@ def evaluation(name: str, given: Any) -> Evaluation:
     """Return what ``lk.evaluate`` returned, or another function that counts right answers."""
     if isinstance(given, PairScores):
         raise MistakeError(f"{name}: of what lk.score_pairs returned, hand in .accuracy, which lk.compare takes, too.")
+    if isinstance(given, ReplyScores):
+        raise MistakeError(f"{name}: of what lk.score_replies returned, hand in one measure, such as .mentioned.")
     if not isinstance(given, Evaluation):
         raise MistakeError(
             f"{name}: hand in an evaluation, such as lk.evaluate returns, not a {_kind(given)}. "

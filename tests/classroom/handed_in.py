@@ -52,13 +52,12 @@ def evaluation(rate=0.8, total=200, seed=0):
     return score(hits.tolist(), ["a"] * total, ["a"], [f"{seed}{hit}" for hit in hits])
 
 
-def trials(rate=0.8, method=None, seeds=SEEDS, total=200, **settings):
+def trials(rate=0.8, method=None, seeds=SEEDS, total=200, rl=None, history=(), **settings):
     """The pairs of an experiment, one for each seed."""
     settings = {"steps": 30, "batch_size": 16, "learning_rate": 1e-3} | settings
-    return [
-        (SimpleNamespace(config=lk.TrainingConfig(seed=seed, **settings), method=method), evaluation(rate, total, seed))
-        for seed in seeds
-    ]
+    configs = [lk.TrainingConfig(seed=seed, **settings) for seed in seeds]
+    runs = [SimpleNamespace(config=config, method=method, rl=rl, history=history) for config in configs]
+    return [(run, evaluation(rate, total, seed)) for run, seed in zip(runs, seeds, strict=True)]
 
 
 def changed(answer, **parts):
