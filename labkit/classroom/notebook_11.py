@@ -157,7 +157,7 @@ def honest_reward(answer: Callable[[str, str, list[str]], float]) -> str:
     points=4,
     kind="experiment",
     hints=(
-        "Another algorithm or beta needs nothing else. Another group changes how many replies are drawn: what evens it out?",
+        "Another algorithm or beta needs nothing else. Another group draws more replies, or fewer: what evens it out?",
         "Write a function of rl and seed that trains, draws replies to the test questions and scores them.",
         "A pair is (run, one measure of lk.score_replies). Twice the group and half the prompts draw as many replies.",
     ),
