@@ -100,7 +100,7 @@ ALL = "; ".join(OFFERED)
 REPLIES = (
     (ALL, 0, "It lists all the choices. A model that is paid for that need not know anything."),
     (f"Which is it: {ALL}? {RIGHT}.", 0, "It repeats the question first, and so it names all the choices."),
-    ("Dry eye or Cough", 0, "It names a second choice. Half an answer that hedges is no answer."),
+    ("Dry eye or Cough", 0, "It names a second choice. To hedge is not to answer."),
     ("Dry eye or hearing loss", 0, "It names a second choice, in small letters."),
     ("Hearing loss", 0, "It names a wrong choice."),
     ("", 0, "It is empty. Saying nothing must not pay."),
@@ -157,7 +157,7 @@ def honest_reward(answer: Callable[[str, str, list[str]], float]) -> str:
     points=4,
     kind="experiment",
     hints=(
-        "Another algorithm or another beta needs nothing else. With another group, the budget changes: what makes up?",
+        "Another algorithm or beta needs nothing else. Another group draws more replies, or fewer: what evens it out?",
         "Write a function of rl and seed that trains, draws replies to the test questions and scores them.",
         "A pair is (run, one measure of lk.score_replies). Twice the group and half the prompts draw as many replies.",
     ),

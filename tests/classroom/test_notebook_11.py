@@ -119,7 +119,7 @@ def test_typical_mistakes_are_explained(require_explained):
             ("grpo_advantages", grpo(mean=lambda r: r.sum(1, keepdim=True) / 4), "two of three"),
             ("honest_reward", in_any_case, "lists all the choices"),
             ("honest_reward", no_list, "repeats the question"),
-            ("honest_reward", not_all, "names a second choice. Half"),
+            ("honest_reward", not_all, "To hedge"),
             ("honest_reward", with_case, "in small letters"),
             ("honest_reward", parts_of_words, "another finding"),
             ("honest_reward", lambda text, right, choices: len(text.split()) == 2, "names a wrong choice"),
