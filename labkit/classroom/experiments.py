@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.classroom.exercises import MistakeError, untouched
 from labkit.evaluation import Comparison, Evaluation, PairScores, ReplyScores, compare
+from labkit.evaluation.results import score
 from labkit.methods import Method
 from labkit.training.config import TrainingConfig
 from labkit.training.rl import RL
@@ -62,7 +63,9 @@ def trials(name: str, given: Any) -> list[Trial]:
 
 
 def evaluation(name: str, given: Any) -> Evaluation:
-    """Return what ``lk.evaluate`` returned, or another function that counts right answers."""
+    """Return what ``lk.evaluate`` returned, or another function that counts right answers; or make it from hits."""
+    if isinstance(given, str) and given and {*given} <= {"0", "1"}:
+        return score([hit == "1" for hit in given], [None] * len(given), (), list(given))
     if isinstance(given, PairScores):
         raise MistakeError(f"{name}: of what lk.score_pairs returned, hand in .accuracy, which lk.compare takes, too.")
     if isinstance(given, ReplyScores):

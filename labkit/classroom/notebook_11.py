@@ -159,7 +159,7 @@ def honest_reward(answer: Callable[[str, str, list[str]], float]) -> str:
     hints=(
         "Another algorithm or beta needs nothing else. Another group draws more replies, or fewer: what evens it out?",
         "Write a function of rl and seed that trains, draws replies to the test questions and scores them.",
-        "A pair is (run, one measure of lk.score_replies). Twice the group and half the prompts draw as many replies.",
+        "A pair is (run, hits), a text of 0s and 1s. Twice the group and half the prompts draw as many replies.",
     ),
 )
 def reward_experiment(answer: dict[str, Any]) -> str:
@@ -202,7 +202,7 @@ def _require_trained(name: str, group: Sequence[Trial], setting: RL) -> None:
         if skipped := [record for record in trial.history if "skipped" in record]:
             raise MistakeError(
                 f"{name}: with seed {trial.config.seed}, {len(skipped)} of {len(trial.history)} steps learned nothing, "
-                f"because the reward failed, first by {skipped[0]['skipped']}. Mend the reward and train again."
+                f"because the reward failed, first by {skipped[0]['skipped']}. Fix the reward and train again."
             )
 
 

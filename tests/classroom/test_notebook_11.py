@@ -95,6 +95,11 @@ def test_the_checks_are_fair(require_fair):
     require_fair({**solutions("11"), "reward_experiment": EXPERIMENT})
 
 
+def test_hits_may_be_handed_in_as_lk_compare_takes_them(require_fair):
+    groups = {name: [(run, found.hits) for run, found in EXPERIMENT[name]] for name in ("first runs", "second runs")}
+    require_fair({**solutions("11"), "reward_experiment": EXPERIMENT | groups})
+
+
 def test_typical_mistakes_are_explained(require_explained):
     skipped = [{"loss": 1.0}, {"skipped": "KeyError: 'right'"}]
     replies = [Reply(RIGHT, 2, True, ())]
