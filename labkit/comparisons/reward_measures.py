@@ -31,7 +31,8 @@ from labkit.training.sampled_pairs import sample_pairs
 PROMPTS, GROUP, MOST = 4, 4, 24  # of a step; replies to each; tokens of a reply
 ASKED = 60  # test questions
 QUOTED = 6  # replies that are kept as texts
-ENCODER, TEACHING = "minilm", {"steps": 40, "batch_size": 16, "learning_rate": 3e-4}  # of the reward model
+ENCODER = "minilm"
+TEACHING: dict[str, Any] = {"steps": 40, "batch_size": 16, "learning_rate": 3e-4}  # of the reward model
 # Of the history. `reward` is what is learned from, and `reward_on_topic` is watched alone.
 COURSE = ("reward", "reward_std", "reward_on_topic", "kl", "entropy", "length", "ended", "clipped", "flat", "mismatch")
 
