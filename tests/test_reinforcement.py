@@ -1,6 +1,7 @@
 """Learning from rewards, from the first step to a resumed run."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from quick_runs import equal, state
 from tiny import STRONG, tiny_model
 
 import labkit as lk
+from labkit.training import policy
+from labkit.training.credit import drawn_at
 from labkit.training.rewards import RewardError
 from labkit.training.rl import ALGORITHMS
 
@@ -76,6 +79,21 @@ def test_later_updates_are_off_policy(small):
     assert not any(column(one, "clipped"))
     assert max(column(three, "clipped")) > 0.01
     assert max(column(three, "mismatch")) < 1e-4  # before the first update
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_nothing_is_clipped_since_drawing_rounds_otherwise(small, monkeypatch, algorithm):
+    def rounded(*given):
+        samples = drawn_at(*given)
+        noise = torch.randn(samples.old.shape, generator=torch.Generator().manual_seed(0))
+        return replace(samples, old=samples.old + 0.3 * noise * samples.mask)
+
+    exact = learn(small, rl={"algorithm": algorithm}, steps=2)
+    monkeypatch.setattr(policy, "drawn_at", rounded)
+    rough = learn(small, rl={"algorithm": algorithm}, steps=2)
+    assert min(column(rough, "mismatch")) > 0.2
+    assert not any(column(rough, "clipped"))
+    assert equal(exact.model.trainable(), rough.model.trainable())
 
 
 def test_a_penalty_keeps_the_policy_near_its_reference(small):

@@ -10,7 +10,7 @@ from labkit.comparisons.data_quality import data_quality, data_quality_rates, da
 from labkit.comparisons.instruction_tuning import instruction_rates, instructions
 from labkit.comparisons.point import Point, all_settings
 from labkit.comparisons.preference_learning import length_bias, preference_rates, preferences
-from labkit.comparisons.reinforcement_learning import against_pairs, algorithms, hacking, reward_rates
+from labkit.comparisons.reinforcement_learning import against_pairs, algorithms, hacking
 from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
 from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
 from labkit.errors import unknown
@@ -87,7 +87,6 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "preference-rates": preference_rates,
     "preferences": preferences,
     "length-bias": length_bias,
-    "rl-rates": reward_rates,
     "rl-algorithms": algorithms,
     "rl-hacking": hacking,
     "rl-against-dpo": against_pairs,

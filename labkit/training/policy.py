@@ -117,13 +117,17 @@ class PolicyTrainer(Trainer):
         known = credit(self.model, samples, rewards, rl, size, self.value_head, self.reference)
         advantage, returns, before, reference = known.advantage, known.returns, known.before, known.reference
         weights, records = token_weights(rl, mask), []
+        # Ratios compare with what training computes before its first update, not with what drew the tokens: in 16 bits
+        # both differ by rounding, of which the ratio of a whole reply has the sum. It would be clipped at once.
+        olds: list[torch.Tensor] = []
         for update in range(rl.updates):
             sums: dict[str, Any] = dict.fromkeys(("loss", "clipped", "kl", "entropy", "mismatch"), 0.0)
-            for part in samples.parts(size):
+            for number, part in enumerate(samples.parts(size)):
                 with self.model.autocast():
                     now = score(self.model, samples, part, self.value_head)
+                olds += [now.logprobs.detach()] * (update == 0)
                 theirs = None if reference is None else reference[part]
-                loss, watched = rl_loss(rl, now.logprobs, samples.old[part], advantage[part], weights[part], theirs)
+                loss, watched = rl_loss(rl, now.logprobs, olds[number], advantage[part], weights[part], theirs)
                 if now.values is not None and before is not None and before.values is not None:
                     near = before.values[part], returns[part], weights[part]
                     loss = loss + value_loss(rl.value, now.values, *near)

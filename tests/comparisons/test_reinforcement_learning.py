@@ -1,21 +1,14 @@
-import pandas as pd
-
-from labkit.comparisons.reinforcement_learning import BEST, best_rates
+from labkit.comparisons.reinforcement_learning import BETAS
 from labkit.comparisons.reward_measures import GROUP, PROMPTS
 from labkit.comparisons.sweeps import points
 from labkit.training.rl import ALGORITHMS
 
-NAMES = ("rl-rates", "rl-algorithms", "rl-hacking", "rl-against-dpo")
+NAMES = ("rl-algorithms", "rl-hacking", "rl-against-dpo")
 
 
-def test_the_best_rate_is_the_one_that_earns_most_and_the_lower_of_equals():
-    rows = [("rloo", 3e-4, 2.0), ("rloo", 1e-3, 3.0), ("grpo", 1e-3, 2.0), ("grpo", 3e-4, 2.0)]
-    table = pd.DataFrame(rows, columns=["data.algorithm", "learning_rate", "reward"])
-    assert best_rates(table) == {"rloo": 1e-3, "reinforce": 1e-3, "grpo": 3e-4, "dr_grpo": 3e-4}
-
-
-def test_every_algorithm_has_a_rate_and_a_run():
-    assert {run.data["algorithm"] for run in points("rl-algorithms")} == set(BEST) == set(ALGORITHMS)
+def test_every_algorithm_has_a_run_and_no_beta_is_run_twice():
+    assert {run.data["algorithm"] for run in points("rl-algorithms")} == set(ALGORITHMS)
+    assert {run.data["beta"] for run in points("rl-algorithms")}.isdisjoint(BETAS)
 
 
 def test_no_question_is_asked_twice():
