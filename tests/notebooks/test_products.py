@@ -116,6 +116,11 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
         count(name, partial(getattr(lk, name), causal, [text]))
     count("knowledge", partial(lk.knowledge, causal))
     count("generate many", partial(lk.generate, causal, [text], 3))
+    lora = {"lora": tmp_path / "lora"}
+    specialists = count("Specialists", partial(lk.Specialists, causal, lora))
+    count("Specialists.generate", partial(specialists.generate, [text, text], ["lora", causal.name], 3))
+    one = count("combine", partial(lk.combine, lora, [0.5], how="ties", base=causal))
+    count("generate combined", partial(lk.generate, one, [text], 3))
     count("chat", partial(lk.chat, causal, [{"role": "user", "content": text}], max_new_tokens=3))
     count("sample_pairs", partial(lk.sample_pairs, causal, [{"prompt": text}], vowels, max_new_tokens=3))
     count("ChatWidget", partial(lk.ChatWidget, causal))
