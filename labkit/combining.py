@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 
@@ -13,6 +14,7 @@ from labkit.methods.factors import Factors, factors_of
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
 from labkit.process import own_random_numbers
+from labkit.quant.layers import LinearLayer
 from labkit.runs import Run
 from labkit.runs.adapters import Source, base_of, factors_on
 
@@ -45,8 +47,8 @@ def combine(
     if not isinstance(adapters, Mapping) or not adapters:
         raise LabkitError(f"Adapters are needed by name, not {shown(adapters)}.", 'Pass {"hospital": run, …}.')
     shares = _numbers(weights, list(adapters))
-    if how not in {*WAYS, "cat"}:
-        raise unknown("way to combine adapters", how, {*WAYS, "cat"})
+    if how not in (ways := [*WAYS, "cat"]):
+        raise unknown("way to combine adapters", how, ways)
     kept, seed = _density(density, how), require_seed(seed)
     base = base if base is not None else _first_base(adapters)
     if base.kind != "causal":
@@ -68,7 +70,7 @@ def combine(
             else:
                 _require_one_rank(here, path, how)
                 one = combined(list(here.values()), own, how, kept, random)
-            replace_layer(tuned.module, path, one.around(layer))
+            replace_layer(tuned.module, path, one.around(cast(LinearLayer, layer)))
     return tuned
 
 

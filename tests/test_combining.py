@@ -142,6 +142,7 @@ def test_what_cannot_be_combined_is_refused(base, tiny_encoder):
     other.module.model.norm.weight.data[0] = 2
     for given, weights, settings, message in (
         (models, [1, 1], {"how": "tise"}, r"no way to combine adapters called 'tise'.*\n.*'ties'.*cat, dare"),
+        (models, [1, 1], {"how": ["ties"]}, "no way to combine adapters"),
         (models, [1], {}, "A weight is needed for each of a, b"),
         (models, {"a": 1, "b": 1}, {}, "A weight is needed for each of a, b"),
         (models, [1, "x"], {}, "a weight must be a finite number"),

@@ -153,6 +153,18 @@ def test_files_that_peft_wrote_are_read(base, ids, tmp_path):
     assert (logits(twin, ids) - logits(base.module, ids)).abs().max() > 1e-2
 
 
+def test_what_measures_a_model_measures_a_chosen_specialist(base, models):
+    specialists = lk.Specialists(base, models)
+    losses = {}
+    for name, model in {"tiny": base, **models}.items():
+        with specialists.using(name) as chosen:
+            losses[name] = lk.text_loss(chosen, PROMPTS)
+            assert losses[name] == lk.text_loss(model, PROMPTS)
+            assert lk.generate(chosen, PROMPTS[:2], 3) == lk.generate(model, PROMPTS[:2], 3)
+            assert specialists.generate(PROMPTS[:2], "law", 3) == lk.generate(models["law"], PROMPTS[:2], 3)
+    assert len({*losses.values()}) == 3
+
+
 def test_pissa_is_a_lora_of_twice_the_rank(base, ids):
     model = tuned(base, LoRA(rank=3, variant="pissa"), 0)
     with lk.Specialists(base, {"pissa": model}).using("pissa") as mixed:
