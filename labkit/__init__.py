@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
     from labkit.classroom import check
     from labkit.classroom.guesses import guess
+    from labkit.combining import combine
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import spread
     from labkit.conversations.faults import check_masks
@@ -68,6 +69,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.quant.layers import Quantization
     from labkit.reinforcement import reinforce, reward_model
     from labkit.runs import Run, load_run
+    from labkit.specialists import Specialists
     from labkit.tasks.english import general_english
     from labkit.tasks.load import load_task
     from labkit.tasks.summary import describe
@@ -102,6 +104,7 @@ __all__ = [
     "QuantizationExplorer",
     "Run",
     "Sampling",
+    "Specialists",
     "Task",
     "TrainingConfig",
     "TruncationWarning",
@@ -109,6 +112,7 @@ __all__ = [
     "chat",
     "check",
     "check_masks",
+    "combine",
     "compare",
     "describe",
     "disable_adapter",
@@ -153,6 +157,7 @@ _HOMES = {
     "labkit.conversations.faults": "check_masks",
     "labkit.classroom": "check",
     "labkit.classroom.guesses": "guess",
+    "labkit.combining": "combine",
     "labkit.comparisons.results": "repeat results",
     "labkit.comparisons.spread": "spread",
     "labkit.curation.inspection": "inspect",
@@ -185,6 +190,7 @@ _HOMES = {
     "labkit.quant.layers": "Quantization",
     "labkit.reinforcement": "reinforce reward_model",
     "labkit.runs": "Run load_run",
+    "labkit.specialists": "Specialists",
     "labkit.tasks.english": "general_english",
     "labkit.tasks.load": "load_task",
     "labkit.tasks.summary": "describe",

@@ -95,10 +95,14 @@ class Replies:
         for row, token in zip(alive, tokens.tolist(), strict=True):
             self.ids[row].append(token)
             self.stopped[row] = token in self.ends or any(text in self.text(row) for text in self.stop)
-        keep = [not self.stopped[row] and self._steps < self.count for row in alive]
+        keep = [self.goes_on(row) for row in alive]
         if any(keep):
             self._decoding.append(tokens, keep)
         return any(keep)
+
+    def goes_on(self, row: int) -> bool:
+        """Return whether a reply gets another token."""
+        return not self.stopped[row] and self._steps < self.count
 
     def _keep_drawn(self, sampling: Sampling, logits: torch.Tensor, tokens: torch.Tensor, alive: list[int]) -> None:
         scores = sampling.scores(logits)
