@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.quant.layers import Quantization
     from labkit.reinforcement import reinforce, reward_model
     from labkit.runs import Run, load_run
+    from labkit.specialists import Specialists
     from labkit.tasks.english import general_english
     from labkit.tasks.load import load_task
     from labkit.tasks.summary import describe
@@ -102,6 +103,7 @@ __all__ = [
     "QuantizationExplorer",
     "Run",
     "Sampling",
+    "Specialists",
     "Task",
     "TrainingConfig",
     "TruncationWarning",
@@ -185,6 +187,7 @@ _HOMES = {
     "labkit.quant.layers": "Quantization",
     "labkit.reinforcement": "reinforce reward_model",
     "labkit.runs": "Run load_run",
+    "labkit.specialists": "Specialists",
     "labkit.tasks.english": "general_english",
     "labkit.tasks.load": "load_task",
     "labkit.tasks.summary": "describe",

@@ -104,11 +104,11 @@ class Replies:
         return self.sampling.draw(logits, self.numbers[alive, self._steps].to(logits.device))
 
     def stops(self, row: int) -> tuple[str, ...]:
-        """Return the texts that end a row."""
+        """Return the texts that end a reply."""
         return self.stop
 
     def goes_on(self, row: int) -> bool:
-        """Return whether a row gets another token."""
+        """Return whether a reply gets another token."""
         return not self.stopped[row] and len(self.ids[row]) < self.count
 
     def _keep_drawn(self, sampling: Sampling, logits: torch.Tensor, tokens: torch.Tensor, alive: list[int]) -> None:

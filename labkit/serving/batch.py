@@ -103,7 +103,7 @@ class Batch(Replies):
 
 
 def _settled(text: str, stops: Sequence[str]) -> int:
-    """Return how much of a text stays as it is, whatever comes: no half character, no beginning of what would end it."""
+    """Return how much of a text stays, whatever comes: no half character, no beginning of a text that ends it."""
     sure = len(text.rstrip(UNFINISHED))
     for stop in stops:
         for length in range(min(len(stop) - 1, len(text)), 0, -1):

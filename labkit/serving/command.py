@@ -26,7 +26,8 @@ def serve_from(options: argparse.Namespace) -> int:
     names = served.names if isinstance(served, Specialists) else (base.name,)
 
     def say(address: str) -> None:
-        print(f"{', '.join(names)} at {address}/v1 ({'with' if settings.api_key else 'no'} API key); Ctrl+C ends it.", flush=True)
+        key = "asks for the API key" if settings.api_key else "asks for no API key"
+        print(f"{', '.join(names)} at {address}/v1, which {key}. Ctrl+C ends it.", flush=True)
 
     serve(served, settings, ready=say)
     return 0

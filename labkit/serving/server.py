@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -19,18 +19,23 @@ from labkit.serving.settings import Serving
 GRACE = 5  # seconds that answers get to end when the server is told to
 
 
-def serve(served: Served | Model, settings: Serving | None = None) -> None:
+def serve(
+    served: Served | Model, settings: Serving | None = None, ready: Callable[[str], None] | None = None
+) -> None:
     """Answer requests until interrupted.
 
     Args:
         served: ``lk.Specialists``, whose base and adapters are asked for by name, or a causal model.
         settings: the address and the limits.
+        ready: is called with the server's address as soon as it listens.
 
     Raises:
         LabkitError: the model is an encoder, or the port is taken.
     """
     server, listener = _prepare(served, settings or Serving())
     with listener:
+        if ready:
+            ready(_address(listener))
         server.run(sockets=[listener])
 
 
@@ -50,8 +55,7 @@ def running(served: Served | Model, settings: Serving | None = None) -> Iterator
                 if not thread.is_alive():
                     raise LabkitError("The server did not start.", "See its messages above.")
                 time.sleep(0.01)
-            host, port = listener.getsockname()[:2]
-            yield f"http://{host}:{port}"
+            yield _address(listener)
         finally:
             server.should_exit = True
             thread.join()
@@ -76,3 +80,8 @@ def _listener(settings: Serving) -> socket.socket:
             f"Nothing can listen at {place}: {problem.strerror or problem}.",
             "Another program may have taken the port: choose another one, or 0 for a free one.",
         ) from problem
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from labkit.errors import LabkitError, require_count, require_number, set_checked
 
+LIMITS = ("batch_size", "batch_tokens", "queue", "max_prompt", "max_tokens", "max_body", "timeout")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -38,14 +39,12 @@ class Serving:
     timeout: float = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "batch_tokens", "queue", "max_prompt", "max_tokens", "max_body"):
+        for name in LIMITS[:-1]:
             set_checked(self, **{name: require_count(name, getattr(self, name))})
         set_checked(
             self,
             port=require_count("port", self.port, low=0, high=65_535),
-            timeout=require_number(
-                "timeout", self.timeout, above=0, remedy="Give the seconds of a request, such as 100."
-            ),
+            timeout=require_number("timeout", self.timeout, above=0, remedy="Try 100 seconds."),
         )
         if not isinstance(self.host, str) or not self.host:
             raise LabkitError(f"host is an address, not {self.host!r}.", f"Try {LOOPBACK[0]!r}.")
