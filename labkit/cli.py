@@ -142,9 +142,15 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", default=CORE[0], help=f"the base: an asset or a folder (default: {CORE[0]})")
     parser.add_argument(
-        "--adapter", action="append", default=[], metavar="NAME=FOLDER", help="a LoRA on it: a saved run; may be repeated"
+        "model", nargs="?", default=CORE[0], help=f"the base: an asset or a folder (default: {CORE[0]})"
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a LoRA on it: a saved run; may be repeated",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this computer alone reaches it)")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")

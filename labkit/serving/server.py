@@ -19,9 +19,7 @@ from labkit.serving.settings import Serving
 GRACE = 5  # seconds that answers get to end when the server is told to
 
 
-def serve(
-    served: Served | Model, settings: Serving | None = None, ready: Callable[[str], None] | None = None
-) -> None:
+def serve(served: Served | Model, settings: Serving | None = None, ready: Callable[[str], None] | None = None) -> None:
     """Answer requests until interrupted.
 
     Args:
