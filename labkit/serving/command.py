@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from labkit.errors import LabkitError
 from labkit.models.load import load_model
-from labkit.serving.batch import Served
 from labkit.serving.server import serve
 from labkit.serving.settings import LIMITS, Serving
 from labkit.specialists import Specialists

@@ -54,6 +54,9 @@ class Gate:
 
         try:
             await self.app(scope, limited, noted)
+        except Exception:
+            status = 500
+            raise
         finally:
             path = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(path, str(status)).inc()
