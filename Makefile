@@ -71,6 +71,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/curation_speed.py
 	$(BIN)/python benchmarks/quant_speed.py
 	$(BIN)/python benchmarks/generation_speed.py
+	$(BIN)/python benchmarks/serving_load.py
 	$(BIN)/python benchmarks/memory_error.py
 
 gpu:
