@@ -20,8 +20,13 @@ from labkit.serving.jobs import Job, Progress
 class Served(Protocol):
     """What an endpoint answers with: ``lk.Specialists``, or a model ``Alone``."""
 
-    names: tuple[str, ...]
-    model: Model
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be asked for."""
+
+    @property
+    def model(self) -> Model:
+        """The network that answers."""
 
     def using(self, names: Sequence[str]) -> AbstractContextManager:
         """Have ``model`` compute as these do, row by row, inside the block."""

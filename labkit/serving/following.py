@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any, cast
 
 from fastapi import HTTPException, Request
 
@@ -62,7 +63,7 @@ async def stream(
                     break
                 progress = await anext(rest)
         except HTTPException as problem:
-            yield event(problem.detail)  # type: ignore[arg-type]  # ``refusal`` makes a dictionary of it
+            yield event(cast(dict[str, Any], problem.detail))  # as ``refusal`` makes it
             return
         yield event(answer.piece("", progress.finish))
         if with_usage:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 # Parameters of OpenAI's that change nothing at these values; ``user`` only names who asks.
-NEUTRAL = {
+NEUTRAL: dict[str, list[Any]] = {
     "best_of": [1],
     "echo": [False],
     "frequency_penalty": [0],
@@ -24,7 +24,18 @@ NEUTRAL = {
     "top_logprobs": [0],
 }
 GREEDY = 0.01  # below this temperature, the likeliest token is taken: the next one would hardly ever be drawn
-Text = Annotated[str, Field(min_length=1)]
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise ValueError("the text holds half a character (a lone surrogate)") from problem
+    return text
+
+
+Whole = Annotated[str, AfterValidator(_whole)]
+Text = Annotated[Whole, Field(min_length=1)]
 
 
 class Strict(BaseModel):
@@ -64,7 +75,7 @@ class Asked(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
+    user: Whole | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -81,14 +92,14 @@ class Part(Strict):
     """A part of a message; only texts can be read."""
 
     type: Literal["text"]
-    text: str
+    text: Whole
 
 
 class Message(Strict):
     """A turn of a conversation."""
 
-    role: str
-    content: str | list[Part]
+    role: Whole
+    content: Whole | list[Part]
 
     def plain(self) -> dict[str, str]:
         """Return the message with one text."""
@@ -112,4 +123,6 @@ class ChatRequest(Asked):
 class CompletionRequest(Asked):
     """The body of ``/v1/completions``."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)] | Annotated[list[int], Field(min_length=1)]
+    prompt: (
+        Whole | Annotated[list[Whole], Field(min_length=1, max_length=1)] | Annotated[list[int], Field(min_length=1)]
+    )

@@ -60,7 +60,7 @@ def running(served: Served | Model, settings: Serving | None = None) -> Iterator
 
 
 def _prepare(served: Served | Model, settings: Serving) -> tuple[uvicorn.Server, socket.socket]:
-    made = Alone(served) if isinstance(served, Model) else served
+    made: Served = Alone(served) if isinstance(served, Model) else served
     if made.model.kind != "causal":
         raise LabkitError(f"{made.model.name} is an encoder: it cannot write.", "Use a model such as smollm2-135m.")
     config = uvicorn.Config(
