@@ -25,7 +25,7 @@ TORCH := $(if $(LOCK),$(shell grep -m1 '^torch==' $(LOCK)),torch)
 UV := $(shell command -v uv 2>/dev/null)
 install = $(if $(UV),$(UV) pip install $(if $(LOCK),,--no-config) --python $(BIN)/python --quiet $(1) ||) \
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(1)
-EXTRAS := lab,quant,peft,curation,trade
+EXTRAS := lab,quant,peft,curation,serve,llama,trade
 # Jupyter refuses to run as root, who is the only user in many containers, unless told so.
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 NBVAL := $(BIN)/python -m pytest --nbval --nbval-kernel-name python3 --nbval-cell-timeout 900 -p no:cacheprovider -x \
@@ -72,6 +72,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/quant_speed.py
 	$(BIN)/python benchmarks/generation_speed.py
 	$(BIN)/python benchmarks/rl_speed.py
+	$(BIN)/python benchmarks/serving_load.py
 	$(BIN)/python benchmarks/memory_error.py
 
 gpu:

@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     look.add_argument("--prompt", metavar="COLUMN", help="the column that is read, where its name doesn't say so")
     look.add_argument("--completion", metavar="COLUMN", help="the column of labels or answers; with --prompt")
     look.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page that needs no network")
+    _serve_options(commands.add_parser("serve", help="answer OpenAI clients with a model and its adapters"))
     refresh = commands.add_parser("refresh", help="execute notebooks anew, and say which outputs changed and why")
     budget = commands.add_parser("budget", help="measure the time, memory and operations of notebooks")
     for command in (refresh, budget):
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             "kept": _kept,
             "plan": _plan,
             "refresh": _refresh,
+            "serve": _serve,
         }
         return handlers[options.command](options)
     except LabkitError as problem:
@@ -137,6 +139,37 @@ def _inspect(options: argparse.Namespace) -> int:
         report.save(options.html)
         print(f"written: {options.html}")
     return 0
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="?", default=CORE[0], help=f"the base: an asset or a folder (default: {CORE[0]})"
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a LoRA on it: a saved run; may be repeated",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this computer alone reaches it)")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    for name, meaning in (
+        ("batch-size", "requests that are answered together"),
+        ("batch-tokens", "tokens of a batch"),
+        ("queue", "requests that wait; one more gets 503"),
+        ("max-prompt", "tokens of a prompt"),
+        ("max-tokens", "new tokens of a reply"),
+        ("max-body", "bytes of a request"),
+        ("timeout", "seconds of a request"),
+    ):
+        parser.add_argument(f"--{name}", type=float if name == "timeout" else int, help=f"the most {meaning}")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from labkit.serving.command import serve_from
+
+    return serve_from(options)
 
 
 def _refresh(options: argparse.Namespace) -> int:

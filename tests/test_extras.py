@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import labkit as lk
-from labkit.extras import EXTRAS, SOURCES, TOOLS
+from labkit.extras import EXTRAS, SHIPPING, SOURCES, TOOLS
 from labkit.quant.bnb import load_bitsandbytes
 from labkit.testing.refresh import refresh
 
@@ -34,14 +34,14 @@ def names(requirements):
 
 def test_pyproject_has_each_package_in_its_extra_alone():
     extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
-    for package, extra in (EXTRAS | TOOLS | SOURCES).items():
+    for package, extra in (EXTRAS | TOOLS | SOURCES | SHIPPING).items():
         assert [name for name in extras if package in extras[name]] == [extra]
     assert names(PROJECT["dependencies"]).isdisjoint({*EXTRAS, "jupyterlab"})
     assert set(EXTRAS.values()) == {*COURSE}
 
 
 def test_whatever_installs_the_course_for_its_notebooks_installs_these_extras():
-    every = ",".join((*COURSE, "trade"))
+    every = ",".join((*COURSE, "serve", "llama", "trade"))
     for path in ("README.md", ".github/workflows/test.yml", "Makefile"):
         assert every in (ROOT / path).read_text(encoding="utf-8"), path
 
@@ -67,6 +67,7 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
     [
         (["bitsandbytes"], [], []),
         (["peft"], [], ["contrib.peft_bottleneck"]),
+        (["fastapi"], [], ["serving"]),
         (
             ["ipywidgets"],
             ["ChatWidget", "MemoryPlanner", "QuantizationExplorer"],
@@ -86,7 +87,7 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
             ["contrib.peft_bottleneck", "display"],
         ),
     ],
-    ids=["bitsandbytes", "peft", "widgets", "all"],
+    ids=["bitsandbytes", "peft", "fastapi", "widgets", "all"],
 )
 def test_only_what_needs_a_package_lacks_it(packages, public, modules):
     assert without([*packages, "jupyterlab"], CODE) == [*public, *(f"labkit.{name}" for name in modules)]

@@ -80,10 +80,7 @@ class Replies:
         Call it inside ``with inference(model)``.
         """
         logits, alive = self._decoding.logits(), self._decoding.alive
-        if self.sampling is None or self.numbers is None:
-            tokens = logits.argmax(dim=-1)
-        else:
-            tokens = self.sampling.draw(logits, self.numbers[alive, self._steps].to(logits.device))
+        tokens = self.next_tokens(logits, alive)
         if self._logprobs is not None:
             scaled = logits / (self.sampling.temperature if self.sampling else 1)
             found = scaled.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
@@ -94,15 +91,25 @@ class Replies:
         self._steps += 1
         for row, token in zip(alive, tokens.tolist(), strict=True):
             self.ids[row].append(token)
-            self.stopped[row] = token in self.ends or any(text in self.text(row) for text in self.stop)
+            self.stopped[row] = token in self.ends or any(text in self.text(row) for text in self.stops(row))
         keep = [self.goes_on(row) for row in alive]
         if any(keep):
             self._decoding.append(tokens, keep)
         return any(keep)
 
+    def next_tokens(self, logits: torch.Tensor, alive: list[int]) -> torch.Tensor:
+        """Return a token for each of these rows, from logits of shape (rows, vocabulary)."""
+        if self.sampling is None or self.numbers is None:
+            return logits.argmax(dim=-1)
+        return self.sampling.draw(logits, self.numbers[alive, self._steps].to(logits.device))
+
+    def stops(self, row: int) -> tuple[str, ...]:
+        """Return the texts that end a reply."""
+        return self.stop
+
     def goes_on(self, row: int) -> bool:
         """Return whether a reply gets another token."""
-        return not self.stopped[row] and self._steps < self.count
+        return not self.stopped[row] and len(self.ids[row]) < self.count
 
     def _keep_drawn(self, sampling: Sampling, logits: torch.Tensor, tokens: torch.Tensor, alive: list[int]) -> None:
         scores = sampling.scores(logits)
@@ -124,7 +131,7 @@ class Replies:
         """Return a reply's text so far, without what ended it."""
         ids = self.ids[row]
         text = added_text(self.model, self.rows[row], ids[:-1] if ids and ids[-1] in self.ends else ids)
-        places = [place for end in self.stop if (place := text.find(end)) >= 0]
+        places = [place for end in self.stops(row) if (place := text.find(end)) >= 0]
         return text[: min(places)] if self.stopped[row] and places else text
 
     def finished(self) -> list[Reply]:
