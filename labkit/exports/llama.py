@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from labkit.errors import first_line
-from labkit.export.errors import ExportError
+from labkit.exports.errors import ExportError
 from labkit.extras import unusable
 
 THREADS = 1  # as many as the proofs need; more would make the sums of logits depend on the computer

@@ -10,7 +10,7 @@ import gguf
 
 from labkit.conversations.templates import turn_ends
 from labkit.errors import LabkitError
-from labkit.export.errors import ExportError
+from labkit.exports.errors import ExportError
 from labkit.models.encoding import frame
 from labkit.models.generation import end_ids
 from labkit.models.model import Model

@@ -12,9 +12,9 @@ import numpy as np
 from gguf.quants import quantize
 
 from labkit.errors import unknown
-from labkit.export.errors import ExportError
-from labkit.export.gguf_tokenizer import tokenizer_metadata
-from labkit.export.gguf_weights import named_weights, require_llama
+from labkit.exports.errors import ExportError
+from labkit.exports.gguf_tokenizer import tokenizer_metadata
+from labkit.exports.gguf_weights import named_weights, require_llama
 from labkit.models.model import Model
 from labkit.storage.files import replacing
 

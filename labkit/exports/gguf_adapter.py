@@ -9,10 +9,10 @@ import gguf
 import numpy as np
 from gguf.quants import dequantize
 
-from labkit.export.errors import ExportError
-from labkit.export.gguf_check import opened
-from labkit.export.gguf_model import new_gguf
-from labkit.export.gguf_weights import require_llama, to_llama_cpp
+from labkit.exports.errors import ExportError
+from labkit.exports.gguf_check import opened
+from labkit.exports.gguf_model import new_gguf
+from labkit.exports.gguf_weights import require_llama, to_llama_cpp
 from labkit.methods.adapter import adapters_of
 from labkit.methods.lora import LoRALinear
 from labkit.methods.lora_variants import DoRALinear
@@ -87,13 +87,17 @@ def check_gguf_adapter(model: Model, path: str | Path) -> float:
 def _lora_layers(model: Model) -> dict[str, LoRALinear]:
     """Return the layers with a LoRA adapter, or raise where there are none, or others."""
     layers, fault = adapters_of(model), ""
-    odd = next((each for each in layers.values() if not isinstance(each, LoRALinear) or isinstance(each, DoRALinear)), None)
+    odd = next(
+        (each for each in layers.values() if not isinstance(each, LoRALinear) or isinstance(each, DoRALinear)), None
+    )
     if not layers:
         fault = "it has no adapter"
     elif odd is not None:
         fault = f"its {type(odd).__name__} is more than a product of two matrices"
     elif "lm_head" in layers and model.module.config.tie_word_embeddings:
-        fault = "its adapter changes the head, which is tied to the word vectors: llama.cpp has no head of its own there"
+        fault = (
+            "its adapter changes the head, which is tied to the word vectors: llama.cpp has no head of its own there"
+        )
     elif len({*_alphas(layers)}) > 1:
         fault = "its layers have several scales, and the file has place for one"
     if fault:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from labkit.export.errors import ExportError
+from labkit.exports.errors import ExportError
 from labkit.methods.adapter import adapters_of
 from labkit.methods.merging import MergeableLinear
 from labkit.methods.targets import replace_layer

@@ -11,9 +11,9 @@ import numpy as np
 from gguf.quants import dequantize
 
 from labkit.errors import shown
-from labkit.export.errors import ExportError
-from labkit.export.gguf_model import FILE_TYPES, Type, metadata, stored_type
-from labkit.export.gguf_weights import named_weights, require_llama
+from labkit.exports.errors import ExportError
+from labkit.exports.gguf_model import FILE_TYPES, Type, metadata, stored_type
+from labkit.exports.gguf_weights import named_weights, require_llama
 from labkit.models.model import Model
 
 # What users call the keys whose loss makes an exported model answer badly.
@@ -71,10 +71,17 @@ def check_gguf(model: Model, path: str | Path) -> dict[str, float]:
     return errors
 
 
+class _Reader(gguf.GGUFReader):
+    """The package's reader on a plain view of the file: as a memmap, each of 250,000 slices is slow to make."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, np.asarray(value) if isinstance(value, np.memmap) else value)
+
+
 def opened(path: str | Path) -> gguf.GGUFReader:
     """Return a reader of a GGUF file; raise an ``ExportError`` where it is damaged."""
     try:
-        return gguf.GGUFReader(path)
+        return _Reader(path)
     except (ValueError, IndexError, OSError, KeyError) as problem:
         raise ExportError(
             f"{Path(path).name} cannot be read as GGUF: it is missing, damaged or another kind of file.",
@@ -112,7 +119,9 @@ def _how(name: str, weight: np.ndarray, value: np.ndarray, kind: gguf.GGMLQuanti
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
     if heads:  # llama.cpp's neighbouring pairs put back into the halves that transformers has
         pairs = weight.reshape(heads, -1, 2, weight.shape[1])
-        share, allowed = _error(np.concatenate([pairs[:, :, 0], pairs[:, :, 1]], axis=1).reshape(weight.shape), value, kind)
+        share, allowed = _error(
+            np.concatenate([pairs[:, :, 0], pairs[:, :, 1]], axis=1).reshape(weight.shape), value, kind
+        )
         if share <= allowed:
             return "has its rows in the order of transformers: llama.cpp would turn the wrong pairs by position"
     alike = float(np.corrcoef(weight.flatten()[:100_000], value.flatten()[:100_000])[0, 1])

@@ -1,1 +1,0 @@
-"""Exports: a model's files for other programs, each with the proof that it is the same model there."""
