@@ -10,7 +10,7 @@ import numpy as np
 from gguf.quants import dequantize
 
 from labkit.exports.errors import ExportError
-from labkit.exports.gguf_check import opened
+from labkit.exports.gguf_check import AGAIN, opened
 from labkit.exports.gguf_model import new_gguf
 from labkit.exports.gguf_weights import require_llama, to_llama_cpp
 from labkit.methods.adapter import adapters_of
@@ -79,7 +79,7 @@ def check_gguf_adapter(model: Model, path: str | Path) -> float:
     if faults:
         raise ExportError(
             f"{Path(path).name} is not the adapter of {model.name}: {'; '.join(faults[:3])} ({len(faults)} faults).",
-            "Write the file again with lk.write_gguf_adapter.",
+            AGAIN,
         )
     return largest
 
@@ -103,7 +103,7 @@ def _lora_layers(model: Model) -> dict[str, LoRALinear]:
     if fault:
         raise ExportError(
             f"No GGUF adapter can be made of {model.name}: {fault}.",
-            "Train with LoRA or QLoRA, or write the whole model with lk.write_gguf.",
+            "Train with LoRA or QLoRA, or export the whole model as GGUF.",
         )
     return layers  # type: ignore[return-value]
 

@@ -12,7 +12,7 @@ from gguf.quants import dequantize
 
 from labkit.errors import shown
 from labkit.exports.errors import ExportError
-from labkit.exports.gguf_model import FILE_TYPES, Type, metadata, stored_type
+from labkit.exports.gguf_model import Type, metadata, stored_type
 from labkit.exports.gguf_weights import named_weights, require_llama
 from labkit.models.model import Model
 
@@ -24,14 +24,20 @@ KEYS = {
     "tokenizer.ggml.pre": "the way that texts are split before merges",
     "llama.rope.freq_base": "the base of the rotary positions",
 }
+AGAIN = "Export the model again, and change nothing in the file."
 NEVER = 2.0**-24  # the smallest number above 0 in 16 bits: what is below half of it is stored as 0
 
 
-def check_gguf(model: Model, path: str | Path) -> dict[str, float]:
+def check_gguf(model: Model, path: str | Path, kind: str) -> dict[str, float]:
     """Compare a GGUF file with the model that it was written from.
 
     Weights in 16 bits must be the model's, rounded once; those in 8 and 4 bits may be off by half a step of their
     block of 32 (in 4 bits by a whole one, where the block's end that has fewer levels is cut off).
+
+    Args:
+        model: what was exported.
+        path: the file.
+        kind: how its matrices should be stored.
 
     Returns:
         The largest error of a weight by how it is stored, as a share of the largest number in its block or, in
@@ -42,8 +48,6 @@ def check_gguf(model: Model, path: str | Path) -> dict[str, float]:
     """
     config, reader = require_llama(model), opened(path)
     found = {name: field.contents() for name, field in reader.fields.items()}
-    number = found.get("general.file_type")
-    kind = next((kind for kind, name in FILE_TYPES.items() if gguf.LlamaFileType[name] == number), "f16")
     expected = metadata(model, kind) | {"general.architecture": "llama"}
     faults = list(_other_metadata(expected, found))
     stored = {tensor.name: tensor for tensor in reader.tensors}
@@ -66,7 +70,7 @@ def check_gguf(model: Model, path: str | Path) -> dict[str, float]:
         more = f" And {len(faults) - 5} more." if len(faults) > 5 else ""
         raise ExportError(
             f"{Path(path).name} is not {model.name}: {' '.join(faults[:5])}{more}",
-            "Write the file again with lk.write_gguf, and change nothing in it.",
+            AGAIN,
         )
     return errors
 
@@ -85,7 +89,7 @@ def opened(path: str | Path) -> gguf.GGUFReader:
     except (ValueError, IndexError, OSError, KeyError) as problem:
         raise ExportError(
             f"{Path(path).name} cannot be read as GGUF: it is missing, damaged or another kind of file.",
-            "Write the file again.",
+            AGAIN,
         ) from problem
 
 

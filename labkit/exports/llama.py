@@ -48,7 +48,7 @@ class LlamaCpp:
             self._server = xllamacpp.Server(settings)
         except (RuntimeError, ValueError, OSError) as problem:
             raise ExportError(
-                f"llama.cpp cannot load {self.name}: {first_line(problem)}.", "Write the file again with lk.write_gguf."
+                f"llama.cpp cannot load {self.name}: {first_line(problem)}.", "Export the model again."
             ) from problem
         self._open = build_opener(ProxyHandler({})).open  # a proxy would not find this computer
 

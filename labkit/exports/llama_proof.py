@@ -14,7 +14,7 @@ from labkit.conversations.templates import render
 from labkit.errors import shown
 from labkit.exports.errors import ExportError
 from labkit.exports.gguf_adapter import check_gguf_adapter
-from labkit.exports.gguf_check import check_gguf
+from labkit.exports.gguf_check import AGAIN, check_gguf
 from labkit.exports.gguf_tokenizer import all_ends, chat_template
 from labkit.exports.llama import LlamaCpp
 from labkit.exports.probes import TEXTS, conversations, hard_texts
@@ -73,7 +73,7 @@ def prove_gguf(
         MissingPackageError: xllamacpp is not installed.
     """
     if adapter is None:
-        errors = check_gguf(model, path)
+        errors = check_gguf(model, path, kind)
     else:
         errors = {"LoRA": check_gguf_adapter(model, adapter)}
     proof = replace(measure(model, LlamaCpp(path, adapter), texts), kind=kind, errors=errors)
@@ -172,5 +172,5 @@ def _first_difference(found: str, expected: str) -> str:
 def _other(path: str | Path, what: str) -> ExportError:
     return ExportError(
         f"{Path(path).name} is another model in llama.cpp: {what}.",
-        "Don't ship this file. Write it again with lk.write_gguf, and change nothing in it.",
+        f"Don't ship this file. {AGAIN}",
     )

@@ -54,7 +54,7 @@ def test_transformers_reads_the_same_model(small, tmp_path, kind, tied):
         "head_dim",
     ):
         assert getattr(here, setting) == pytest.approx(getattr(there, setting)), setting
-    errors = check_gguf(model, path)
+    errors = check_gguf(model, path, kind)
     assert errors["F32"] == 0
     assert max(errors.values()) <= STEPS[kind]
 
@@ -80,7 +80,7 @@ def test_weight_and_update_are_rounded_once(tuned, tmp_path):
     assert torch.equal(read[name], exact[name].half().float())
     twice = lk.merge(tuned).module.state_dict()[name].half().float()
     assert not torch.equal(read[name], twice)
-    check_gguf(tuned, tmp_path / "a.gguf")
+    check_gguf(tuned, tmp_path / "a.gguf", "f16")
 
 
 def test_marks_for_loss_masks_are_left_out_of_the_template(small, few_tokens, tmp_path, monkeypatch):
@@ -134,9 +134,9 @@ def test_what_no_file_can_hold_is_refused_and_the_old_file_stays(small, tokenize
 @pytest.mark.parametrize(("change", "tied", "named"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
 def test_planted_faults_are_named(small, tmp_path, change, tied, named):
     model = small(tie_word_embeddings=tied)
-    check_gguf(model, plant(model, tmp_path / "good.gguf", lambda *_: None))
+    check_gguf(model, plant(model, tmp_path / "good.gguf", lambda *_: None), "f16")
     with pytest.raises(ExportError, match=named):
-        check_gguf(model, plant(model, tmp_path / "bad.gguf", change))
+        check_gguf(model, plant(model, tmp_path / "bad.gguf", change), "f16")
 
 
 def test_other_weights_and_damaged_files_are_named(small, tmp_path):
@@ -146,11 +146,11 @@ def test_other_weights_and_damaged_files_are_named(small, tmp_path):
     with pytest.raises(
         ExportError, match=r"blk.0.ffn_down.weight has other values \(correlation with the model's 1.00"
     ):
-        check_gguf(model, path)
+        check_gguf(model, path, "f16")
     path.write_bytes(path.read_bytes()[:2000])
     for broken in (path, tmp_path / "none.gguf"):
         with pytest.raises(ExportError, match="cannot be read as GGUF"):
-            check_gguf(model, broken)
+            check_gguf(model, broken, "f16")
 
 
 def test_an_adapter_and_its_scale_are_read_back(tuned, tmp_path):

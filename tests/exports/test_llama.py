@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from gguf_faults import FAULTS, plant
+from tokenizers import pre_tokenizers
 
 from labkit.exports import llama_proof
 from labkit.exports.errors import ExportError
@@ -13,6 +14,7 @@ from labkit.exports.gguf_adapter import write_gguf_adapter
 from labkit.exports.gguf_model import KINDS, new_gguf, write_gguf
 from labkit.exports.llama import LlamaCpp
 from labkit.exports.llama_proof import BOUNDS, measure, prove_gguf
+from labkit.exports.probes import hard_texts
 from labkit.extras import MissingPackageError
 
 NEEDED = 'needs the extra llama: pip install -e ".[llama]"'
@@ -90,6 +92,15 @@ def test_all_tokens_of_smollm2_are_split_alike(llama_cpp, tiny, tmp_path):
     write_gguf(tiny, tmp_path / "a.gguf", "q8_0")
     proof = measure(tiny, llama_cpp(tmp_path / "a.gguf"), TEXTS[:1])
     assert (proof.strings, proof.conversations, proof.ends) == (1000, 4, 1)
+
+
+def test_gpt_2s_rule_for_texts_is_llama_cpps(llama_cpp, small, few_tokens, tmp_path, monkeypatch):
+    rule = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    monkeypatch.setattr(few_tokens.backend_tokenizer, "pre_tokenizer", rule)
+    write_gguf(small(), tmp_path / "a.gguf")
+    llama = llama_cpp(tmp_path / "a.gguf")
+    for text in hard_texts():
+        assert llama.ids(text) == few_tokens(text, add_special_tokens=False)["input_ids"], text
 
 
 def test_the_divergence_counts_what_was_not_listed_as_one_token():
