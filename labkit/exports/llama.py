@@ -51,6 +51,7 @@ class LlamaCpp:
                 f"llama.cpp cannot load {self.name}: {first_line(problem)}.", "Export the model again."
             ) from problem
         self._open = build_opener(ProxyHandler({})).open  # a proxy would not find this computer
+        self._letter = self.ids("a")[0]
 
     def ids(self, text: str, *, special: bool = False) -> list[int]:
         """Return the tokens of a text; with ``special``, with those that belong before and behind every text."""
@@ -62,12 +63,14 @@ class LlamaCpp:
 
     def next(self, ids: Sequence[int], count: int) -> dict[int, float]:
         """Return the log-probabilities of the ``count`` likeliest tokens after ``ids``, the likeliest first."""
-        reply = self._complete(ids, 1, n_probs=count)
+        # llama.cpp says nothing about a token that ends the text, so that it has to write another one.
+        reply = self._complete(ids, 1, n_probs=count, logit_bias=[[self._letter, 1e6]])
         return {each["id"]: each["logprob"] for each in reply["completion_probabilities"][0]["top_logprobs"]}
 
-    def continued(self, ids: Sequence[int], count: int) -> list[int]:
-        """Return what follows ``ids`` with the likeliest token each time, up to a token that ends a text."""
-        return self._complete(ids, count, return_tokens=True)["tokens"]
+    def continued(self, ids: Sequence[int], count: int) -> tuple[list[int], bool]:
+        """Return what follows ``ids`` with the likeliest token each time, and whether a token that ends a text came."""
+        reply = self._complete(ids, count, return_tokens=True)
+        return reply["tokens"], reply["stop_type"] == "eos"
 
     def stops_at(self, token: int) -> bool:
         """Return whether a text ends where this token is written: here it is written for certain."""

@@ -20,7 +20,6 @@ from labkit.exports.llama import LlamaCpp
 from labkit.exports.probes import TEXTS, conversations, hard_texts
 from labkit.models.decoding import Decoding
 from labkit.models.evaluation_mode import inference
-from labkit.models.generation import end_ids
 from labkit.models.model import Model
 
 LIKELIEST = 1000  # tokens whose log-probabilities llama.cpp is asked for; all of them would take a second a position
@@ -146,26 +145,28 @@ def _divergence(here: torch.Tensor, there: dict[int, float]) -> float:
 
 
 def _greedy(model: Model, llama: LlamaCpp, starts: Sequence[list[int]], count: int = 16) -> float:
-    shares = []
+    shares, ends = list[float](), all_ends(model)
     for start in starts:
         decoding, here = Decoding(model, [start]), list[int]()
         with inference(model):
-            while len(here) < count and (not here or here[-1] not in end_ids(model)):
+            while len(here) < count and (not here or here[-1] not in ends):
                 likeliest = decoding.logits().argmax(dim=-1)
                 here.append(int(likeliest))
                 decoding.append(likeliest, [True])
-        there = llama.continued(start, count)
-        alike = next(
-            (i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), min(len(here), len(there))
-        )
-        shares.append(alike / max(len(here), len(there)))
+        written, ended = llama.continued(start, count)
+        there = [token for token in written if token not in ends] + [here[-1]] * (ended and here[-1] in ends)
+        shares.append(_alike(here, there) / max(len(here), len(there)))
     return float(np.mean(shares))
 
 
+def _alike(here: Sequence, there: Sequence) -> int:
+    """Return how long two texts or lists are the same."""
+    unlike = (at for at, (a, b) in enumerate(zip(here, there, strict=False)) if a != b)
+    return next(unlike, min(len(here), len(there)))
+
+
 def _first_difference(found: str, expected: str) -> str:
-    at = next(
-        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(len(found), len(expected))
-    )
+    at = _alike(found, expected)
     return f"{shown(found[at : at + 30])} where the tokenizer's writes {shown(expected[at : at + 30])}"
 
 

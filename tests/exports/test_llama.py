@@ -46,15 +46,18 @@ def test_the_same_model_answers_in_llama_cpp(llama_cpp, small, tmp_path, tied):
     proof = prove_gguf(model, tmp_path / "a.gguf", "f16", texts=TEXTS)
     assert (proof.strings, proof.conversations, proof.ends) == (1000, 4, 2)
     assert proof.positions == sum(len(model.tokenizer(text)["input_ids"]) for text in TEXTS)
+    print(proof)
     assert 0 <= proof.kl < 1e-4
     assert proof.greedy > 0.9
 
 
 def test_fewer_bits_predict_worse_and_a_bound_is_held(llama_cpp, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
     model, kl = small(), []
     for kind in KINDS:
         write_gguf(model, tmp_path / f"{kind}.gguf", kind)
         kl.append(measure(model, llama_cpp(tmp_path / f"{kind}.gguf"), TEXTS[:1]).kl)
+    print(kl)
     assert kl == sorted(kl)
     assert kl[1] < BOUNDS["q8_0"][1]
     monkeypatch.setitem(BOUNDS, "q4_0", (0.0, kl[2] / 2))
@@ -63,6 +66,7 @@ def test_fewer_bits_predict_worse_and_a_bound_is_held(llama_cpp, small, tmp_path
 
 
 def test_llama_cpp_puts_the_adapter_on_the_base(llama_cpp, small, tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
     write_gguf(small(), tmp_path / "base.gguf")
     write_gguf_adapter(tuned, tmp_path / "adapter.gguf")
     proof = prove_gguf(tuned, tmp_path / "base.gguf", "f16", tmp_path / "adapter.gguf", TEXTS)
@@ -77,7 +81,8 @@ def test_llama_cpp_puts_the_adapter_on_the_base(llama_cpp, small, tuned, tmp_pat
 
 
 @pytest.mark.parametrize(("change", "tied", "named"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_planted_faults_show_in_llama_cpp_too(llama_cpp, small, tmp_path, change, tied, named):
+def test_planted_faults_show_in_llama_cpp_too(llama_cpp, small, tmp_path, monkeypatch, change, tied, named):
+    monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
     model = small(tie_word_embeddings=tied)
     llama = llama_cpp(plant(model, tmp_path / "bad.gguf", change))
     said = {"other_template": "its chat template writes", "no_end": "does not end at '<jupyter_output>'"}
