@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from labkit.errors import LabkitError
 from labkit.exports import plain
-from labkit.exports.probes import CONVERSATIONS, TEXTS
+from labkit.exports.questions import CONVERSATIONS, TEXTS
 
 # No network, and one thread from the start.
 SETTINGS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

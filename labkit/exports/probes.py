@@ -1,81 +1,52 @@
-"""What exports are asked: texts to tokenize, conversations to render, and prompts whose logits are compared."""
+"""Texts and conversations on which exported models go wrong: hard to split, and hard to render."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import random
 
-from transformers import PreTrainedTokenizerBase
-
-from labkit.conversations.templates import chat_ids
-from labkit.errors import LabkitError
-
+# Spaces and digits are split by rules of their own; code, emoji and other scripts fall into bytes; text may hold
+# what looks like a special token.
 PIECES = (
-    *("a", " a", "Hello", "hello, world!", "The sky is", "I'm sure they'll see it's ours.", "HELLO", "naïve café"),
-    *(
-        "Größe",
-        "Привет",
-        "你好，世界",
-        "こんにちは",
-        "안녕",
-        "שלום",
-        "مرحبا",
-        "e\u0301",
-        "\u00e9",
-        "🙂",
-        "👩\u200d👧",
-        "²½①",
-        "ﬁ",
-    ),
-    *("0", "12", "1234567", "3.14", "1,000,000", "2025-01-16", "x1", "a1b2", "100%", "€5", "§ 12 (3)"),
-    *(
-        "\n",
-        "\n\n",
-        "\t",
-        "  ",
-        "    if x:\n        return 'y'\n",
-        "\r\n",
-        "\u00a0",
-        "\u200b",
-        "...",
-        "--",
-        "!?",
-        "'s",
-        '"q"',
-    ),
-    *("<b>", "http://a.example/b?c=d&e", "snake_case", "camelCase", "C:\\temp", "{'a': [1, 2]}", "#tag", "@you"),
-    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "[INST]", "assistant", "system\n"),
-)
-# Each piece alone, and before and behind some others, in all ways in which tokenizers join.
+    " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u2003", "\u200b", "\u3000",
+    "the", " The", "don't", " we'll", "'S", "I'M", "naïve", "Straße", "e\u0301", "ﬁ", "İ", "ǅ",
+    "0", "7", "42", "1234567890", " 3.14", "²", "½", "Ⅷ", "٣", "१२", "一二三", "1,000", "0x1F",
+    "if x:\n\treturn [x**2]", "a_b", "camelCase", "</div>", "{{ x }}", "//", "\\n", "!=", "...", "—", "'", '"', "``",
+    "привет", "中文字符", "日本語", "한국어", "עברית", "العربية", "हिन्दी", "ไทย", "ქართული", "\u202eabc",
+    "🙂", "👩‍👩‍👧", "🇨🇭", "👍🏽", "❤️", "𝔘", "\U00020000", "\ufffd", "\u0000", "\u007f", "\ufeff",
+    "<|im_end|>", "<|im_start|>user\n", "<|endoftext|>", "<|im_", "|>", "<s>", "</s>",
+)  # fmt: skip
+
 TEXTS = (
-    "",
-    *PIECES,
-    *(a + b for a in PIECES[::7] for b in PIECES),
-    *(f"{a} {b}" for a in PIECES[3::17] for b in PIECES),
+    "A nurse measures blood pressure, heart rate and temperature, and writes them down before the doctor arrives.",
+    "The licence allows everyone to use, copy, modify and distribute the software, with or without changes.",
+    "def mean(numbers):\n    return sum(numbers) / len(numbers)\n\nprint(mean([1, 2, 3]))\n",
+    "Water boils at 100 degrees Celsius at sea level. On a mountain of 3,000 metres it boils at about 90 degrees.",
+    "Once upon a time, a small boat left the harbour of an old town. The wind was cold, and nobody sang.",
+    "The capital of France is Paris. The capital of Japan is Tokyo. The capital of Canada is Ottawa.",
 )
 
-QUESTION = {"role": "user", "content": "Which department treats a broken arm?\nAnswer in one word."}
-CONVERSATIONS: tuple[list[dict[str, str]], ...] = (
-    [QUESTION],
-    [{"role": "system", "content": "You are brief."}, QUESTION],
-    [QUESTION, {"role": "assistant", "content": "Surgery."}, {"role": "user", "content": " And a rash?  "}],
-    [QUESTION, {"role": "assistant", "content": "Surgery."}],
+CONVERSATIONS = (
+    [("user", "Hi")],
+    [("system", "You answer in one word."), ("user", "What is the capital of France?")],
+    [("user", "What is 2 + 2?"), ("assistant", "4."), ("user", "And 3 + 3? Explain it to a child.")],
+    [("user", "  Naïve? 🙂\n\n```python\nprint('{{ x }}')\n```  ")],
 )
-PROMPTS = (
-    "Finding: A fracture of the radius that does not heal.\nDepartment:",
-    "def mean(numbers):\n    return sum(numbers) / ",
-    "The capital of France is Paris, that of Italy is Rome, and that of Spain is",
-)
-LONGEST = 48  # tokens of a prompt: enough for positions to matter
 
 
-def prompts(tokenizer: PreTrainedTokenizerBase, rows: int) -> list[list[int]]:
-    """Return the tokens of some prompts, the first of a conversation where the tokenizer has a template.
+def hard_texts(count: int = 1000) -> list[str]:
+    """Return texts that are hard to split into tokens: the pieces alone, then up to eight of them in a random order.
 
-    Args:
-        tokenizer: the model's.
-        rows: how many tokens the model knows.
+    Every fourth text also has a random character of Unicode.
     """
-    texts = [tokenizer(text, verbose=False)["input_ids"] for text in PROMPTS]
-    with suppress(LabkitError):  # no template, or one that refuses this conversation: the texts remain
-        texts.insert(0, chat_ids(tokenizer, CONVERSATIONS[0], reply=True))
-    return [[token for token in ids if token < rows][:LONGEST] for ids in texts]
+    dice, texts = random.Random(0), list(PIECES)
+    while len(texts) < count:
+        parts = dice.choices(PIECES, k=dice.randint(2, 8))
+        if len(texts) % 4 == 0:
+            parts.append(chr(dice.choice([dice.randint(0x80, 0xD7FF), dice.randint(0xE000, 0x2FFFF)])))
+        texts.append("".join(parts))
+    return texts[:count]
+
+
+def conversations() -> list[list[dict[str, str]]]:
+    """Return conversations whose last turn is the user's, as chat templates read them."""
+    return [[{"role": role, "content": text} for role, text in turns] for turns in CONVERSATIONS]

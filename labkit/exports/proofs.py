@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from labkit.errors import LabkitError
-from labkit.exports import plain
 from labkit.exports.child import Answer
-from labkit.exports.probes import TEXTS
+from labkit.exports.errors import not_the_model
+from labkit.exports.files import changed_config, changed_files
 from labkit.exports.subject import Subject
 from labkit.exports.weights import changed_weights
 from labkit.methods.lora import LoRALinear
 
 # Of the largest logit, where PEFT computes an adapter in another order than labkit: a hundred roundings of float32.
 BOUND = 1e-5
-# What a config says of how and by whom it was written, and what the generation config says better.
-ASIDE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
-
-
-class ExportError(LabkitError):
-    """An export isn't the model that it was made from.
-
-    Attributes:
-        faults: what is wrong, by format; each begins with its kind, such as ``"chat template"``.
-    """
-
-    def __init__(self, model: str, faults: dict[str, list[str]]):
-        found = "; ".join(f"as {name}, {fault}" for name, several in faults.items() for fault in several)
-        super().__init__(
-            f"What was exported is not {model}: {found}. It was removed again.",
-            "Report it with the versions that `labkit doctor` prints: it is a fault of labkit or of another package.",
-        )
-        self.faults = faults
 
 
 @dataclass(frozen=True)
@@ -87,9 +66,9 @@ def prove_safetensors(subject: Subject, folder: Path, answer: Answer) -> Proof:
         ExportError: something differs; it is named.
     """
     found = answer.found
-    faults = list(_faults(subject, found))
+    faults = list(changed_files(subject, found))
     if "error" not in found:
-        faults += _config_faults(subject.merged.config.to_json_string(use_diff=False), found["config"])
+        faults += changed_config(subject.merged.config.to_json_string(use_diff=False), found["config"])
         faults += changed_weights(subject, folder, found)
     return _proof("safetensors", "transformers", subject, answer, faults, subject.merged_logits, 0.0)
 
@@ -103,7 +82,7 @@ def prove_peft(subject: Subject, folder: Path, answer: Answer) -> Proof:
         ExportError: something differs; it is named.
     """
     found = answer.found
-    faults = list(_faults(subject, found))
+    faults = list(changed_files(subject, found))
     if "error" not in found:
         for path, layer in subject.adapters.items():
             there = found["scales"].get(path, math.nan)
@@ -132,14 +111,19 @@ def _proof(
         if not difference <= bound:
             faults.append(f"logits: up to {difference:.2g} from the model's, where {bound:.2g} is allowed")
     if faults:
-        raise ExportError(subject.model.name, {name: faults})
+        raise not_the_model(subject.model.name, {name: faults})
     live = subject.live_logits
-    pairs = list(zip(answer.logits, live, strict=True))
-    same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
-    count = sum(len(rows) for rows in live)
-    conversations = sum(text is not None for text in subject.rendered)
+    same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in zip(answer.logits, live, strict=True)])
     return Proof(
-        name, reader, len(TEXTS), conversations, count, difference, bound, apart(answer.logits, live), same / count
+        format=name,
+        reader=reader,
+        texts=len(subject.ids),
+        conversations=sum(text is not None for text in subject.rendered),
+        positions=len(same),
+        difference=difference,
+        bound=bound,
+        from_live=apart(answer.logits, live),
+        agreement=same.float().mean().item(),
     )
 
 
@@ -149,34 +133,3 @@ def apart(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
         return math.inf
     largest = max((a - b).abs().max().item() for a, b in zip(found, wanted, strict=True))
     return math.inf if math.isnan(largest) else largest
-
-
-def _faults(subject: Subject, found: dict) -> Iterator[str]:
-    """Yield what is wrong with the files that every export has."""
-    if "error" in found:
-        yield f"it cannot be loaded ({found['error']})"
-        return
-    if (rendered := found["rendered"]) != subject.rendered:
-        here, there = next(pair for pair in zip(subject.rendered, rendered, strict=True) if pair[0] != pair[1])
-        yield f"chat template: it writes {_short(there)} there and {_short(here)} here"
-    if found["ends"] != subject.ends:
-        names = [[subject.model.tokenizer.decode([i]) for i in ids] for ids in (found["ends"], subject.ends)]
-        yield f"end tokens: {', '.join(names[0]) or 'none'} there, {', '.join(names[1]) or 'none'} here"
-    if (roles := plain.special(subject.model.tokenizer)) != found["special"]:
-        role = next(role for role in roles if roles[role] != found["special"][role])
-        yield f"end tokens: {role} is {found['special'][role]!r} there and {roles[role]!r} here"
-    if found["ids"] != subject.ids:
-        wrong = [i for i, ids in enumerate(subject.ids) if ids != found["ids"][i]]
-        yield f"tokenizer: {len(wrong)} of {len(TEXTS)} texts give other tokens, such as {TEXTS[wrong[0]]!r}"
-
-
-def _config_faults(here: str, there: dict) -> Iterator[str]:
-    wanted = json.loads(here)
-    for key in sorted({*wanted, *there} - ASIDE):
-        if wanted.get(key) != there.get(key):
-            kind = "rope base" if key.startswith("rope") else "tied head" if key.startswith("tie_") else "configuration"
-            yield f"{kind}: {key} is {there.get(key)} there and {wanted.get(key)} here"
-
-
-def _short(text: str | None) -> str:
-    return "nothing" if text is None else repr(text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}")

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from labkit.errors import LabkitError, shown
 from labkit.exports import plain
-from labkit.exports.probes import CONVERSATIONS, TEXTS, prompts
+from labkit.exports.questions import CONVERSATIONS, TEXTS, prompts
 from labkit.generation.turns import ends_of_turns
 from labkit.methods import LoRA, Method, merge
 from labkit.methods.adapter import Adapter, adapters_of
@@ -143,14 +143,19 @@ class Subject:
             finally:
                 torch.set_num_threads(threads)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Texts whose tokens are compared."""
+        return TEXTS
+
     @cached_property
     def ids(self) -> list[list[int]]:
-        """The tokens of the probes."""
+        """The tokens of ``texts``."""
         return [self.model.tokenizer(text, verbose=False)["input_ids"] for text in TEXTS]
 
     @cached_property
     def rendered(self) -> list[str | None]:
-        """The conversations of the probes, as the model's template writes them."""
+        """Conversations as the model's template writes them, closed and up to a reply; None where it refuses."""
         return plain.rendered(self.model.tokenizer, [*CONVERSATIONS])
 
 

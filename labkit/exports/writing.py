@@ -15,8 +15,9 @@ from labkit.errors import LabkitError, first_line, unknown
 from labkit.evaluation.results import Evaluation, Forgetting
 from labkit.exports import child
 from labkit.exports.card import CARD, card, require_measured
+from labkit.exports.errors import ExportError, not_the_model
 from labkit.exports.formats import FORMATS, PROOFS, job
-from labkit.exports.proofs import ExportError, Proof
+from labkit.exports.proofs import Proof
 from labkit.exports.subject import Subject
 from labkit.extras import unusable
 from labkit.models.model import Model
@@ -117,7 +118,7 @@ def _prove(subject: Subject, names: Sequence[str], folder: Path) -> dict[str, Pr
         except ExportError as problem:
             faults[name] = [fault for several in problem.faults.values() for fault in several]
     if faults:
-        raise ExportError(subject.model.name, faults)
+        raise not_the_model(subject.model.name, faults)
     return proofs
 
 
