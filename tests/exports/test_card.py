@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import yaml
 
-import labkit as lk
 from labkit.assets.manifest import get_asset
 from labkit.evaluation.results import Forgetting
 from labkit.exports.card import card
@@ -48,13 +47,13 @@ def test_what_is_not_known_is_not_invented(run):
     assert "| accuracy |" not in text
 
 
-def test_hostile_names_stay_text(run, tmp_path):
+def test_hostile_names_stay_text(run, made, tmp_path):
     name = 'x"\n---\nlicense: mit\n# <script>alert(1)</script> | `a` | [b](c)'
     hostile = replace(run, task=name, base=run.base | {"name": name})
     text = card(
         Subject(hostile.model, hostile),
         {},
-        {name: lk.evaluation.results.score([True], ["a"], ["a"], ["a"])},
+        {name: made[2]},
         Forgetting(1, 2),
     )
     assert front(text)["base_model"] == name
