@@ -90,10 +90,11 @@ def export(
     require_measured(evaluations, forgetting)
     final = new_place(folder, "exports")
     check = partial(ownership.require_ours, kind="export", keys=KEYS, files=())
-    with quiet_transformers(), folders.new_folder(final, replace=overwrite, check=check) as new, _explained():
+    with quiet_transformers(), folders.new_folder(final, replace=overwrite, check=check) as new:
         for name in names:
             (new / name).mkdir()
-            FORMATS[name](subject, new / name)
+            with _explained():
+                FORMATS[name](subject, new / name)
         proofs = _prove(subject, names, new)
         base = run_or_model.base if isinstance(run_or_model, Run) else describe(run_or_model)
         write_text(new / CARD, card(subject, proofs, evaluations, forgetting))
@@ -107,7 +108,8 @@ def export(
 def _prove(subject: Subject, names: Sequence[str], folder: Path) -> dict[str, Proof]:
     scratch = folder / SCRATCH
     scratch.mkdir()
-    jobs = {name: job(subject, folder / name, scratch) for name in names}
+    with _explained():
+        jobs = {name: job(subject, folder / name, scratch) for name in names}
     answers = child.ask(jobs, subject.prompts, scratch)
     rmtree(scratch)
     proofs: dict[str, Proof] = {}
