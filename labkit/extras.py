@@ -13,6 +13,8 @@ MODULES = {"scikit-learn": "sklearn", "reasoning-gym": "reasoning_gym"}
 TOOLS = {"nbclient": "test", "nbformat": "test", "nbval": "test"}
 # The extras for tasks that come from elsewhere, which no notebook needs.
 SOURCES = {"reasoning-gym": "gym"}
+# The extras for what a model needs that leaves the course.
+SHIPPING = {"fastapi": "serve", "prometheus-client": "serve", "uvicorn": "serve", "xllamacpp": "llama"}
 
 
 class MissingPackageError(LabkitError, ImportError):
@@ -27,6 +29,6 @@ def unusable(package: str, problem: Exception, otherwise: str = "") -> MissingPa
         problem: what the import raised.
         otherwise: what to do without the package.
     """
-    install = f"""Run `pip install ".[{(EXTRAS | TOOLS | SOURCES)[package]}]"` in the course's folder"""
+    install = f"""Run `pip install ".[{(EXTRAS | TOOLS | SOURCES | SHIPPING)[package]}]"` in the course's folder"""
     remedy = f"{install}, or {otherwise}." if otherwise else f"{install}."
     return MissingPackageError(f"{package} cannot be used here: {str(problem).rstrip('.')}.", remedy)

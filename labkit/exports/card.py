@@ -14,18 +14,22 @@ from typing import Any
 from labkit.assets.manifest import load_manifest
 from labkit.errors import LabkitError, shown
 from labkit.evaluation.results import Evaluation, Forgetting
+from labkit.exports.llama_proof import GgufProof
 from labkit.exports.proofs import Proof
 from labkit.exports.subject import Subject
 from labkit.runs.run import Run, describe
 from labkit.tasks.course import COURSE, licence_of, source_of
 
 CARD = "README.md"
-PACKAGES = ("finetune-labkit", "torch", "transformers", "peft", "safetensors", "tokenizers")
+PACKAGES = ("finetune-labkit", "torch", "transformers", "peft", "safetensors", "tokenizers", "gguf", "xllamacpp")
 UNKNOWN = "not known to labkit"
 
 
 def card(
-    subject: Subject, proofs: Mapping[str, Proof], evaluations: Mapping[str, Evaluation], forgetting: Forgetting | None
+    subject: Subject,
+    proofs: Mapping[str, Proof | GgufProof],
+    evaluations: Mapping[str, Evaluation],
+    forgetting: Forgetting | None,
 ) -> str:
     """Return the model card of an export.
 
@@ -64,7 +68,7 @@ def card(
         "Versions": _list(dict(_versions())),
         "Limits": [
             "Bias, safety and behaviour beyond the numbers above were not examined. The proofs say that other software "
-            "computes what labkit did, in float32; not that the answers are right."
+            "computes what labkit did, within what is said above; not that the answers are right."
         ],
     }
     body = "\n\n".join(f"## {heading}\n\n" + "\n".join(lines) for heading, lines in sections.items() if lines)

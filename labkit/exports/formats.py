@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from labkit.errors import LabkitError
-from labkit.exports.child import Answer, Job
+from labkit.exports import gguf_formats
+from labkit.exports.child import Job
+from labkit.exports.llama_proof import GgufProof
 from labkit.exports.proofs import Proof, prove_peft, prove_safetensors
 from labkit.exports.subject import Subject
 
@@ -61,16 +64,22 @@ def generation_config(subject: Subject) -> GenerationConfig:
     return config
 
 
-def job(subject: Subject, folder: Path, scratch: Path) -> Job:
-    """Return what the process without labkit is to read; an adapter's base model is written for it first."""
-    attention = subject.merged.config._attn_implementation
-    if not (folder / "adapter_config.json").exists():
-        return Job(str(folder), attention=attention)
-    if not (scratch / BASE).exists():
-        write_network(subject.base(), generation_config(subject), scratch / BASE)
-    return Job(str(folder), str(scratch / BASE), attention)
+def job(subject: Subject, folder: Path, scratch: Path) -> Job | None:
+    """Return what the process without labkit is to read, if it is for it.
+
+    An adapter's base model is written into ``scratch`` first.
+    """
+    if (folder / "adapter_config.json").exists():
+        if not (scratch / BASE).exists():
+            write_network(subject.base(), generation_config(subject), scratch / BASE)
+        return Job(str(folder), str(scratch / BASE), subject.attention)
+    return None if any(folder.glob("*.gguf")) else Job(str(folder), attention=subject.attention)
 
 
 FORMATS: dict[str, Callable[[Subject, Path], None]] = {"safetensors": write_safetensors, "peft": write_peft}
-# What proves a format from the answer of plain transformers and PEFT.
-PROOFS: dict[str, Callable[[Subject, Path, Answer], Proof]] = {"safetensors": prove_safetensors, "peft": prove_peft}
+FORMATS |= gguf_formats.FORMATS
+# Each proves a format, from the answer of plain transformers and PEFT where these read it.
+PROOFS: dict[str, Callable[[Subject, Path, Any], Proof | GgufProof]]
+PROOFS = {"safetensors": prove_safetensors, "peft": prove_peft, **gguf_formats.PROOFS}
+# The packages that the proofs need beside transformers.
+NEEDS = {"peft": "peft"} | dict.fromkeys(gguf_formats.FORMATS, "xllamacpp")

@@ -85,6 +85,12 @@ class Subject:
         ((rank, scale),) = kinds
         return LoRA(rank=rank, alpha=scale * rank, target_modules=[*layers])
 
+    @property
+    def attention(self) -> str:
+        """How attention is computed, by transformers' name, in both processes."""
+        own = self.model.module.config._attn_implementation
+        return own if own in SAME else "eager"
+
     @cached_property
     def ends(self) -> list[int]:
         """The tokens at which labkit stops: all that end a text, or the assistant's turn."""
@@ -94,12 +100,16 @@ class Subject:
         """Return the network with its adapter, in float32 on the CPU, 4-bit weights dequantized."""
         return in_float32(self.model)
 
-    def base(self) -> PreTrainedModel:
-        """Return the network below the adapter, the same way."""
+    def bare(self) -> Model:
+        """Return the model without its adapter, over the same weights."""
         bare = self.model.copy(share_weights=True)
         for path, layer in adapters_of(bare).items():
             replace_layer(bare.module, path, layer.base)
-        return in_float32(bare)
+        return bare
+
+    def base(self) -> PreTrainedModel:
+        """Return the network below the adapter, in float32 on the CPU."""
+        return in_float32(self.bare())
 
     @cached_property
     def merged(self) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 
@@ -16,7 +17,8 @@ from labkit.evaluation.results import Evaluation, Forgetting
 from labkit.exports import child
 from labkit.exports.card import CARD, card, require_measured
 from labkit.exports.errors import ExportError, not_the_model
-from labkit.exports.formats import FORMATS, PROOFS, job
+from labkit.exports.formats import FORMATS, NEEDS, PROOFS, job
+from labkit.exports.llama_proof import GgufProof
 from labkit.exports.proofs import Proof
 from labkit.exports.subject import Subject
 from labkit.extras import unusable
@@ -40,7 +42,7 @@ class Exported:
     """
 
     folder: Path
-    proofs: dict[str, Proof]
+    proofs: dict[str, Proof | GgufProof]
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -68,6 +70,8 @@ def export(
       for bit; the proof says how far these are from the live adapter's.
     - ``"peft"``: the adapter, for the base model that its adapter_config.json names. Its logits are the live model's,
       bit for bit where PEFT computes in labkit's order, that is for a LoRA whose scale is a power of two.
+    - ``"gguf-f16"``, ``"gguf-q8_0"``, ``"gguf-q4_0"``: the merged model of a Llama as one file for llama.cpp, which
+      proves it; ``"ollama"`` adds a Modelfile to the second, and ``"gguf-adapter"`` is the adapter of LoRA alone.
 
     README.md is a model card made from the run: what isn't known isn't in it.
 
@@ -82,7 +86,7 @@ def export(
     Raises:
         ExportError: an export isn't the model; nothing is left of it, and an older export stays as it was.
         LabkitError: nothing that can be exported, an unknown format, something else in the folder, the disk is full, or
-            PEFT is missing.
+            PEFT or xllamacpp, which the proof needs, is missing.
     """
     names = _names(formats)
     subject = Subject.of(run_or_model)
@@ -105,20 +109,20 @@ def export(
     return Exported(final, proofs)
 
 
-def _prove(subject: Subject, names: Sequence[str], folder: Path) -> dict[str, Proof]:
+def _prove(subject: Subject, names: Sequence[str], folder: Path) -> dict[str, Proof | GgufProof]:
     scratch = folder / SCRATCH
     scratch.mkdir()
     with _explained():
-        jobs = {name: job(subject, folder / name, scratch) for name in names}
-    answers = child.ask(jobs, subject.prompts, scratch)
+        jobs = {name: asked for name in names if (asked := job(subject, folder / name, scratch))}
+    answers = child.ask(jobs, subject.prompts, scratch) if jobs else {}
     rmtree(scratch)
-    proofs: dict[str, Proof] = {}
+    proofs: dict[str, Proof | GgufProof] = {}
     faults: dict[str, list[str]] = {}
     for name in names:
         try:
-            proofs[name] = PROOFS[name](subject, folder / name, answers[name])
+            proofs[name] = PROOFS[name](subject, folder / name, answers.get(name))
         except ExportError as problem:
-            faults[name] = [fault for several in problem.faults.values() for fault in several]
+            faults[name] = [fault for several in problem.faults.values() for fault in several] or [problem.cause]
     if faults:
         raise not_the_model(subject.model.name, faults)
     return proofs
@@ -131,11 +135,11 @@ def _names(formats: Sequence[str]) -> list[str]:
             raise unknown("format", name, FORMATS)
     if not names:
         raise LabkitError("There is no format to export to.", f"Choose among {', '.join(FORMATS)}.")
-    if "peft" in names:
+    for package in sorted({NEEDS[name] for name in names if name in NEEDS}):
         try:
-            import peft  # noqa: F401
+            import_module(package)
         except Exception as problem:  # a broken installation raises anything
-            raise unusable("peft", problem, 'pass formats=("safetensors",)') from problem
+            raise unusable(package, problem, 'pass formats=("safetensors",)') from problem
     return names
 
 

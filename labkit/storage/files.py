@@ -49,21 +49,31 @@ def nearest_existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and move it into place, so that it is never incomplete."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name to write a file under; when the block ends without an error, the file takes its place.
+
+    Raises:
+        LabkitError: the folder cannot be written to, or the disk is full. What was there before stays.
+    """
     path = path.resolve()  # a link stays, and its target is written
     with writing_to(path.parent):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            yield Path(name)
+            sync(Path(name))
             os.chmod(name, 0o644)  # temporary files are private at first
             os.replace(name, path)
             sync(path.parent)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and move it into place, so that it is never incomplete."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,114 @@
+"""llama.cpp itself reads the files: its tokens, templates, ends and predictions are the model's."""
+
+import math
+import sys
+
+import pytest
+import torch
+from gguf_faults import FAULTS, plant
+from tokenizers import pre_tokenizers
+
+from labkit.exports import llama_proof
+from labkit.exports.errors import ExportError
+from labkit.exports.gguf_adapter import write_gguf_adapter
+from labkit.exports.gguf_model import KINDS, new_gguf, write_gguf
+from labkit.exports.llama import LlamaCpp
+from labkit.exports.llama_proof import BOUNDS, measure, prove_gguf
+from labkit.exports.probes import hard_texts
+from labkit.extras import MissingPackageError
+
+NEEDED = 'needs the extra llama: pip install -e ".[llama]"'
+TEXTS = ("The wind was cold, and nobody sang; the boat left.", "def mean(x):\n    return sum(x) / len(x)")
+
+
+@pytest.fixture
+def llama_cpp():
+    pytest.importorskip("xllamacpp", reason=NEEDED)
+    return LlamaCpp
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(MissingPackageError, match=r'pip install "\.\[llama\]"'):
+        LlamaCpp(tmp_path / "a.gguf")
+
+
+def test_a_file_that_is_none_is_refused(llama_cpp, tmp_path):
+    (tmp_path / "a.gguf").write_text("nothing")
+    with pytest.raises(ExportError, match=r"llama.cpp cannot load a.gguf"):
+        llama_cpp(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_same_model_answers_in_llama_cpp(llama_cpp, small, tmp_path, tied):
+    model = small(tie_word_embeddings=tied)
+    write_gguf(model, tmp_path / "a.gguf")
+    proof = prove_gguf(model, tmp_path / "a.gguf", "f16", texts=TEXTS)
+    assert (proof.strings, proof.conversations, proof.ends) == (1000, 4, 2)
+    assert proof.positions == sum(len(model.tokenizer(text)["input_ids"]) for text in TEXTS)
+    print(proof)
+    assert 0 <= proof.kl < 1e-4
+    assert proof.greedy > 0.9
+
+
+def test_fewer_bits_predict_worse_and_a_bound_is_held(llama_cpp, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
+    model, kl = small(), []
+    for kind in KINDS:
+        write_gguf(model, tmp_path / f"{kind}.gguf", kind)
+        kl.append(measure(model, llama_cpp(tmp_path / f"{kind}.gguf"), TEXTS[:1]).kl)
+    print(kl)
+    assert kl == sorted(kl)
+    assert kl[1] < BOUNDS["q8_0"][1]
+    monkeypatch.setitem(BOUNDS, "q4_0", (0.0, kl[2] / 2))
+    with pytest.raises(ExportError, match=r"predicts other tokens: .* KL divergence is"):
+        prove_gguf(model, tmp_path / "q4_0.gguf", "q4_0", texts=TEXTS[:1])
+
+
+def test_llama_cpp_puts_the_adapter_on_the_base(llama_cpp, small, tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
+    write_gguf(small(), tmp_path / "base.gguf")
+    write_gguf_adapter(tuned, tmp_path / "adapter.gguf")
+    proof = prove_gguf(tuned, tmp_path / "base.gguf", "f16", tmp_path / "adapter.gguf", TEXTS)
+    assert proof.kl < 1e-4
+    assert measure(tuned, llama_cpp(tmp_path / "base.gguf"), TEXTS[:1]).kl > 100 * proof.kl
+    without = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 0.0}
+    monkeypatch.setattr("labkit.exports.gguf_adapter.new_gguf", lambda path, meta: new_gguf(path, without))
+    write_gguf_adapter(tuned, tmp_path / "scaleless.gguf")
+    assert (
+        measure(tuned, llama_cpp(tmp_path / "base.gguf", tmp_path / "scaleless.gguf"), TEXTS[:1]).kl > BOUNDS["f16"][1]
+    )
+
+
+@pytest.mark.parametrize(("change", "tied", "named"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_planted_faults_show_in_llama_cpp_too(llama_cpp, small, tmp_path, monkeypatch, change, tied, named):
+    monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
+    model = small(tie_word_embeddings=tied)
+    llama = llama_cpp(plant(model, tmp_path / "bad.gguf", change))
+    said = {"other_template": "its chat template writes", "no_end": "does not end at '<jupyter_output>'"}
+    if change.__name__ in said:
+        with pytest.raises(ExportError, match=said[change.__name__]):
+            measure(model, llama, TEXTS)
+    else:
+        assert measure(model, llama, TEXTS).kl > BOUNDS["f16"][1]
+
+
+def test_all_tokens_of_smollm2_are_split_alike(llama_cpp, tiny, tmp_path):
+    write_gguf(tiny, tmp_path / "a.gguf", "q8_0")
+    proof = measure(tiny, llama_cpp(tmp_path / "a.gguf"), TEXTS[:1])
+    assert (proof.strings, proof.conversations, proof.ends) == (1000, 4, 1)
+
+
+def test_gpt_2s_rule_for_texts_is_llama_cpps(llama_cpp, small, few_tokens, tmp_path, monkeypatch):
+    rule = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    monkeypatch.setattr(few_tokens.backend_tokenizer, "pre_tokenizer", rule)
+    write_gguf(small(), tmp_path / "a.gguf")
+    llama = llama_cpp(tmp_path / "a.gguf")
+    for text in hard_texts():
+        assert llama.ids(text) == few_tokens(text, add_special_tokens=False)["input_ids"], text
+
+
+def test_the_divergence_counts_what_was_not_listed_as_one_token():
+    here, there = torch.tensor([0.5, 0.3, 0.1, 0.1]).double().log(), {0: math.log(0.4), 1: math.log(0.4)}
+    expected = 0.5 * math.log(0.5 / 0.4) + 0.3 * math.log(0.3 / 0.4) + 0.2 * math.log(0.2 / 0.2)
+    assert llama_proof._divergence(here, there) == pytest.approx(expected)
