@@ -2,11 +2,13 @@
 
 import errno
 import json
+import sys
 
 import pytest
 
 import labkit as lk
 from labkit.exports import FORMATS, child
+from labkit.extras import MissingPackageError
 
 
 def contents(folder):
@@ -101,3 +103,11 @@ def test_the_record_lists_the_files_and_the_proofs(made):
     assert record["format"] == "labkit export"
     assert {*record["proofs"]} == {"safetensors", "peft"}
     assert {*record["files"]} == {path.as_posix() for path in contents(made[0].folder)}
+
+
+def test_a_missing_package_is_named_before_anything_is_written(run, tmp_path, monkeypatch):
+    for name, package, extra in (("peft", "peft", "peft"), ("gguf-f16", "xllamacpp", "llama")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingPackageError, match=rf'pip install "\.\[{extra}\]"'):
+            lk.export(run, tmp_path / "none", name)
+    assert not [*tmp_path.iterdir()]
