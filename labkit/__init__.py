@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
         text_loss,
     )
     from labkit.experiment import finetune, predict_memory
+    from labkit.exports import export
     from labkit.generation.batched import generate
     from labkit.generation.chat import chat
     from labkit.generation.sampling import Sampling
@@ -118,6 +119,7 @@ __all__ = [
     "disable_adapter",
     "doctor",
     "evaluate",
+    "export",
     "finetune",
     "forgetting",
     "general_english",
@@ -172,6 +174,7 @@ _HOMES = {
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_pairs score_replies text_loss",
     "labkit.experiment": "finetune predict_memory",
+    "labkit.exports": "export",
     "labkit.generation.batched": "generate",
     "labkit.generation.chat": "chat",
     "labkit.generation.sampling": "Sampling",

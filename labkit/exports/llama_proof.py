@@ -50,6 +50,16 @@ class GgufProof:
     kl: float
     greedy: float
 
+    def __str__(self) -> str:
+        weights = ", ".join(f"{error:.1e} in {stored}" for stored, error in self.errors.items())
+        least, most = BOUNDS[self.kind]
+        return (
+            f"read by llama.cpp. At {self.positions} positions, the same likeliest token at {self.agreement:.1%} "
+            f"(allowed: {least:.0%}), KL divergence {self.kl:.1e} nats (allowed: {most:g}); greedy answers alike up to "
+            f"{self.greedy:.0%} of their length. Largest error of a weight: {weights}. Equal: the tokens of "
+            f"{self.strings} texts, {self.conversations} rendered conversations, {self.ends} tokens that end a text."
+        )
+
 
 def prove_gguf(
     model: Model, path: str | Path, kind: str, adapter: str | Path | None = None, texts: Sequence[str] = TEXTS

@@ -17,6 +17,7 @@ TEMPLATES = {"triage": "Finding: {text}\nDepartment:", "licenses": "License: {te
 LIMIT = 0.5  # texts whose word pairs are this similar, or more, are near copies
 _ASSET = {"triage": "hpo", "licenses": "licenses", "instructions": "hpo", "preferences": "hpo"}
 COURSE = (*_ASSET, "tone")
+OWN_LICENCE = "Apache-2.0"  # of what was written for the course, in data/
 
 
 def source_of(name: str) -> str:
@@ -24,6 +25,14 @@ def source_of(name: str) -> str:
     if name == "tone":
         return "hand-written for this course: data/preferences.md"
     return get_asset(_ASSET[name]).source
+
+
+def licence_of(name: str) -> str:
+    """Return the licence of the data of a task of the course."""
+    if name == "tone":
+        return OWN_LICENCE
+    licence = get_asset(_ASSET[name]).licence
+    return f"{licence}; the questions to be refused: {OWN_LICENCE}" if name == "instructions" else licence
 
 
 @memoize

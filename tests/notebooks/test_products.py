@@ -23,6 +23,7 @@ IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling
 IDLE |= {"Preference", "disable_adapter"}
 IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
 IDLE |= {"RL", "show_episodes"}
+IDLE |= {"export"}  # it compares in float32 on purpose
 # Each of these only calls what is run below.
 COMPOSED = {"repeat", "Ledger"}
 # These are run in a test of their own.
