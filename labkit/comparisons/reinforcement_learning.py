@@ -19,7 +19,7 @@ SETTING: dict[str, Any] = {
     "test": 120,
 }
 RATE = 1e-3  # of all algorithms: none was searched
-BETAS = (0.3, 1.0)  # weights of the KL divergence from the model before training
+BETAS = (0.3, 1.0, 3.0)  # weights of the KL divergence from the model before training
 
 
 def algorithms() -> Iterator[dict[str, Any]]:
