@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names for editors and type checkers, which run no code
     from labkit.classroom import check
     from labkit.classroom.guesses import guess
+    from labkit.combining import combine
     from labkit.comparisons.results import repeat, results
     from labkit.comparisons.spread import spread
     from labkit.conversations.faults import check_masks
@@ -111,6 +112,7 @@ __all__ = [
     "chat",
     "check",
     "check_masks",
+    "combine",
     "compare",
     "describe",
     "disable_adapter",
@@ -155,6 +157,7 @@ _HOMES = {
     "labkit.conversations.faults": "check_masks",
     "labkit.classroom": "check",
     "labkit.classroom.guesses": "guess",
+    "labkit.combining": "combine",
     "labkit.comparisons.results": "repeat results",
     "labkit.comparisons.spread": "spread",
     "labkit.curation.inspection": "inspect",

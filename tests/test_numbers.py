@@ -30,7 +30,7 @@ ELSEWHERE |= {f"evaluation.{name}" for name in ("bootstrap_interval", "label_pro
 ELSEWHERE |= {"evaluation.drift"}
 CONVERSATION = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 RATES = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "alpha", "dropout", "scale", "chance"}
-RATES |= {"width", "height", "mark", "temperature", "top_p", "beta", "sft", "gamma"}
+RATES |= {"width", "height", "mark", "temperature", "top_p", "beta", "sft", "gamma", "density"}
 RATES |= {"width", "height", "mark", "temperature", "top_p", "clip", "beta"}
 
 
@@ -38,6 +38,7 @@ RATES |= {"width", "height", "mark", "temperature", "top_p", "clip", "beta"}
 def calls(tiny, tiny_encoder, colours):
     """A call for each public name: what it is to do with one of its parameters."""
     weight, runs, layer = torch.randn(64, 64), ["0110"], nn.Linear(4, 4)
+    adapted = lk.LoRA().apply(tiny)
     rewarder = replace(tiny_encoder, head=nn.Linear(32, 1), labels=("reward",))
     rows = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
     pairs = lk.Task("pairs", rows, rows, (), "made up")
@@ -60,6 +61,7 @@ def calls(tiny, tiny_encoder, colours):
         "TrainingConfig": lk.TrainingConfig,
         "evaluation.bootstrap_interval": lambda **given: lk.evaluation.bootstrap_interval(runs, **given),
         "chat": lambda **given: lk.chat(tiny, CONVERSATION[:1], **given),
+        "combine": lambda **given: lk.combine({"a": adapted}, [1], **{"how": "ties"} | given),
         "compare": lambda **given: lk.compare(runs, runs, **given),
         "describe": lambda **given: lk.describe(colours, tiny, **given),
         "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
@@ -122,9 +124,16 @@ def test_settings_of_a_run_are_checked_wherever_they_are_given(tiny, colours):
             lk.predict_memory(tiny, colours, **{name: value})
         with pytest.raises(lk.LabkitError, match=f"{name} must be "):
             lk.plan("llama-7b", **{name: value})
+    specialists = lk.Specialists(tiny, {"a": lk.LoRA().apply(tiny)})
     for value in NO_COUNTS:
         with pytest.raises(lk.LabkitError, match="max_new_tokens must be"):
             tiny.generate("text", max_new_tokens=value)
+        with pytest.raises(lk.LabkitError, match="max_new_tokens must be"):
+            specialists.generate(["text"], "a", value)
+        with pytest.raises(lk.LabkitError, match="batch_size must be"):
+            specialists.generate(["text"], "a", 2, batch_size=value)
+        with pytest.raises(lk.LabkitError, match="seed must be"):
+            specialists.start(["text"], "a", 2, seed=value)
         with pytest.raises(lk.LabkitError, match="depth must be"):
             lk.memory.MemoryReport().by_module(value)
         with pytest.raises(lk.LabkitError, match="is not a share of the work"):

@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import warnings
 
 import peft
 import pytest
@@ -13,7 +12,6 @@ from tiny import CAUSAL, STRONG, tiny_model
 import labkit as lk
 from labkit.methods import LoRA
 from labkit.methods.adapter import adapters_of
-from labkit.models.encoding import prompt_ids
 
 PROMPTS = ["The sky", "The sky in the north is blue, and rivers run into", "Item", "Is it a cat or", "Item", "Rivers"]
 NAMES = ["hospital", "law", "tiny", "law", "hospital", "tiny"]
@@ -155,6 +153,18 @@ def test_files_that_peft_wrote_are_read(base, ids, tmp_path):
     assert (logits(twin, ids) - logits(base.module, ids)).abs().max() > 1e-2
 
 
+def test_what_measures_a_model_measures_a_chosen_specialist(base, models):
+    specialists = lk.Specialists(base, models)
+    losses = {}
+    for name, model in {"tiny": base, **models}.items():
+        with specialists.using(name) as chosen:
+            losses[name] = lk.text_loss(chosen, PROMPTS)
+            assert losses[name] == lk.text_loss(model, PROMPTS)
+            assert lk.generate(chosen, PROMPTS[:2], 3) == lk.generate(model, PROMPTS[:2], 3)
+            assert specialists.generate(PROMPTS[:2], "law", 3) == lk.generate(models["law"], PROMPTS[:2], 3)
+    assert len({*losses.values()}) == 3
+
+
 def test_pissa_is_a_lora_of_twice_the_rank(base, ids):
     model = tuned(base, LoRA(rank=3, variant="pissa"), 0)
     with lk.Specialists(base, {"pissa": model}).using("pissa") as mixed:
@@ -233,7 +243,7 @@ def test_runs_and_their_folders_are_taken(tokenizer, one_thread, colours, tmp_pa
     other.module.model.norm.weight.data[0] += 1
     other.name = "changed"
     for source in (run, tmp_path / "colours"):
-        with pytest.raises(lk.LabkitError, match="'colours' was trained on tiny .*base here is changed"):
+        with pytest.raises(lk.LabkitError, match=r"'colours' was trained on tiny .*base here is changed"):
             lk.Specialists(other, {"colours": source})
 
 
@@ -247,7 +257,7 @@ def test_a_batch_must_fit_its_names(base, models, ids):
     with pytest.raises(lk.LabkitError, match="2 prompts have 1 names"):
         specialists.generate(PROMPTS[:2], ["law"], 2)
     for names in (None, 3, [3], [None]):
-        with pytest.raises(lk.LabkitError, match="is needed|no specialist called"):
+        with pytest.raises(lk.LabkitError, match=r"is needed|no specialist called"):
             specialists.generate(PROMPTS[:1], names, 2)
     for names in ([], ()):
         with pytest.raises(lk.LabkitError, match="batch is empty"), specialists.using(names):
@@ -276,7 +286,7 @@ def test_other_adapters_are_refused(base, method, reason, tmp_path):
 
 def test_what_is_no_adapter_is_refused(base, models, tiny_encoder, tmp_path):
     for adapters in (None, {}, [], {"tiny": models["law"]}, {"": models["law"]}, {3: models["law"]}):
-        with pytest.raises(lk.LabkitError, match="are needed by name|cannot name an adapter"):
+        with pytest.raises(lk.LabkitError, match=r"are needed by name|cannot name an adapter"):
             lk.Specialists(base, adapters)
     for source, reason in ((3, "is 3"), (base, "has no adapter"), (lk.merge(models["law"]), "has no adapter")):
         with pytest.raises(lk.LabkitError, match=f"'law' {reason}"):
@@ -312,12 +322,11 @@ def test_files_that_are_more_or_less_than_a_lora_are_refused(base, models, tmp_p
         with pytest.raises(lk.LabkitError, match=r"adapter_config.json cannot be used"):
             lk.Specialists(base, {"law": folder})
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "you/elsewhere"}))
-    with pytest.warns(UserWarning, match="says that its base is you/elsewhere; it is put on tiny"):
+    with pytest.warns(UserWarning, match=r"says that its base is you/elsewhere. It is put on tiny"):
         lk.Specialists(base, {"law": folder})
     wide = tiny_model("llama", tokenizer("smollm2-135m"), "wide", hidden_size=64)
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    with warnings.catch_warnings(), pytest.raises(lk.LabkitError, match="trained on tiny, does not fit wide: .*32.*64"):
-        warnings.simplefilter("ignore")
+    with pytest.raises(lk.LabkitError, match=r"trained on tiny, does not fit wide: .*32.*64"):
         lk.Specialists(wide, {"law": folder})
     (folder / "adapter_model.safetensors").write_bytes(b"half")
     with pytest.raises(lk.LabkitError, match=re.escape("adapter_model.safetensors cannot be used")):

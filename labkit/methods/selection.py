@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from labkit.errors import LabkitError
 from labkit.methods.adapter import Adapter
 from labkit.methods.factors import Factors
+from labkit.methods.lora import LoRALinear
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
 from labkit.process import own_random_numbers
@@ -71,7 +73,7 @@ class SelectedLinear(Adapter):
         y = self.base(x)
         for number, rows in self.selection.groups:
             if str(number) in self.updates:
-                update = self.updates[str(number)].update
+                update = cast(LoRALinear, self.updates[str(number)]).update
                 y = y + update(x) if rows is None else self._add(y, x, rows, update)
         return y
 
@@ -104,6 +106,6 @@ def with_selection(base: Model, adapters: Sequence[Mapping[str, Factors]]) -> tu
         for path, layer in list(model.module.named_modules()):
             updates = {number: factors[path] for number, factors in enumerate(adapters) if path in factors}
             if updates:
-                replace_layer(model.module, path, SelectedLinear(layer, updates, selection))
+                replace_layer(model.module, path, SelectedLinear(cast(LinearLayer, layer), updates, selection))
     model.module.requires_grad_(False)
     return model, selection

@@ -46,9 +46,13 @@ def factors_on(base: Model, source: Source, name: str) -> dict[str, Factors]:
         if (folder / records.FILE).is_file():
             record = records.read_json(folder / records.FILE, "run", KEYS)
             _require_same(dict(record["base"]), base, name, old=record.get("version", 0) == 0)
-        elif there_name and Path(there_name).name != Path(base.name).name:
-            warn(f"{name} says that its base is {there_name}; it is put on {base.name}, whose sizes fit.", UserWarning)
-        require_fit(factors, base, name, there_name)
+            require_fit(factors, base, name, there_name)
+        else:
+            require_fit(factors, base, name, there_name)
+            if there_name and Path(there_name).name != Path(base.name).name:
+                warn(
+                    f"{name} says that its base is {there_name}. It is put on {base.name}: the sizes fit.", UserWarning
+                )
     else:
         raise LabkitError(f"{name} is {shown(source)}.", "Pass a run, its model, or the folder of a saved adapter.")
     return factors

@@ -27,6 +27,7 @@ IDLE |= {"RL", "show_episodes"}
 COMPOSED = {"repeat", "Ledger"}
 # These are run in a test of their own.
 REWARDED = {"reinforce", "reward_model", "sample_episodes", "score_pairs"}
+SEVERAL = {"Specialists", "combine"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
 METHOD_CLASSES |= {"HeadOnly"}
 
@@ -128,7 +129,7 @@ def test_no_product_is_in_16_bits_on_a_processor_without(models, colours, tmp_pa
     count("methods.LoRALinear", partial(layer, torch.ones(1, 8)))
 
     assert not {name: counts for name, counts in ran.items() if counts}
-    covered = {word for name in ran for word in name.split()} | IDLE | COMPOSED | REWARDED | METHOD_CLASSES
+    covered = {word for name in ran for word in name.split()} | IDLE | COMPOSED | REWARDED | SEVERAL | METHOD_CLASSES
     missing = {name for name in called_in_notebooks() - covered if not name.startswith(("plots.", "KINDS."))}
     assert not missing, "notebooks call what is not counted here"
 
@@ -143,4 +144,15 @@ def test_nor_where_models_learn_from_rewards(models):
         lk.sample_episodes(models["causal"], [text], lambda rows, replies: [0, 1, 2, 3], rl=rl)
         run = lk.reward_model(models["encoder"], pairs, **settings)
         lk.score_pairs(run.model, pairs)
+    assert not seen.counts
+
+
+def test_nor_where_several_adapters_share_a_model(models):
+    text, causal = "The sky in the north is", models["causal"]
+    adapters = {"a": lk.LoRA().apply(causal), "b": lk.LoRA(variant="pissa", rank=4).apply(causal)}
+    with Products16() as seen:
+        specialists = lk.Specialists(causal, adapters)
+        assert len(specialists.generate([text] * 3, ["a", causal.name, "b"], 3)) == 3
+        for how in ("ties", "dare", "cat"):
+            lk.generate(lk.combine(adapters, [0.5, 1], how=how), [text], 3)
     assert not seen.counts

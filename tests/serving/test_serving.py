@@ -253,11 +253,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(both):
 
 
 def test_an_unknown_model_is_a_404_with_the_list(both):
-    with (
-        running(both) as address,
-        pytest.raises(openai.NotFoundError, match=r"Did you mean 'law'.*hospital, law, tiny"),
-    ):
-        client(address).completions.create(model="lav", prompt="a")
+    with running(both) as address:
+        with pytest.raises(openai.NotFoundError, match=r"Did you mean 'law'.*hospital, law, tiny"):
+            client(address).completions.create(model="lav", prompt="a")
+        for name in ("../law", 'la"w\n', "law\x00", "\u202elaw", "l" * 5000):
+            answer = post(address, model=name)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
