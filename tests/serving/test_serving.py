@@ -366,8 +366,8 @@ def test_a_server_that_is_told_to_end_doesnt_wait_for_long_replies(held):
         with running(held) as address:
             long = pool.submit(post, address, max_tokens=200)
             wait_until(lambda: number(address, "labkit_running") == 1)
-            held.free()
-        assert long.done() or long.exception(timeout=60) or long.result().status_code == 200
+            threading.Timer(1, held.free).start()
+        assert long.result().status_code in (200, 503)
 
 
 def test_a_port_that_is_taken_and_a_model_that_cannot_write_are_named(both, tiny_encoder, capsys):
