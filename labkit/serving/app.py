@@ -44,6 +44,7 @@ def make_app(served: Served, settings: Serving) -> FastAPI:
             raise refusal(401, "The API key is missing or wrong.", "invalid_api_key")
 
     app = FastAPI(title="labkit serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.scheduler = scheduler
     add_handlers(app)
     app.add_middleware(Gate, settings=settings, metrics=metrics)
     if settings.host in LOOPBACK:  # a web page whose name was rebound to this computer is turned away

@@ -48,10 +48,14 @@ class Scheduler:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+        self._thread.join()
+
+    def close(self) -> None:
+        """Have every job, waiting or at work, fail after the token at work."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
-        self._thread.join()
 
     @property
     def alive(self) -> bool:
@@ -98,6 +102,7 @@ class Scheduler:
             if not self._open:
                 for job in jobs:
                     job.fail("closing")
+                return
 
     def _next(self, padded: bool) -> list[Job]:
         """Wait for jobs and return those of the next batch; none once the scheduler is closed."""

@@ -16,7 +16,15 @@ from labkit.serving.app import make_app
 from labkit.serving.batch import Alone, Served
 from labkit.serving.settings import Serving
 
-GRACE = 5  # seconds that answers get to end when the server is told to
+GRACE = 5  # seconds that clients get to take their last answers when the server is told to end
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its scheduler before it waits for the answers: these are 503 then, and don't take long."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.scheduler.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
 
 
 def serve(served: Served | Model, settings: Serving | None = None, ready: Callable[[str], None] | None = None) -> None:
@@ -66,7 +74,7 @@ def _prepare(served: Served | Model, settings: Serving) -> tuple[uvicorn.Server,
     config = uvicorn.Config(
         make_app(made, settings), log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False
     )
-    return uvicorn.Server(config), _listener(settings)
+    return _Server(config), _listener(settings)
 
 
 def _listener(settings: Serving) -> socket.socket:
