@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from labkit.conversations.templates import render
 from labkit.errors import shown
@@ -17,12 +15,10 @@ from labkit.exports.gguf_adapter import check_gguf_adapter
 from labkit.exports.gguf_check import AGAIN, check_gguf
 from labkit.exports.gguf_tokenizer import all_ends, chat_template
 from labkit.exports.llama import LlamaCpp
+from labkit.exports.llama_predictions import alike, greedy, in_float32, predictions
 from labkit.exports.probes import TEXTS, conversations, hard_texts
-from labkit.models.decoding import Decoding
-from labkit.models.evaluation_mode import inference
 from labkit.models.model import Model
 
-LIKELIEST = 1000  # tokens whose log-probabilities llama.cpp is asked for; all of them would take a second a position
 # Per kind: the smallest share of positions with the same likeliest token, and the largest mean KL divergence in nats.
 BOUNDS = {"f16": (0.97, 1e-3), "q8_0": (0.93, 1e-2), "q4_0": (0.6, 0.5)}
 
@@ -40,7 +36,7 @@ class GgufProof:
         positions: where the next token was predicted by both.
         agreement: the share of positions with the same likeliest token.
         kl: the mean KL divergence of llama.cpp's prediction from the model's, in nats; tokens that are not among
-            llama.cpp's ``LIKELIEST`` count as one, so the full divergence is a little larger.
+            llama.cpp's 1000 likeliest count as one, so the full divergence is a little larger.
         greedy: the share of greedily written tokens that are the same up to the first difference of each answer.
     """
 
@@ -121,62 +117,15 @@ def measure(model: Model, llama: LlamaCpp, texts: Sequence[str] = TEXTS) -> Gguf
             raise _other(llama.name, f"an answer does not end at {tokenizer.decode([token])!r} (token {token})")
     rows = [tokenizer(text)["input_ids"] for text in texts]
     starts = [tokenizer(render(tokenizer, each, reply=True), add_special_tokens=False)["input_ids"] for each in asked]
-    agreement, kl = _predictions(exact := _in_float32(model), llama, rows)
+    agreement, kl = predictions(exact := in_float32(model), llama, rows)
     return GgufProof(
         "", {}, len(hard), len(asked), len(ends), len(agreement), float(np.mean(agreement)), float(np.mean(kl)),
-        _greedy(exact, llama, starts or [row[:6] for row in rows]),
+        greedy(exact, llama, starts or [row[:6] for row in rows]),
     )  # fmt: skip
 
 
-def _in_float32(model: Model) -> Model:
-    """Return the model with its adapter and without the rounding of 16-bit arithmetic; a 4-bit one as it is."""
-    return model if model.quantization else replace(model.copy(share_weights=False), precision=torch.float32)
-
-
-def _predictions(model: Model, llama: LlamaCpp, rows: Sequence[Sequence[int]]) -> tuple[list[bool], list[float]]:
-    same, kl = list[bool](), list[float]()
-    for row in rows:
-        with inference(model):
-            logits = model.module(torch.tensor([row], device=model.device)).logits[0].double().cpu()
-        for count, here in enumerate(logits.log_softmax(dim=-1), 1):
-            there = llama.next(row[:count], LIKELIEST)
-            same.append(next(iter(there)) == int(here.argmax()))
-            kl.append(_divergence(here, there))
-    return same, kl
-
-
-def _divergence(here: torch.Tensor, there: dict[int, float]) -> float:
-    """Return KL(here ‖ there) in nats, where all tokens that ``there`` lacks count as one."""
-    p = here[list(there)].exp()
-    q = torch.tensor(list(there.values()), dtype=torch.float64)
-    rest_p, rest_q = max(0.0, 1 - float(p.sum())), max(1e-12, 1 - float(q.exp().sum()))
-    rest = rest_p * math.log(rest_p / rest_q) if rest_p > 1e-9 else 0.0
-    return float((p * (here[list(there)] - q)).sum()) + rest
-
-
-def _greedy(model: Model, llama: LlamaCpp, starts: Sequence[list[int]], count: int = 16) -> float:
-    shares, ends = list[float](), all_ends(model)
-    for start in starts:
-        decoding, here = Decoding(model, [start]), list[int]()
-        with inference(model):
-            while len(here) < count and (not here or here[-1] not in ends):
-                likeliest = decoding.logits().argmax(dim=-1)
-                here.append(int(likeliest))
-                decoding.append(likeliest, [True])
-        written, ended = llama.continued(start, count)
-        there = [token for token in written if token not in ends] + [here[-1]] * (ended and here[-1] in ends)
-        shares.append(_alike(here, there) / max(len(here), len(there)))
-    return float(np.mean(shares))
-
-
-def _alike(here: Sequence, there: Sequence) -> int:
-    """Return how long two texts or lists are the same."""
-    unlike = (at for at, (a, b) in enumerate(zip(here, there, strict=False)) if a != b)
-    return next(unlike, min(len(here), len(there)))
-
-
 def _first_difference(found: str, expected: str) -> str:
-    at = _alike(found, expected)
+    at = alike(found, expected)
     return f"{shown(found[at : at + 30])} where the tokenizer's writes {shown(expected[at : at + 30])}"
 
 

@@ -13,6 +13,7 @@ from labkit.exports.errors import ExportError
 from labkit.exports.gguf_adapter import write_gguf_adapter
 from labkit.exports.gguf_model import KINDS, new_gguf, write_gguf
 from labkit.exports.llama import LlamaCpp
+from labkit.exports.llama_predictions import divergence
 from labkit.exports.llama_proof import BOUNDS, measure, prove_gguf
 from labkit.exports.probes import hard_texts
 from labkit.extras import MissingPackageError
@@ -111,4 +112,4 @@ def test_gpt_2s_rule_for_texts_is_llama_cpps(llama_cpp, small, few_tokens, tmp_p
 def test_the_divergence_counts_what_was_not_listed_as_one_token():
     here, there = torch.tensor([0.5, 0.3, 0.1, 0.1]).double().log(), {0: math.log(0.4), 1: math.log(0.4)}
     expected = 0.5 * math.log(0.5 / 0.4) + 0.3 * math.log(0.3 / 0.4) + 0.2 * math.log(0.2 / 0.2)
-    assert llama_proof._divergence(here, there) == pytest.approx(expected)
+    assert divergence(here, there) == pytest.approx(expected)
