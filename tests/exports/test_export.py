@@ -1,5 +1,6 @@
 """Exports: what plain transformers and PEFT read from them, which faults are named, and what a failure leaves."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import labkit as lk
 from labkit.exports import FORMATS, PROOFS, ExportError
 from labkit.exports.child import ask
-from labkit.exports.formats import job
+from labkit.exports.formats import job, lossless
 from labkit.exports.subject import Subject
 from labkit.models.precision import store_linear_weights
 
@@ -142,6 +143,11 @@ def test_each_planted_fault_is_named_and_nothing_is_left(run, old, monkeypatch):
     assert "0.25 times" in str(caught.value)  # the scale is 4
     assert contents(old) == before
     assert [*old.parent.iterdir()] == [old]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_weights_are_stored_in_16_bits_where_that_loses_nothing(tiny, dtype):
+    assert lossless(copy.deepcopy(tiny.module).to(dtype).float()) == dtype
 
 
 def rounded(lm):
