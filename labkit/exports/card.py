@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -144,14 +144,18 @@ def _forgetting(forgetting: Forgetting | None) -> list[str]:
     ]
 
 
-def _use(proofs: Iterable[str], base: str) -> list[str]:
+def _use(proofs: Collection[str], base: str) -> list[str]:
     code = {
         "safetensors": 'model = AutoModelForCausalLM.from_pretrained("safetensors")',
         "peft": f'model = PeftModel.from_pretrained(base, "peft")  # base: {json.dumps(base)}, the weights named above',
     }
     lines = [code[format] for format in proofs if format in code]
     tokenizer = [f'tokenizer = AutoTokenizer.from_pretrained("{format}")' for format in proofs if format in code][:1]
-    return ["```python", *lines, *tokenizer, "```"] if lines else []
+    block = ["```python", *lines, *tokenizer, "```"] if lines else []
+    ollama = (
+        "`ollama create NAME -f Modelfile` in the folder `ollama`. llama.cpp read its GGUF file; Ollama was not run."
+    )
+    return [*block, *([ollama] if "ollama" in proofs else [])]
 
 
 def _versions() -> Iterator[tuple[str, str]]:
