@@ -125,7 +125,9 @@ def _prove(subject: Subject, names: Sequence[str], folder: Path) -> dict[str, Pr
         try:
             proofs[name] = PROOFS[name](subject, folder / name, answers.get(name))
         except ExportError as problem:
-            faults[name] = [fault for several in problem.faults.values() for fault in several] or [problem.cause]
+            faults[name] = [fault for several in problem.faults.values() for fault in several] or [
+                problem.cause.rstrip(".")
+            ]
     if faults:
         raise not_the_model(subject.model.name, faults)
     return proofs

@@ -26,7 +26,7 @@ FAILURES = {
     "tokenizers says so": (Exception("No space left on device (os error 28)"), lk.LabkitError, "The disk is full"),
     "a read-only disk": (OSError(errno.EROFS, "Read-only file system"), lk.LabkitError, "No files can be written"),
     "a config that contradicts itself": (ValueError("bad temperature\nmore"), lk.LabkitError, "bad temperature"),
-    "the stop button": (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    "the stop button": (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
     "a fault of a package": (RuntimeError("oops"), RuntimeError, "oops"),
 }
 
