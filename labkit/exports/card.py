@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ from labkit.evaluation.results import Evaluation, Forgetting
 from labkit.exports.llama_proof import GgufProof
 from labkit.exports.proofs import Proof
 from labkit.exports.subject import Subject
-from labkit.runs.run import Run, describe
+from labkit.runs.run import Run
 from labkit.tasks.course import COURSE, licence_of, source_of
 
 CARD = "README.md"
@@ -39,24 +39,11 @@ def card(
         evaluations: accuracies by what was tested; without them the card says that none were given.
         forgetting: how much worse the model became at general English.
     """
-    run, base = subject.run, subject.run.base if subject.run else describe(subject.model)
-    name = _plain_name(base["name"])
-    asset = load_manifest().get(base["name"])
+    run, loaded_as = subject.run, subject.origin["name"]
+    name, asset = _plain_name(loaded_as), load_manifest().get(loaded_as)
     title = f"{name}, tuned on {run.task}" if run else name
-    trained_from = f"{base['precision']}" + (
-        f", its weights in 4 bits: {base['quantization']}" if base["quantization"] else ""
-    )
     sections = {
-        "Base model": _list(
-            {
-                "name": name,
-                "what": asset.description if asset else None,
-                "licence": asset.licence if asset else UNKNOWN,
-                "cite": asset.source if asset else None,
-                "fingerprint of the weights": base["fingerprint"],
-                "computed in": trained_from,
-            }
-        ),
+        "Base model": _base(subject, name),
         "Training data": _data(run),
         "Method": _method(subject, run),
         "Evaluation": _evaluation(evaluations),
@@ -92,6 +79,23 @@ def _front(base: str, licence: str, run: Run | None) -> str:
     lines += [f"license: {json.dumps(licence.lower())}"] if licence else []
     lines += [f"tags: {json.dumps(['finetune-labkit', *([run.method.name] if run else [])])}"]
     return "\n".join(["---", *lines, "---", ""])
+
+
+def _base(subject: Subject, name: str) -> list[str]:
+    base = subject.origin
+    asset, quantization = load_manifest().get(base["name"]), base["quantization"]
+    return _list(
+        {
+            "name": name,
+            "what": asset.description if asset else None,
+            "licence": asset.licence if asset else UNKNOWN,
+            "cite": asset.source if asset else None,
+            "fingerprint of the weights": base["fingerprint"],
+            "computed in": base["precision"],
+            "weights in 4 bits": quantization,
+            "changed since it was loaded": None if subject.run or subject.adapters else UNKNOWN,
+        }
+    )
 
 
 def _data(run: Run | None) -> list[str]:
@@ -140,14 +144,18 @@ def _forgetting(forgetting: Forgetting | None) -> list[str]:
     ]
 
 
-def _use(proofs: Iterable[str], base: str) -> list[str]:
+def _use(proofs: Collection[str], base: str) -> list[str]:
     code = {
         "safetensors": 'model = AutoModelForCausalLM.from_pretrained("safetensors")',
         "peft": f'model = PeftModel.from_pretrained(base, "peft")  # base: {json.dumps(base)}, the weights named above',
     }
     lines = [code[format] for format in proofs if format in code]
     tokenizer = [f'tokenizer = AutoTokenizer.from_pretrained("{format}")' for format in proofs if format in code][:1]
-    return ["```python", *lines, *tokenizer, "```"] if lines else []
+    block = ["```python", *lines, *tokenizer, "```"] if lines else []
+    ollama = (
+        "`ollama create NAME -f Modelfile` in the folder `ollama`. llama.cpp read its GGUF file; Ollama was not run."
+    )
+    return [*block, *([ollama] if "ollama" in proofs else [])]
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -23,7 +24,7 @@ from labkit.models.generation import end_ids
 from labkit.models.model import Model
 from labkit.process import as_by_default
 from labkit.quant.layers import dequantized, is_4bit
-from labkit.runs.run import Run
+from labkit.runs.run import Run, describe
 
 SAME = ("eager", "sdpa")  # attention that both processes can compute
 
@@ -68,6 +69,11 @@ class Subject:
     def adapters(self) -> dict[str, Adapter]:
         """The adapters of the model, by path."""
         return adapters_of(self.model)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the model started from, as in ``Run.base``; without a run, what is below the adapter."""
+        return self.run.base if self.run else describe(self.bare())
 
     @property
     def method(self) -> Method:

@@ -24,7 +24,7 @@ from labkit.exports.subject import Subject
 from labkit.extras import unusable
 from labkit.models.model import Model
 from labkit.runs.places import new_place
-from labkit.runs.run import Run, describe
+from labkit.runs.run import Run
 from labkit.storage import folders, ownership, records
 from labkit.storage.files import write_text
 
@@ -100,9 +100,12 @@ def export(
             with _explained():
                 FORMATS[name](subject, new / name)
         proofs = _prove(subject, names, new)
-        base = run_or_model.base if isinstance(run_or_model, Run) else describe(run_or_model)
         write_text(new / CARD, card(subject, proofs, evaluations, forgetting))
-        content = {"base": base, "formats": names, "proofs": {name: asdict(proof) for name, proof in proofs.items()}}
+        content = {
+            "base": subject.origin,
+            "formats": names,
+            "proofs": {name: asdict(proof) for name, proof in proofs.items()},
+        }
         records.write_record(new, "export", content)
         for path in [new, *new.rglob("*")]:  # readable by all: temporary folders are the owner's alone
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -122,7 +125,9 @@ def _prove(subject: Subject, names: Sequence[str], folder: Path) -> dict[str, Pr
         try:
             proofs[name] = PROOFS[name](subject, folder / name, answers.get(name))
         except ExportError as problem:
-            faults[name] = [fault for several in problem.faults.values() for fault in several] or [problem.cause]
+            faults[name] = [fault for several in problem.faults.values() for fault in several] or [
+                problem.cause.rstrip(".")
+            ]
     if faults:
         raise not_the_model(subject.model.name, faults)
     return proofs

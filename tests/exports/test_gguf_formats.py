@@ -18,7 +18,9 @@ def test_each_has_a_proof_and_says_what_it_needs():
     assert FORMATS.keys() == PROOFS.keys() == NEEDS.keys() | {"safetensors"}
 
 
-def test_the_files_and_the_card_hold_what_llama_cpp_said(tuned, tmp_path):
+def test_the_files_and_the_card_hold_what_llama_cpp_said(tuned, tmp_path, monkeypatch):
+    # A random model is nearly undecided between tokens: 8 bits change its likeliest one more often than a real model's.
+    monkeypatch.setitem(llama_proof.BOUNDS, "q8_0", (0.8, llama_proof.BOUNDS["q8_0"][1]))
     made = lk.export(tuned, tmp_path / "tuned", ["gguf-f16", "gguf-adapter", "ollama"])
     files = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
     assert files == {
