@@ -26,7 +26,7 @@ class Specialists:
     """Several LoRAs on one base model, whose weights are in memory once.
 
     A batch may mix them: y = Wx + Σᵢ mᵢ·sᵢ·BᵢAᵢx, where mᵢ says which rows take adapter i. In float32, each row's
-    greedy reply is that of its tuned model alone. Switching takes no time: nothing is copied or merged.
+    greedy reply is that of its tuned model alone. Switching copies and merges nothing.
 
     Args:
         base: the causal model that all of them were trained on. It stays as it was.

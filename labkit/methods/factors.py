@@ -68,7 +68,7 @@ def factors_of(model: Model, name: str) -> dict[str, Factors]:
 
 
 def _of(layer: Adapter, name: str) -> Factors:
-    if type(layer) not in (LoRALinear, PiSSALinear):
+    if not isinstance(layer, LoRALinear) or type(layer) not in (LoRALinear, PiSSALinear):  # variants compute otherwise
         raise _not_lora(name, f"it has a {type(layer).__name__}")
     A, B = layer.adapter_state().values()
     return Factors(A.detach(), B.detach(), layer.scale)
