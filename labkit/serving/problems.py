@@ -48,7 +48,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(PlainHTTPException)
     async def refused(request: Request, problem: PlainHTTPException) -> JSONResponse:
-        content = problem.detail
+        content: Any = problem.detail
         if not isinstance(content, dict):
             content = body(problem.status_code, f"{request.method} {request.url.path}: {content}")
         return JSONResponse(content, problem.status_code, problem.headers)
