@@ -64,8 +64,8 @@ def ask(jobs: Mapping[str, Job], prompts: list[list[int]], scratch: Path) -> dic
     """
     with TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
-        question = {"texts": TEXTS, "conversations": CONVERSATIONS, "prompts": prompts}
-        question["jobs"] = {job: asdict(asked) for job, asked in jobs.items()}
+        asked = {job: asdict(export) for job, export in jobs.items()}
+        question = {"jobs": asked, "texts": TEXTS, "conversations": CONVERSATIONS, "prompts": prompts}
         (folder / "question.json").write_text(json.dumps(question), encoding="utf-8")
         # -I: neither the current folder, nor PYTHONPATH, nor a folder of the user's own packages is searched.
         command = [sys.executable, "-I", "-c", Path(plain.__file__).read_text(encoding="utf-8"), name]

@@ -24,11 +24,11 @@ def changed_files(subject: Subject, found: dict) -> Iterator[str]:
         yield f"it cannot be loaded ({found['error']})"
         return
     if (rendered := found["rendered"]) != subject.rendered:
-        here, there = next(pair for pair in zip(subject.rendered, rendered, strict=True) if pair[0] != pair[1])
-        yield f"chat template: it writes {_short(there)} there and {_short(here)} here"
+        own, other = next(pair for pair in zip(subject.rendered, rendered, strict=True) if pair[0] != pair[1])
+        yield f"chat template: it writes {_short(other)} there and {_short(own)} here"
     if found["ends"] != subject.ends:
-        names = [[subject.model.tokenizer.decode([i]) for i in ids] for ids in (found["ends"], subject.ends)]
-        yield f"end tokens: {', '.join(names[0]) or 'none'} there, {', '.join(names[1]) or 'none'} here"
+        there, here = ([str(subject.model.tokenizer.decode([i])) for i in ids] for ids in (found["ends"], subject.ends))
+        yield f"end tokens: {', '.join(there) or 'none'} there, {', '.join(here) or 'none'} here"
     if (roles := plain.special(subject.model.tokenizer)) != found["special"]:
         role = next(role for role in roles if roles[role] != found["special"][role])
         yield f"end tokens: {role} is {found['special'][role]!r} there and {roles[role]!r} here"

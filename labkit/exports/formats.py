@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from labkit.errors import LabkitError
@@ -41,7 +42,7 @@ def write_peft(subject: Subject, folder: Path) -> None:
 
 def write_network(network: PreTrainedModel, generation: GenerationConfig, folder: Path) -> None:
     """Write config, generation config and weights of a network in float32: in 16 bits where that loses nothing."""
-    stored = copy.deepcopy(network).to(lossless(network))
+    stored = nn.Module.to(copy.deepcopy(network), lossless(network))
     stored.generation_config = generation
     stored.save_pretrained(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import gguf
 import numpy as np
@@ -98,14 +99,14 @@ def _lora_layers(model: Model) -> dict[str, LoRALinear]:
         fault = (
             "its adapter changes the head, which is tied to the word vectors: llama.cpp has no head of its own there"
         )
-    elif len({*_alphas(layers)}) > 1:
+    elif len({*_alphas(cast(dict[str, LoRALinear], layers))}) > 1:
         fault = "its layers have several scales, and the file has place for one"
     if fault:
         raise ExportError(
             f"No GGUF adapter can be made of {model.name}: {fault}.",
             "Train with LoRA or QLoRA, or export the whole model as GGUF.",
         )
-    return layers  # type: ignore[return-value]
+    return cast(dict[str, LoRALinear], layers)
 
 
 def _alphas(layers: dict[str, LoRALinear]) -> Iterator[float]:

@@ -87,7 +87,8 @@ def new_gguf(path: str | Path, meta: dict[str, Any]) -> Iterator[gguf.GGUFWriter
     with replacing(Path(path)) as temporary:
         writer = gguf.GGUFWriter(None, "llama")
         for key, value in meta.items():
-            add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+            add: dict[type, Any] = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+            add |= {str: writer.add_string}
             add.get(type(value), writer.add_array)(key, value)
         yield writer
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, cast
+from typing import Any
 
 import gguf
 
@@ -66,7 +66,7 @@ def chat_template(model: Model) -> str:
     """Return the chat template as other programs read it, or "" where there is none."""
     if not getattr(model.tokenizer, "chat_template", None):
         return ""
-    template = cast(str, model.tokenizer.get_chat_template())
+    template = model.tokenizer.get_chat_template()
     return _MARKS.sub(lambda mark: f"{mark[1]}{'endif' if mark[2] else 'if true'}{mark[3]}", template)
 
 

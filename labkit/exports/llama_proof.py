@@ -109,9 +109,9 @@ def measure(model: Model, llama: LlamaCpp, texts: Sequence[str] = TEXTS) -> Gguf
         raise _other(llama.name, f"it does not put around every text what the tokenizer puts there: {expected}")
     asked = conversations() if chat_template(model) else []
     for messages in asked:
-        expected, found = render(tokenizer, messages, reply=True), llama.rendered(messages)
-        if found != expected:
-            raise _other(llama.name, f"its chat template writes {_first_difference(found, expected)}")
+        here, there = render(tokenizer, messages, reply=True), llama.rendered(messages)
+        if there != here:
+            raise _other(llama.name, f"its chat template writes {_first_difference(there, here)}")
     ends = all_ends(model)
     for token in sorted(ends):
         if not llama.stops_at(token):

@@ -59,9 +59,14 @@ def load(job: dict[str, Any]) -> tuple[Any, list[str]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    options = {"dtype": torch.float32, "attn_implementation": job["attention"], "local_files_only": True}
-    folder = job["base"] or job["folder"]
-    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        job["base"] or job["folder"],
+        dtype=torch.float32,
+        attn_implementation=job["attention"],
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    model, report = loaded
     if job["base"]:
         from peft import PeftModel
 

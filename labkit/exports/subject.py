@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from labkit.errors import LabkitError, shown
@@ -181,7 +182,7 @@ def in_float32(model: Model) -> PreTrainedModel:
     for path, layer in list(network.named_modules()):
         if is_4bit(layer):
             replace_layer(network, path, dequantized(layer, torch.float32))
-    network = network.to("cpu", torch.float32)
+    network = nn.Module.to(network, "cpu", torch.float32)
     for parameter in network.parameters():
         parameter.data = parameter.data.clone()
     if network.config._attn_implementation not in SAME:

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from safetensors import safe_open
+from transformers import PreTrainedModel
 
 from labkit.exports import plain
 from labkit.exports.subject import Subject
@@ -78,13 +79,13 @@ def _factors(subject: Subject) -> dict[str, torch.Tensor]:
     return {name: value for name, value in factors.items() if name.endswith(("lora_A.weight", "lora_B.weight"))}
 
 
-def _head(network: torch.nn.Module) -> torch.Tensor | None:
+def _head(network: PreTrainedModel) -> torch.Tensor | None:
     return getattr(network.get_output_embeddings(), "weight", None)
 
 
 def _stored(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     """Return the tensors in the files of a folder."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             found |= {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
