@@ -22,7 +22,7 @@ MACHINE_PATHS = re.compile(r"(/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\Users)")
 
 
 SUBPLOTS = inspect.signature(plt.subplots).parameters
-TAKE_SETTINGS = {"lk.finetune", "lk.plan", "lk.predict_memory"}
+TAKE_SETTINGS = {"lk.finetune", "lk.plan", "lk.predict_memory", "lk.reinforce", "lk.reward_model"}
 
 
 def cells(path, kind):
