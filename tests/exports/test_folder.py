@@ -108,6 +108,7 @@ def test_the_record_lists_the_files_and_the_proofs(made):
 def test_a_missing_package_is_named_before_anything_is_written(run, tmp_path, monkeypatch):
     for name, package, extra in (("peft", "peft", "peft"), ("gguf-f16", "xllamacpp", "llama")):
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingPackageError, match=rf'pip install "\.\[{extra}\]"'):
+        with pytest.raises(MissingPackageError) as caught:
             lk.export(run, tmp_path / "none", name)
+        assert f".[{extra}]" in caught.value.remedy
     assert not [*tmp_path.iterdir()]
