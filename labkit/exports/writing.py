@@ -161,6 +161,6 @@ def _explained() -> Iterator[None]:
         if isinstance(problem, ValueError):  # a generation config that contradicts itself is not written
             raise LabkitError(
                 f"transformers refuses to write the model: {first_line(problem)}.",
-                "Mend that in model.module.generation_config or model.module.config.",
+                "Change that in model.module.generation_config or model.module.config.",
             ) from problem
         raise
