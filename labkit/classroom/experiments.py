@@ -62,6 +62,18 @@ def trials(name: str, given: Any) -> list[Trial]:
     return found
 
 
+def two_settings(answer: Any, kind: type) -> tuple[Any, Any, dict[str, list[Trial]], Any]:
+    """Return the settings of an experiment that compares two, the trials of each, and the learner's verdict."""
+    first, second, *runs, verdict = parts(answer, "first", "second", "first runs", "second runs", "verdict")
+    for name, setting in (("first", first), ("second", second)):
+        if not isinstance(setting, kind):
+            raise MistakeError(f"{name}: hand in the lk.{kind.__name__} itself, not a {_kind(setting)}.")
+    if first == second:
+        raise MistakeError("Both settings are the same: there is nothing to compare.")
+    groups = {name: trials(name, given) for name, given in zip(("first runs", "second runs"), runs, strict=True)}
+    return first, second, groups, verdict
+
+
 def evaluation(name: str, given: Any) -> Evaluation:
     """Return what ``lk.evaluate`` returned, or another function that counts right answers; or make it from hits."""
     if isinstance(given, str) and given and {*given} <= {"0", "1"}:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from labkit.classroom.exercises import MistakeError, exercise, not_attempted, untouched
-from labkit.classroom.experiments import judged, outcome, parts, require_same, require_seeds, trials
+from labkit.classroom.experiments import judged, outcome, require_same, require_seeds, two_settings
 from labkit.classroom.tiny_policy import log_probabilities_of, tiny_policy
 from labkit.methods.adapter import adapters_of
 from labkit.models.model import Model
@@ -148,16 +148,9 @@ def frozen_reference(answer: Callable[..., torch.Tensor]) -> str:
 )
 def preference_experiment(answer: dict[str, Any]) -> str:
     """Check an experiment: what does another loss, another beta or a term of supervised fine-tuning change?"""
-    names = ("first", "second", "first runs", "second runs", "verdict")
-    first, second, first_runs, second_runs, verdict = parts(answer, *names)
-    for name, setting in (("first", first), ("second", second)):
-        if not isinstance(setting, Preference):
-            raise MistakeError(f"{name}: hand in the lk.Preference itself, not a {type(setting).__name__}.")
-    if first == second:
-        raise MistakeError("Both settings are the same: there is nothing to compare.")
+    first, second, groups, verdict = two_settings(answer, Preference)
     if first.sft != second.sft and replace(first, sft=second.sft) != second:
         raise MistakeError("The settings differ in sft and in more than that. Change one thing at a time.")
-    groups = {"first runs": trials("first runs", first_runs), "second runs": trials("second runs", second_runs)}
     used = {name: [trial.config.preference for trial in group] for name, group in groups.items()}
     if {*used["first runs"]} == {second} and {*used["second runs"]} == {first}:
         raise MistakeError("The first runs were trained with the second setting, and the second ones with the first.")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from labkit.classroom.exercises import MistakeError, exercise, not_attempted, untouched
-from labkit.classroom.experiments import Trial, judged, outcome, parts, require_same, require_seeds, trials
+from labkit.classroom.experiments import Trial, judged, outcome, require_same, require_seeds, two_settings
 from labkit.errors import shown
 from labkit.training.config import TrainingConfig
 from labkit.training.rl import CHOICES, RL, advantages
@@ -164,14 +164,7 @@ def honest_reward(answer: Callable[[str, str, list[str]], float]) -> str:
 )
 def reward_experiment(answer: dict[str, Any]) -> str:
     """Check an experiment: what does another algorithm, another beta or another size of groups change?"""
-    names = ("first", "second", "first runs", "second runs", "verdict")
-    first, second, first_runs, second_runs, verdict = parts(answer, *names)
-    for name, setting in (("first", first), ("second", second)):
-        if not isinstance(setting, RL):
-            raise MistakeError(f"{name}: hand in the lk.RL itself, not a {type(setting).__name__}.")
-    if first == second:
-        raise MistakeError("Both settings are the same: there is nothing to compare.")
-    groups = {"first runs": trials("first runs", first_runs), "second runs": trials("second runs", second_runs)}
+    first, second, groups, verdict = two_settings(answer, RL)
     used = [[trial.rl for trial in group] for group in groups.values()]
     if all(rl == second for rl in used[0]) and all(rl == first for rl in used[1]):
         raise MistakeError("The first runs were trained with the second setting, and the second ones with the first.")
