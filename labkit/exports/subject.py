@@ -25,6 +25,7 @@ from labkit.models.generation import end_ids
 from labkit.models.model import Model
 from labkit.process import as_by_default
 from labkit.quant.layers import dequantized, is_4bit
+from labkit.runs.adapters import base_of
 from labkit.runs.run import Run, describe
 
 SAME = ("eager", "sdpa")  # attention that both processes can compute
@@ -109,10 +110,7 @@ class Subject:
 
     def bare(self) -> Model:
         """Return the model without its adapter, over the same weights."""
-        bare = self.model.copy(share_weights=True)
-        for path, layer in adapters_of(bare).items():
-            replace_layer(bare.module, path, layer.base)
-        return bare
+        return base_of(self.model)
 
     def base(self) -> PreTrainedModel:
         """Return the network below the adapter, in float32 on the CPU."""
