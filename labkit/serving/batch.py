@@ -49,7 +49,7 @@ class Alone:
 
 
 class Batch(Replies):
-    """The replies to jobs, which grow together and end one by one.
+    """The replies to jobs, which grow together, end one by one, and are joined by others between two steps.
 
     Args:
         served: whose adapters.
@@ -61,6 +61,23 @@ class Batch(Replies):
         super().__init__(served.model, [job.ids for job in jobs], max(job.count for job in jobs))
         self.served, self.jobs, self.casts = served, list(jobs), casts
         self.sent = [""] * len(self.jobs)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Of each reply that isn't finished, the tokens so far, the prompt's included, and the most that may follow."""
+        return [
+            (len(self.rows[row]) + len(self.ids[row]), self.jobs[row].count - len(self.ids[row]))
+            for row in self._decoding.alive
+        ]
+
+    def join(self, other: Batch) -> None:
+        """Go on with the replies of another batch, too; those that are finished leave this one.
+
+        Call it when ``step`` has just returned True on both.
+        """
+        for name in ("rows", "ids", "stopped", "jobs", "sent"):
+            setattr(self, name, [getattr(part, name)[row] for part in (self, other) for row in part._decoding.alive])
+        self._decoding.join(other._decoding)
 
     def step(self) -> bool:
         """Add a token to each reply that isn't finished, report them, and return whether any is left."""
