@@ -60,7 +60,7 @@ class Batch(Replies):
     def __init__(self, served: Served, jobs: Sequence[Job], casts: Casts):
         super().__init__(served.model, [job.ids for job in jobs], max(job.count for job in jobs))
         self.served, self.jobs, self.casts = served, list(jobs), casts
-        self.sent = [""] * len(self.jobs)
+        self.sent = [0] * len(self.jobs)  # characters
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -116,8 +116,8 @@ class Batch(Replies):
             return
         text, tokens = self.text(row), len(self.ids[row])
         ready = text if whole else text[: _settled(text, job.stop)]
-        piece = ready[len(self.sent[row]) :] if ready.startswith(self.sent[row]) else ""
-        self.sent[row] += piece
+        piece = ready[self.sent[row] :]
+        self.sent[row] += len(piece)
         if whole:
             job.finish(Progress(piece, "stop" if self.stopped[row] else "length", tokens))
         elif piece:
@@ -126,7 +126,8 @@ class Batch(Replies):
 
 def _settled(text: str, stops: Sequence[str]) -> int:
     """Return how much of a text stays, whatever comes: no half character, no beginning of a text that ends it."""
-    sure = len(text.rstrip(UNFINISHED))
+    text = text.rstrip(UNFINISHED)  # the character to come may belong to a text that ends the reply, too
+    sure = len(text)
     for stop in stops:
         for length in range(min(len(stop) - 1, len(text)), 0, -1):
             if text.endswith(stop[:length]):

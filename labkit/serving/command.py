@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 
 from labkit.errors import LabkitError
 from labkit.models.load import load_model
-from labkit.serving.server import serve
+from labkit.serving.server import listen, serve
 from labkit.serving.settings import LIMITS, Serving
 from labkit.specialists import Specialists
 
 KEY = "LABKIT_API_KEY"  # in the environment: other users of this computer see what a command line says
+INTERRUPTED = 130  # as shells have it
 
 
 def serve_from(options: argparse.Namespace) -> int:
@@ -20,8 +22,13 @@ def serve_from(options: argparse.Namespace) -> int:
     given = {name: value for name in LIMITS if (value := getattr(options, name)) is not None}
     settings = Serving(options.host, options.port, os.environ.get(KEY) or None, **given)
     adapters = adapters_from(options.adapter)
-    base = load_model(options.model)
-    served = Specialists(base, adapters) if adapters else base
+    listen(settings).close()  # a port that is taken is named before a large model is loaded
+    try:
+        base = load_model(options.model)
+        served = Specialists(base, adapters) if adapters else base
+    except KeyboardInterrupt:
+        print("Interrupted while the model was loaded.", file=sys.stderr)
+        return INTERRUPTED
     names = served.names if isinstance(served, Specialists) else (base.name,)
 
     def say(address: str) -> None:

@@ -23,9 +23,7 @@ class Metrics(Collector):
 
     def __init__(self, scheduler: Scheduler):
         self.scheduler, self.registry = scheduler, CollectorRegistry()
-        self.requests = Counter(
-            "labkit_requests", "Requests answered.", ["path", "status"], registry=self.registry
-        )
+        self.requests = Counter("labkit_requests", "Requests answered.", ["path", "status"], registry=self.registry)
         self.tokens = Counter(
             "labkit_tokens", "Tokens read and written, of whole replies.", ["model", "kind"], registry=self.registry
         )

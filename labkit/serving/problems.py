@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as PlainHTTPException
 
 RETRY = {"Retry-After": "2"}  # seconds
+ONCE = {"x-should-retry": "false"}  # OpenAI's client would ask twice more, for just as long
 CLOSING, TIMEOUT = "closing", "timeout"
 
 
@@ -30,7 +31,7 @@ def failed(problem: str, started: bool) -> HTTPException:
     """Return the exception for a job that ended with an error."""
     if problem == TIMEOUT:
         if started:
-            return refusal(504, "The reply took too long. Ask for fewer tokens.", TIMEOUT)
+            return refusal(504, "The reply took too long. Ask for fewer tokens.", TIMEOUT, headers=ONCE)
         return refusal(503, "The request waited too long. Ask again later.", "overloaded", headers=RETRY)
     if problem == CLOSING:
         return refusal(503, "The server is closing.", "unavailable", headers=RETRY)

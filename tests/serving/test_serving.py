@@ -4,100 +4,22 @@ import json
 import logging
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
-import torch
-from tiny import STRONG, tiny_model
 
 import labkit as lk
-from labkit import cli
 from labkit.process import alone
 
-NEEDED = 'needs the extras serve and test: pip install -e ".[serve,test]"'
 for package in ("fastapi", "prometheus_client", "uvicorn", "openai", "httpx"):
-    pytest.importorskip(package, reason=NEEDED)
+    pytest.importorskip(package, reason='needs the extras serve and test: pip install -e ".[serve,test]"')
 
 import httpx  # noqa: E402
 import openai  # noqa: E402
-from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+from asking import ASK, CHAT, TEXT, client, number, post, wait_until  # noqa: E402
 
 from labkit.serving import Serving, running  # noqa: E402
 from labkit.serving.batch import _settled  # noqa: E402
-
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-
-
-@pytest.fixture
-def base(tokenizer, one_thread):
-    reader = tokenizer("smollm2-135m")
-    sizes = {"vocab_size": len(reader), "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2}
-    return tiny_model("llama", reader, "tiny", **STRONG | sizes)
-
-
-@pytest.fixture
-def both(base):
-    """The base and two adapters that do something."""
-    tuned = {}
-    for seed, name in enumerate(("hospital", "law")):
-        tuned[name] = lk.LoRA(rank=4).apply(base)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in tuned[name].trainable().values():
-            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return lk.Specialists(base, tuned)
-
-
-class Held:
-    """What is served, but each step waits until the test lets it go; afterwards the steps run freely."""
-
-    def __init__(self, served):
-        self.names, self.model, self.served = served.names, served.model, served
-        self.steps, self.seen = threading.Semaphore(0), []
-
-    @contextmanager
-    def using(self, names):
-        self.seen.append(list(names))
-        assert self.steps.acquire(timeout=120)
-        with self.served.using(names):
-            yield
-
-    def free(self):
-        self.steps.release(100_000)
-
-
-@pytest.fixture
-def held(both):
-    held = Held(both)
-    yield held
-    held.free()
-
-
-def client(address, key="none", **options):
-    http = openai.DefaultHttpxClient(trust_env=False)
-    return openai.OpenAI(
-        base_url=f"{address}/v1", api_key=key, http_client=http, **{"max_retries": 0, "timeout": 120} | options
-    )
-
-
-def post(address, path=TEXT, **parameters):
-    given = {"model": "tiny", **({"messages": ASK} if path == CHAT else {"prompt": "The sky"})} | parameters
-    return httpx.post(f"{address}{path}", json=given, timeout=120, trust_env=False)
-
-
-def number(address, name, **labels):
-    page = httpx.get(f"{address}/metrics", trust_env=False).text
-    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
-    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-
-def wait_until(true):
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_each_name_answers_as_its_own_model(both):
@@ -154,7 +76,12 @@ def test_requests_for_several_models_share_a_batch(both):
                 pool.submit(post, address, prompt=p, model=n, max_tokens=c, temperature=0)
                 for p, n, c in zip(prompts, names, limits, strict=True)
             ]
-            wait_until(lambda: number(address, "labkit_requests_waiting") + number(address, "labkit_requests_running") == len(names))
+            wait_until(
+                lambda: (
+                    number(address, "labkit_requests_waiting") + number(address, "labkit_requests_running")
+                    == len(names)
+                )
+            )
         assert [each.result().json()["choices"][0]["text"] for each in asked] == wanted
         assert number(address, "labkit_steps_total") <= 11 < sum(limits), "the first waited alone for one step at most"
 
@@ -370,14 +297,10 @@ def test_a_server_that_is_told_to_end_doesnt_wait_for_long_replies(held):
         assert long.result().status_code in (200, 503)
 
 
-def test_a_port_that_is_taken_and_a_model_that_cannot_write_are_named(both, tiny_encoder, capsys):
+def test_a_port_that_is_taken_and_a_model_that_cannot_write_are_named(both, tiny_encoder):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(lk.LabkitError, match=f"Nothing can listen at 127.0.0.1:{port}: ."):
             running(both, Serving(port=port)).__enter__()
     with pytest.raises(lk.LabkitError, match="is an encoder"):
         running(tiny_encoder).__enter__()
-    assert cli.main(["serve", "--adapter", "nameless"]) == 1
-    assert "--adapter nameless is not NAME=FOLDER" in capsys.readouterr().err
-    assert cli.main(["serve", "--queue", "0"]) == 1
-    assert "queue must be a whole number from 1 up" in capsys.readouterr().err
