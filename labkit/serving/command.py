@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from labkit.errors import LabkitError
-from labkit.models.load import load_model
+from labkit.models.load import load_model, locate
+from labkit.runs.places import place
 from labkit.serving.server import listen, serve
 from labkit.serving.settings import LIMITS, Serving
+from labkit.serving.vllm import vllm_command
 from labkit.specialists import Specialists
 
 KEY = "LABKIT_API_KEY"  # in the environment: other users of this computer see what a command line says
@@ -33,7 +35,11 @@ def serve_from(options: argparse.Namespace) -> int:
 
     def say(address: str) -> None:
         key = "asks for the API key" if settings.api_key else "asks for no API key"
-        print(f"{', '.join(names)} at {address}/v1, which {key}. Ctrl+C ends it.", flush=True)
+        print(f"{', '.join(names)} at {address}/v1, which {key}. Ctrl+C ends it.")
+        if isinstance(served, Specialists):
+            folders = {name: place(folder, "runs") for name, folder in adapters.items()}
+            print(f"The same on a GPU, for many users: {vllm_command(served, locate(options.model), folders)}")
+        sys.stdout.flush()
 
     serve(served, settings, ready=say)
     return 0

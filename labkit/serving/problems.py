@@ -62,6 +62,8 @@ def add_handlers(app: FastAPI) -> None:
 def _reason(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"The body is no JSON: {error['ctx']['error']}"
+    if error["loc"] == ("body",) and error["type"] != "value_error":
+        return "The body is no JSON object: send one with the header Content-Type: application/json."
     place = ".".join(str(part) for part in error["loc"][1:])
     said = error["msg"].removeprefix("Value error, ")
     return f"{place}: {said}" if place else said

@@ -84,8 +84,9 @@ def listen(settings: Serving) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     except OSError as problem:
+        reason = (problem.strerror or str(problem)).partition(" (")[0]  # without the address once more
         raise LabkitError(
-            f"Nothing can listen at {place}: {problem.strerror or problem}.",
+            f"Nothing can listen at {place}: {reason}.",
             "Another program may have taken the port: choose another one, or 0 for a free one.",
         ) from problem
 

@@ -40,6 +40,8 @@ def test_the_command_serves_until_it_is_interrupted(folders):
         said = process.stdout.readline()
         assert said.startswith(f"{name}, law at http://127.0.0.1:"), process.communicate()[1]
         assert "asks for the API key" in said
+        options = f"--served-model-name {name} --enable-lora --max-loras 1 --max-lora-rank 8 --lora-modules law={law}"
+        assert process.stdout.readline().endswith(f": vllm serve {base} {options}\n")
         ai = client(said.split(" at ")[1].split("/v1")[0], "sesame")
         assert [model.id for model in ai.models.list()] == [name, "law"]
         answer = ai.chat.completions.create(model="law", messages=ASK, max_tokens=6, temperature=0)

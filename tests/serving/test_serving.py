@@ -7,6 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from tiny import tiny_model
 
 import labkit as lk
 from labkit.process import alone
@@ -19,7 +21,7 @@ import openai  # noqa: E402
 from asking import ASK, CHAT, TEXT, client, number, post, wait_until  # noqa: E402
 
 from labkit.serving import Serving, running  # noqa: E402
-from labkit.serving.batch import _settled  # noqa: E402
+from labkit.serving.batch import Batch, _settled  # noqa: E402
 
 
 def test_each_name_answers_as_its_own_model(both):
@@ -115,6 +117,38 @@ def test_what_may_still_change_is_held_back():
     assert _settled("abcE", ["END", "CEX"]) == 3
     assert _settled("abc", ["END"]) == 3
     assert _settled("ab\ufffd", []) == 2
+    assert _settled("abEN\ufffd", ["ENé"]) == 2, "the character that isn't whole may complete the text that ends it"
+
+
+def force(monkeypatch, tokens):
+    """Have the model say these tokens."""
+    said = lambda batch, logits, alive: torch.tensor([tokens[len(batch.ids[row])] for row in alive])  # noqa: E731
+    monkeypatch.setattr(Batch, "next_tokens", said)
+
+
+def test_characters_of_several_tokens_are_sent_whole(both, monkeypatch):
+    text = "Oh 日本é ND 語 𝄞 x"
+    tokens = both.base.tokenizer(text)["input_ids"]
+    starts = [both.base.tokenizer.decode(tokens[:count]) for count in range(len(tokens))]
+    assert any(start.endswith("ND \ufffd") for start in starts), "half a character stands behind half a stop text"
+    force(monkeypatch, tokens)
+    asked = {"model": "tiny", "prompt": "a", "max_tokens": len(tokens)}
+    with running(both) as address:
+        ai = client(address)
+        for stop, wanted in ((None, text), ("ND 語", "Oh 日本é "), ("𝄞", "Oh 日本é ND 語 ")):
+            pieces = [chunk.choices[0].text for chunk in ai.completions.create(**asked, stop=stop, stream=True)]
+            assert "".join(pieces) == wanted
+            assert not any("\ufffd" in piece for piece in pieces)
+            assert ai.completions.create(**asked, stop=stop).choices[0].text == wanted
+
+
+def test_nothing_is_lost_where_a_later_token_changes_the_text(both, monkeypatch):
+    """Some tokenizers take the space before a full stop away again."""
+    monkeypatch.setattr(Batch, "text", lambda batch, row: ["", "So ", "So.", "So. Yes", "So. Yes"][len(batch.ids[row])])
+    with running(both) as address:
+        asked = {"model": "tiny", "prompt": "a", "max_tokens": 4, "temperature": 0}
+        pieces = [chunk.choices[0].text for chunk in client(address).completions.create(**asked, stream=True)]
+        assert "".join(pieces) == "So  Yes"
 
 
 REFUSED = [
@@ -173,10 +207,22 @@ def test_what_cannot_be_honoured_is_refused_by_name(both):
             answer = httpx.post(f"{address}{TEXT}", content=content, headers=json_type, trust_env=False)
             assert answer.status_code == 400, content
             assert answer.json()["error"]["message"]
+        plain = httpx.post(f"{address}{TEXT}", content='{"model": "tiny", "prompt": "a"}', trust_env=False)
+        assert "Content-Type: application/json" in plain.json()["error"]["message"]
         for method, path, status in (("GET", TEXT, 405), ("GET", "/v1/nothing", 404), ("GET", "/v1/models/x", 404)):
             answer = httpx.request(method, f"{address}{path}", trust_env=False)
             assert answer.status_code == status
             assert answer.json()["error"]["message"]
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(tokenizer, one_thread):
+    reader = tokenizer("smollm2-135m")
+    model = tiny_model("llama", reader, "tiny", vocab_size=300)
+    with running(model) as address:
+        for path in (CHAT, TEXT):
+            answer = post(address, path)
+            assert answer.status_code == 400
+            assert "knows 300 only" in answer.json()["error"]["message"]
 
 
 def test_an_unknown_model_is_a_404_with_the_list(both):
@@ -217,6 +263,9 @@ def test_only_who_has_the_key_gets_answers(both):
             with pytest.raises(openai.AuthenticationError, match="API key is missing or wrong"):
                 client(address, key).models.list()
         assert post(address).status_code == 401
+        for given, status in (("sesame", 401), ("Basic sesame", 401), ("bearer sesame", 200)):
+            answer = httpx.get(f"{address}/v1/models", headers={"Authorization": given}, trust_env=False)
+            assert answer.status_code == status
         assert httpx.get(f"{address}/metrics", trust_env=False).status_code == 401
         assert httpx.get(f"{address}/health", trust_env=False).json() == {"status": "ok"}
         assert client(address, "sesame").completions.create(model="law", prompt="a", max_tokens=1).choices
@@ -264,6 +313,7 @@ def test_what_takes_too_long_ends(held):
         wait_until(lambda: number(address, "labkit_requests_running") == 1)
         waiting = pool.submit(post, address)
         assert (started.result().status_code, waiting.result().status_code) == (504, 503)
+        assert started.result().headers["x-should-retry"] == "false", "OpenAI's client would ask twice more"
         held.free()
 
 
