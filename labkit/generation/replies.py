@@ -53,6 +53,8 @@ class Replies:
         drawn: with ``sampling``, keep what the tokens were drawn with.
     """
 
+    alike = True  # the model treats all rows in the same way
+
     def __init__(
         self,
         model: Model,
@@ -72,7 +74,7 @@ class Replies:
         self._drawn: list[list[float]] = [[] for _ in rows]
         self._choices: list[list[torch.Tensor]] = [[] for _ in rows]
         self._keeps_drawn = drawn
-        self._decoding, self._steps = Decoding(model, rows), 0
+        self._decoding, self._steps = Decoding(model, rows, once=self.alike), 0
 
     def step(self) -> bool:
         """Add a token to each reply that isn't finished, and return whether any is left.

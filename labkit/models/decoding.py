@@ -22,12 +22,17 @@ class Decoding:
     A row's result is what it would be alone, up to rounding: padding is masked, positions count from the first token
     of the row.
 
+    Args:
+        model: a causal model.
+        rows: ids of the prompts.
+        once: read a prompt once that several rows share. Not where the network treats rows differently.
+
     Attributes:
         alive: the numbers of the rows that are still continued, in the order of the logits.
         cache: keys and values of what was read, as transformers keeps them; None before, or where there is no cache.
     """
 
-    def __init__(self, model: Model, rows: Sequence[Sequence[int]]):
+    def __init__(self, model: Model, rows: Sequence[Sequence[int]], once: bool = False):
         self.model, self.alive = model, list(range(len(rows)))
         width = max(map(len, rows))
         self._ids = torch.full((len(rows), width), padding_id(model))
@@ -39,12 +44,26 @@ class Decoding:
         self._padded = not mask.all()
         self.cache: Any = None
         self._takes_positions = "position_ids" in inspect.signature(model.module.forward).parameters
+        first = {tuple(ids): row for row, ids in reversed([*enumerate(rows)])}
+        self._first = [first[tuple(ids)] for ids in rows] if once and len(first) < len(rows) else None
 
     def logits(self) -> torch.Tensor:
         """Return the logits of the next token, shape (rows alive, vocabulary), in float32.
 
         Call it inside ``with inference(model)``.
         """
+        if self._first is None:
+            return self._read()
+        different = sorted({*self._first})
+        places = torch.tensor([different.index(row) for row in self._first], device=self._ids.device)
+        ids, mask, self._first = self._ids, self._mask, None
+        self._ids, self._mask = ids[different], mask[different]
+        logits = self._read()
+        self._ids, self._mask = ids, mask
+        self._select(places)
+        return logits[places]
+
+    def _read(self) -> torch.Tensor:
         # What was read before is in the cache, where the architecture has one; else everything is read again.
         inputs = {"input_ids": self._ids if self.cache is None else self._ids[:, -1:]}
         if self._padded:
@@ -68,8 +87,11 @@ class Decoding:
         self.alive = [row for row, kept in zip(self.alive, keep, strict=True) if kept]
         places = torch.tensor([place for place, kept in enumerate(keep) if kept], device=self._ids.device)
         self._ids, self._mask = self._ids[places], self._mask[places]
+        self._select(places)
+
+    def _select(self, places: torch.Tensor) -> None:
         if any(hasattr(layer, "conv_states") for layer in getattr(self.cache, "layers", ())):
-            self.cache = None  # a recurrent state can't drop rows: everything is read again, once
+            self.cache = None  # a recurrent state can't change its rows: everything is read again, once
         if self.cache is not None:
             self.cache.batch_select_indices(places)
 
