@@ -207,6 +207,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(both):
             answer = httpx.post(f"{address}{TEXT}", content=content, headers=json_type, trust_env=False)
             assert answer.status_code == 400, content
             assert answer.json()["error"]["message"]
+            assert answer.json()["error"]["param"] in (None, "prompt", "temperature"), content
         plain = httpx.post(f"{address}{TEXT}", content='{"model": "tiny", "prompt": "a"}', trust_env=False)
         assert "Content-Type: application/json" in plain.json()["error"]["message"]
         for method, path, status in (("GET", TEXT, 405), ("GET", "/v1/nothing", 404), ("GET", "/v1/models/x", 404)):
