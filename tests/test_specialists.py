@@ -264,8 +264,17 @@ def test_a_batch_must_fit_its_names(base, models, ids):
             pass
     with pytest.raises(lk.LabkitError, match="batch is empty"):
         specialists.start([], [], 2)
-    with specialists.using(["law", "tiny"]) as model, pytest.raises(lk.LabkitError, match="2 rows, and a layer got 3"):
-        logits(model.module, ids)
+    with specialists.using(["law", "tiny"]) as model:
+        for rows in (ids, ids[[0, 1, 0, 1]], ids[:1]):
+            with pytest.raises(lk.LabkitError, match=f"2 rows, and the batch has {len(rows)}"):
+                logits(model.module, rows)
+        with pytest.raises(lk.LabkitError, match="batch has 4"):
+            lk.generate(model, PROMPTS[:4], 2)
+        layer = next(iter(adapters_of(model).values()))
+        with pytest.raises(lk.LabkitError, match="2 rows, and a layer got 3"):
+            layer(torch.ones(3, 1, 32))
+    with specialists.using(["law", "law"]) as model:
+        assert lk.generate(model, PROMPTS, 2) == lk.generate(models["law"], PROMPTS, 2)
     with pytest.raises(lk.LabkitError, match="stop is no list"):
         specialists.generate(PROMPTS, "law", 2, stop="text")
     assert not specialists._selection.groups
@@ -285,7 +294,7 @@ def test_other_adapters_are_refused(base, method, reason, tmp_path):
 
 
 def test_what_is_no_adapter_is_refused(base, models, tiny_encoder, tmp_path):
-    for adapters in (None, {}, [], {"tiny": models["law"]}, {"": models["law"]}, {3: models["law"]}):
+    for adapters in (None, {}, [], *({name: models["law"]} for name in ("tiny", "", 3, " law", "a\nb", "\x1b[31m"))):
         with pytest.raises(lk.LabkitError, match=r"are needed by name|cannot name an adapter"):
             lk.Specialists(base, adapters)
     for source, reason in ((3, "is 3"), (base, "has no adapter"), (lk.merge(models["law"]), "has no adapter")):
@@ -295,6 +304,8 @@ def test_what_is_no_adapter_is_refused(base, models, tiny_encoder, tmp_path):
         lk.Specialists(base, {"law": tmp_path})
     with pytest.raises(lk.LabkitError, match="has an adapter already"):
         lk.Specialists(models["law"], models)
+    with pytest.raises(lk.LabkitError, match=r"The base is 'tiny'.\n.*lk.load_model"):
+        lk.Specialists("tiny", models)
     with pytest.raises(lk.LabkitError, match="is an encoder"):
         lk.Specialists(tiny_encoder, models)
     specialists = lk.Specialists(base, models)
@@ -313,6 +324,7 @@ def test_files_that_are_more_or_less_than_a_lora_are_refused(base, models, tmp_p
         ({"alpha_pattern": {"q_proj": 3}}, "sets alpha_pattern"),
         ({"peft_type": "IA3"}, "says IA3"),
         ({"lora_alpha": "x"}, "lora_alpha must be"),
+        ({"use_rslora": "false"}, "use_rslora is 'false'"),
     ):
         (folder / "adapter_config.json").write_text(json.dumps(config | change))
         with pytest.raises(lk.LabkitError, match=reason):
@@ -322,12 +334,25 @@ def test_files_that_are_more_or_less_than_a_lora_are_refused(base, models, tmp_p
         with pytest.raises(lk.LabkitError, match=r"adapter_config.json cannot be used"):
             lk.Specialists(base, {"law": folder})
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "you/elsewhere"}))
-    with pytest.warns(UserWarning, match=r"says that its base is you/elsewhere. It is put on tiny"):
+    with pytest.warns(UserWarning, match=r"says that its base is 'you/elsewhere'. It is put on tiny"):
         lk.Specialists(base, {"law": folder})
     wide = tiny_model("llama", tokenizer("smollm2-135m"), "wide", hidden_size=64)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(lk.LabkitError, match=r"trained on tiny, does not fit wide: .*32.*64"):
         lk.Specialists(wide, {"law": folder})
+    with pytest.raises(lk.LabkitError, match="holds no adapter"):
+        lk.Specialists(base, {"law": folder / "adapter_config.json"})
     (folder / "adapter_model.safetensors").write_bytes(b"half")
     with pytest.raises(lk.LabkitError, match=re.escape("adapter_model.safetensors cannot be used")):
         lk.Specialists(base, {"law": folder})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_factors_that_are_not_finite_are_refused(value, base, models, tmp_path):
+    """Their replies would be empty, without a word."""
+    next(iter(models["law"].trainable().values())).data[0, 0] = value
+    for source in (models["law"], folders(models, tmp_path)["law"]):
+        with pytest.raises(lk.LabkitError, match=r"'law' holds numbers that are not finite, in model.layers.0"):
+            lk.Specialists(base, {"law": source})
+        with pytest.raises(lk.LabkitError, match="'law' holds numbers that are not finite"):
+            lk.combine({"law": source}, [1], base=base)

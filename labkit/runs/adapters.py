@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from labkit.errors import LabkitError, shown
-from labkit.methods.adapter import adapters_of
+from labkit.methods.adapter import adapters_of, require_no_adapter
 from labkit.methods.factors import Factors, factors_of, read_factors, require_fit
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
@@ -51,11 +51,25 @@ def factors_on(base: Model, source: Source, name: str) -> dict[str, Factors]:
             require_fit(factors, base, name, there_name)
             if there_name and Path(there_name).name != Path(base.name).name:
                 warn(
-                    f"{name} says that its base is {there_name}. It is put on {base.name}: the sizes fit.", UserWarning
+                    f"{name} says that its base is {shown(there_name)}. It is put on {base.name}: the sizes fit.",
+                    UserWarning,
                 )
     else:
         raise LabkitError(f"{name} is {shown(source)}.", "Pass a run, its model, or the folder of a saved adapter.")
+    for path, each in factors.items():
+        if not (each.A.isfinite().all() and each.B.isfinite().all()):
+            raise LabkitError(
+                f"{name} holds numbers that are not finite, in {path}: it would answer nonsense.",
+                "Train it again, at a lower learning rate.",
+            )
     return factors
+
+
+def require_base(base: Model) -> None:
+    """Raise a ``LabkitError`` where ``base`` is no model, or has an adapter."""
+    if not isinstance(base, Model):
+        raise LabkitError(f"The base is {shown(base)}.", "Pass a model, such as lk.load_model returns.")
+    require_no_adapter(base)
 
 
 def base_of(tuned: Model) -> Model:
