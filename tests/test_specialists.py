@@ -181,6 +181,22 @@ def test_adapters_share_a_base_in_4_bits(backend, base, ids):
         assert torch.equal(logits(mixed.module, ids), logits(model.module, ids))
     with pytest.raises(lk.LabkitError, match=r"trained on tiny .*nf4.*base here is tiny .*in floats"):
         lk.Specialists(base, {"law": model})
+    single = lk.quantize_model(base, lk.Quantization(block_size=32, backend=backend, double=False))
+    with pytest.raises(lk.LabkitError, match=r"trained on tiny .*double True.*base here is tiny .*double False"):
+        lk.Specialists(single, {"law": model})
+
+
+def test_a_saved_qlora_is_one_of_the_4_bit_weights(base, colours, tmp_path, ids):
+    """Its run began with floats, which it quantized by itself."""
+    method = lk.QLoRA(block_size=32, backend="labkit")
+    run = lk.finetune(base, colours, method, steps=2, batch_size=4, progress=False)
+    run.save(tmp_path / "run")
+    four = lk.quantize_model(base, method.quantization)
+    for source in (run, tmp_path / "run"):
+        with lk.Specialists(four, {"law": source}).using("law") as mixed:
+            assert torch.equal(logits(mixed.module, ids), logits(run.model.module, ids))
+        with pytest.raises(lk.LabkitError, match=r"trained on tiny .*nf4.*base here is tiny .*in floats"):
+            lk.Specialists(base, {"law": source})
 
 
 def test_products_in_16_bits_are_those_of_each_model_alone(base, models, ids):
@@ -245,6 +261,11 @@ def test_runs_and_their_folders_are_taken(tokenizer, one_thread, colours, tmp_pa
     for source in (run, tmp_path / "colours"):
         with pytest.raises(lk.LabkitError, match=r"'colours' was trained on tiny .*base here is changed"):
             lk.Specialists(other, {"colours": source})
+    record = json.loads((tmp_path / "colours" / "run.json").read_text())
+    for wrong in ("x", None, {}, [1], {"name": "tiny", "fingerprint": "0", "quantization": "x"}):
+        (tmp_path / "colours" / "run.json").write_text(json.dumps(record | {"base": wrong}))
+        with pytest.raises(lk.LabkitError, match=r"run.json cannot be used: it is damaged"):
+            lk.Specialists(base, {"colours": tmp_path / "colours"})
 
 
 # Bad input

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,8 +12,9 @@ from labkit.methods.factors import Factors, factors_of, read_factors, require_fi
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
 from labkit.models.truncation import warn
+from labkit.runs.load import read_record
 from labkit.runs.places import place
-from labkit.runs.run import KEYS, Run, describe
+from labkit.runs.run import Run, describe
 from labkit.storage import records
 
 Source: TypeAlias = Run | Model | str | Path
@@ -37,15 +39,17 @@ def factors_on(base: Model, source: Source, name: str) -> dict[str, Factors]:
     if isinstance(source, Run | Model):
         tuned = source.model if isinstance(source, Run) else source
         factors = factors_of(tuned, name)
-        there = base_of(tuned)
-        if not _shares(there, base):
-            _require_same(describe(there), base, name)
+        below = base_of(tuned)
+        if not _shares(below, base):
+            _require_same(describe(below), base, name)
     elif isinstance(source, str | Path):
         folder = place(source, "runs")
         factors, there_name = read_factors(folder, name)
         if (folder / records.FILE).is_file():
-            record = records.read_json(folder / records.FILE, "run", KEYS)
-            _require_same(dict(record["base"]), base, name, old=record.get("version", 0) == 0)
+            record = read_record(folder / records.FILE)
+            stored = record.quantization or getattr(record.method, "quantization", None)  # QLoRA quantizes by itself
+            there = record.base | {"quantization": asdict(stored) if stored else None}
+            _require_same(there, base, name, old=record.version == 0)
             require_fit(factors, base, name, there_name)
         else:
             require_fit(factors, base, name, there_name)
@@ -96,5 +100,6 @@ def _require_same(there: dict[str, Any], base: Model, name: str, *, old: bool = 
 
 
 def _shown(base: dict[str, Any]) -> str:
-    stored = base.get("quantization") or {}
-    return f"{base['name']} (fingerprint {base['fingerprint']}, {stored.get('format', 'in floats')})"
+    stored = base["quantization"]
+    how = ", ".join(f"{key} {value}" for key, value in stored.items()) if stored else "in floats"
+    return f"{base['name']} (fingerprint {base['fingerprint']}, {how})"
