@@ -57,6 +57,8 @@ class Batch(Replies):
         casts: of the served model.
     """
 
+    alike = False  # two jobs may ask different adapters the same
+
     def __init__(self, served: Served, jobs: Sequence[Job], casts: Casts):
         super().__init__(served.model, [job.ids for job in jobs], max(job.count for job in jobs))
         self.served, self.jobs, self.casts = served, list(jobs), casts
