@@ -153,6 +153,17 @@ def test_files_that_peft_wrote_are_read(base, ids, tmp_path):
     assert (logits(twin, ids) - logits(base.module, ids)).abs().max() > 1e-2
 
 
+def test_an_adapter_that_peft_starts_at_minor_components_leaves_the_base_alone(base, ids, tmp_path):
+    config = peft.LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights="mica", task_type="CAUSAL_LM")
+    twin = peft.get_peft_model(copy.deepcopy(base.module), config).eval()
+    for name, parameter in twin.named_parameters():
+        if "lora_A" in name:
+            parameter.data.fill_(0.1)
+    twin.save_pretrained(tmp_path)
+    with lk.Specialists(base, {"theirs": tmp_path}).using("theirs") as model:
+        torch.testing.assert_close(logits(model.module, ids), logits(twin, ids), atol=1e-5, rtol=0)
+
+
 def test_what_measures_a_model_measures_a_chosen_specialist(base, models):
     specialists = lk.Specialists(base, models)
     losses = {}
@@ -342,6 +353,9 @@ def test_files_that_are_more_or_less_than_a_lora_are_refused(base, models, tmp_p
     for change, reason in (
         ({"init_lora_weights": "pissa"}, "changed the weights"),
         ({"use_dora": True}, "sets use_dora"),
+        ({"use_bdlora": {"nblocks": 2}}, "sets use_bdlora"),
+        ({"kasa_config": {"beta": 0.1}}, "sets kasa_config"),
+        ({"monteclora_config": {"num_samples": 2}}, "sets monteclora_config"),
         ({"alpha_pattern": {"q_proj": 3}}, "sets alpha_pattern"),
         ({"peft_type": "IA3"}, "says IA3"),
         ({"lora_alpha": "x"}, "lora_alpha must be"),

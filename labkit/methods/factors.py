@@ -22,9 +22,17 @@ from labkit.quant.matrix import sides
 from labkit.storage.records import damaged, read_tensors
 
 CONFIG = "adapter_config.json"
-STARTS = (True, False, "gaussian", "orthogonal", "eva")  # PEFT's initial values that leave the base weights alone
+STARTS = (
+    True,
+    False,
+    "gaussian",
+    "orthogonal",
+    "eva",
+    "mica",
+)  # PEFT's initial values that leave the base weights alone
 # Settings of PEFT's that change what a layer computes, and that no tensor in the file shows.
-OTHER = ("use_dora", "use_qalora", "alpha_pattern", "layer_replication", "alora_invocation_tokens", "arrow_config")
+OTHER = ("use_dora", "use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens")
+OTHER += ("arrow_config", "kasa_config", "monteclora_config")
 
 
 @dataclass(frozen=True)
