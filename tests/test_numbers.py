@@ -58,6 +58,7 @@ def calls(tiny, tiny_encoder, colours):
         "Quantization": lk.Quantization,
         "RL": lk.RL,
         "Sampling": lk.Sampling,
+        "SideBySide": lambda **given: lk.SideBySide(lk.Specialists(tiny, {"a": adapted}), **given),
         "TrainingConfig": lk.TrainingConfig,
         "evaluation.bootstrap_interval": lambda **given: lk.evaluation.bootstrap_interval(runs, **given),
         "chat": lambda **given: lk.chat(tiny, CONVERSATION[:1], **given),

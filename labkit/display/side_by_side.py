@@ -138,9 +138,7 @@ def _column(name: str, look: Look, asked: str, reply: Reply | None) -> str:
     head = f'<div style="font-weight:bold;border-bottom:4px solid {look.ink}">{escape(name)}</div>'
     body = "No reply yet."
     if reply is not None:
-        # What was written is told from what was asked by its weight and a line.
-        written = f'<b style="border-bottom:2px solid {look.ink}">{escape(_text(reply))}</b>'
-        body = f"{escape(asked)}{written}\n\n{_facts(reply)}"
+        body = f"{escape(asked)}<b>{escape(_text(reply))}</b>\n\n{_facts(reply)}"
     # Spaces and ends of lines are shown as they are; a word longer than a line is broken.
     style = "line-height:1.5;white-space:pre-wrap;overflow-wrap:anywhere"
     label = f"Reply of {escape(name, quote=True)}"
