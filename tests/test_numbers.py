@@ -80,6 +80,8 @@ def calls(tiny, tiny_encoder, colours):
         "plots.columns": lambda **given: lk.plots.columns([1], "x", "y", **given),
         "plots.figure": lk.plots.figure,
         "plots.look_of": lambda **given: lk.plots.look_of("a", **given),
+        "plots.merging": lambda **given: lk.plots.merging({"a": [1.0]}, **given),
+        "plots.mixed_batch": lambda **given: lk.plots.mixed_batch((4, 4), **given),
         "plots.worth": lambda **given: lk.plots.worth({}, **{"at": 1000} | given),
         "plots.grids": lambda **given: lk.plots.grids(weight, {}, **given),
         "quantize": lambda **given: lk.quantize(weight, **given),

@@ -10,7 +10,7 @@ from textwrap import shorten
 from typing import Protocol
 
 from labkit.display.looks import Look, look_of, looks
-from labkit.display.transcripts import CUT
+from labkit.display.transcripts import reply_text
 from labkit.errors import LabkitError, first_line, require_count, shown
 from labkit.extras import unusable
 from labkit.generation.replies import Reply
@@ -23,6 +23,8 @@ except ImportError as problem:
 
 OWN = "(your own)"  # what is chosen where the prompt is none of the examples
 LETTERS = 70  # of an example in the list
+# Spaces and ends of lines are shown as they are; a word longer than a line is broken.
+STYLE = "line-height:1.5;white-space:pre-wrap;overflow-wrap:anywhere"
 
 
 class Mixed(Protocol):
@@ -69,9 +71,9 @@ class SideBySide(widgets.VBox):
         examples = [(shorten(" ⏎ ".join(text.splitlines()), LETTERS, placeholder=" …"), text) for text in prompts]
         self.example = widgets.Dropdown(options=[*examples, (OWN, "")], description="example", layout={"width": "auto"})
         # Not a placeholder, which vanishes with the first letter, but a label, which a screen reader says.
-        self.prompt = widgets.Textarea(self.example.value, description="prompt", rows=3, layout={"width": "auto"})
+        self.prompt = widgets.Textarea(self.example.value, description="prompt", rows=5, layout={"width": "auto"})
         self.ask = widgets.Button(description="Ask all", button_style="primary", tooltip="Send the prompt to all")
-        self._state = widgets.HTML()
+        self._state, self._above = widgets.HTML(), widgets.HTML()
         # Columns that are too narrow to read stand one below another.
         self._columns = {name: widgets.HTML(layout={"flex": "1 1 13em", "min_width": "0"}) for name in self._looks}
         self.example.observe(lambda change: self._take(change.new), names="value")
@@ -80,7 +82,7 @@ class SideBySide(widgets.VBox):
         self._say("Ready.")
         self._show()
         columns = widgets.HBox(list(self._columns.values()), layout={"flex_flow": "row wrap", "grid_gap": "16px"})
-        super().__init__([*[self.example] * bool(examples), self.prompt, self.ask, self._state, columns])
+        super().__init__([*[self.example] * bool(examples), self.prompt, self.ask, self._state, self._above, columns])
 
     def _take(self, example: str) -> None:
         if example:
@@ -122,33 +124,26 @@ class SideBySide(widgets.VBox):
         self._state.value = f'<div role="status">{escape(text)}</div>'.replace("\n", "<br>")
 
     def _show(self) -> None:
+        self._above.value = f'<div style="{STYLE}">{escape(self.asked)}</div>'
         for name, column in self._columns.items():
-            column.value = _column(name, self._looks[name], self.asked, self.replies.get(name))
+            column.value = _column(name, self._looks[name], self.replies.get(name))
 
     def __str__(self) -> str:
         width = max(map(len, self._looks))
-        lines = [f"{name:>{width}} │ {_text(reply)}" for name, reply in self.replies.items()]
+        lines = [
+            f"{name:>{width}} │ " + reply_text(reply).replace("\n", f"\n{' ' * width} │ ")
+            for name, reply in self.replies.items()
+        ]
         return printable("\n".join([repr(self), *[self.asked] * bool(lines), *lines]))
 
     def __repr__(self) -> str:
         return f"SideBySide({', '.join(self._looks)})"
 
 
-def _column(name: str, look: Look, asked: str, reply: Reply | None) -> str:
+def _column(name: str, look: Look, reply: Reply | None) -> str:
     head = f'<div style="font-weight:bold;border-bottom:4px solid {look.ink}">{escape(name)}</div>'
-    body = "No reply yet."
+    body = f"<div>{'No reply yet.' if reply is None else escape(reply_text(reply))}</div>"
     if reply is not None:
-        body = f"{escape(asked)}<b>{escape(_text(reply))}</b>\n\n{_facts(reply)}"
-    # Spaces and ends of lines are shown as they are; a word longer than a line is broken.
-    style = "line-height:1.5;white-space:pre-wrap;overflow-wrap:anywhere"
-    label = f"Reply of {escape(name, quote=True)}"
-    return f'<div role="region" aria-label="{label}" style="{style}">{head}{body}</div>'
-
-
-def _text(reply: Reply) -> str:
-    return reply.text + ("" if reply.stopped else CUT)
-
-
-def _facts(reply: Reply) -> str:
-    count = f"{reply.tokens} token{'s' * (reply.tokens != 1)}"
-    return f"{count}, with the one that ends it" if reply.stopped else f"{count}, and no end"
+        count = f"{reply.tokens} token{'s' * (reply.tokens != 1)}"
+        body += f"<small>{count}, {'with the one that ends it' if reply.stopped else 'and no end'}</small>"
+    return f'<div role="region" aria-label="Reply of {escape(name, quote=True)}" style="{STYLE}">{head}{body}</div>'

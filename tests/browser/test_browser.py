@@ -221,11 +221,9 @@ def test_a_prompt_is_continued_by_all_specialists_side_by_side(open_lab):
         expect(control).to_be_focused()
     lab.page.keyboard.press("Enter")
     expect(lab.page.get_by_text("3 replies in one batch")).to_be_visible()
-    replies = []
     for region in regions:
-        expect(region).to_contain_text("Finding: <b>high</b> fever Department:")
-        replies.append(region.text_content().partition("Department:")[2])
-    assert len({*replies}) == 3
+        expect(region).to_contain_text("24 tokens")
+    assert len({region.text_content() for region in regions}) == 3
     expect(ask).to_be_enabled()
     require_accessible(lab, "specialists")
 

@@ -8,6 +8,7 @@ import torch
 from tiny import STRONG, tiny_model
 
 import labkit as lk
+from labkit.generation.replies import Reply
 
 NAMES = ["tiny", "hospital", "law <2>"]
 PROMPTS = ["Finding: a <b>fever</b>\nDepartment:", "License: none\nCategory:"]
@@ -50,7 +51,7 @@ def columns(widget):
 
 
 def state(widget):
-    return unescape(re.sub("<[^>]*>", " ", widget.children[-2].value)).strip()
+    return unescape(re.sub("<[^>]*>", " ", widget.children[-3].value)).strip()
 
 
 def test_all_continue_one_prompt_in_one_batch(specialists, batches):
@@ -64,9 +65,11 @@ def test_all_continue_one_prompt_in_one_batch(specialists, batches):
     assert widget.replies == alone
     assert widget.asked == PROMPTS[0]
     for name, column in zip(NAMES, columns(widget), strict=True):
-        assert column == f"{name}{PROMPTS[0]}{alone[name].text} …\n\n5 tokens, and no end"
+        assert column == f"{name}{alone[name].text.strip()} …5 tokens, and no end"
     assert re.fullmatch(r"3 replies in one batch, 15 tokens: \d+\.\d\d s\.", state(widget))
-    assert "<b>fever" not in "".join(column.value for column in widget.children[-1].children)
+    above = widget.children[-2].value
+    assert "<b>" not in above
+    assert PROMPTS[0] in unescape(above)
 
 
 def test_an_example_fills_the_field_and_an_edit_leaves_it(specialists, batches):
@@ -104,7 +107,7 @@ def test_controls_rest_while_it_works_and_reply_ends_are_told(specialists, monke
     widget.ask.click()
     assert seen == [[True] * 3]
     assert not any(control.disabled for control in controls)
-    assert columns(widget)[0] == f"tiny{PROMPTS[0]}\n\n1 token, with the one that ends it"
+    assert columns(widget)[0] == "tiny1 token, with the one that ends it"
 
 
 def test_what_goes_wrong_is_said_and_the_replies_stay(specialists, monkeypatch):
@@ -135,8 +138,16 @@ def test_it_reads_as_text(specialists):
     widget = lk.SideBySide(specialists, max_new_tokens=3)
     assert repr(widget) == str(widget) == "SideBySide(tiny, hospital, law <2>)"
     asked(widget, "The sky")
-    said = [f"{name:>8} │ {widget.replies[name].text} …" for name in NAMES]
-    assert str(widget).splitlines() == [repr(widget), "The sky", *"\n".join(said).splitlines()]
+    widget.replies["hospital"] = Reply(" two\nlines", 3, True, (1, 2, 3))
+    texts = [widget.replies[name].text.strip() for name in NAMES]
+    assert str(widget).splitlines() == [
+        "SideBySide(tiny, hospital, law <2>)",
+        "The sky",
+        f"    tiny │ {texts[0]} …",
+        "hospital │ two",
+        "         │ lines",
+        f" law <2> │ {texts[2]} …",
+    ]
     assert repr(widget) == "SideBySide(tiny, hospital, law <2>)"
 
 
