@@ -74,7 +74,7 @@ class Team:
 
 
 def merge_measured(
-    team: Team, before: Scores, *, way: str, weight: float | None = None, density: float | None = None
+    team: Team, before: Scores, *, way: str, weight: float = 1.0, density: float | None = None
 ) -> dict[str, Any]:
     """Make one model in a certain way, and return how it does both jobs.
 

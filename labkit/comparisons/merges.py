@@ -16,33 +16,29 @@ SETTING: dict[str, Any] = {
     "test": 120,  # of each task with labels
 }
 RATE = 1e-3  # by `method-rates-smollm2`: of the rates tried at ranks 4 and 16, the best for both together
-# The way, the weight of either adapter, and the density.
-WAYS: tuple[tuple[str, float | None, float | None], ...] = (
-    ("base", None, None),
-    ("hospital", None, None),
-    ("law", None, None),
-    ("linear", 0.5, None),
-    ("linear", 1.0, None),
-    ("cat", 0.5, None),
-    ("cat", 1.0, None),
-    ("ties", 1.0, 0.2),
-    ("ties", 1.0, 0.5),
-    ("dare", 1.0, 0.5),
-    ("dare_ties", 1.0, 0.5),
+WAYS: tuple[dict[str, Any], ...] = (
+    {"way": "base"},
+    {"way": "hospital"},
+    {"way": "law"},
+    {"way": "linear", "weight": 0.5},
+    {"way": "linear", "weight": 1.0},
+    {"way": "cat", "weight": 0.5},
+    {"way": "cat", "weight": 1.0},
+    {"way": "ties", "weight": 1.0, "density": 0.2},
+    {"way": "ties", "weight": 1.0, "density": 0.5},
+    {"way": "dare", "weight": 1.0, "density": 0.5},
+    {"way": "dare_ties", "weight": 1.0, "density": 0.5},
 )
 
 
 def merges() -> Iterator[dict[str, Any]]:
     """Both adapters of each seed alone and combined in every way, and one that learned both jobs in as many steps."""
     for seed in SEEDS:
-        for way, weight, density in WAYS:
-            yield from _run(seed, SETTING, way, weight, density)
+        for way in WAYS:
+            yield from _run(seed, SETTING | {"data": way})
     for seed in SEEDS:
-        yield from _run(seed, SETTING | {"steps": 2 * SETTING["steps"]}, "both", None, None)
+        yield from _run(seed, SETTING | {"data": {"way": "both"}, "steps": 2 * SETTING["steps"]})
 
 
-def _run(
-    seed: int, setting: dict[str, Any], way: str, weight: float | None, density: float | None
-) -> Iterator[dict[str, Any]]:
-    data = {"way": way, "weight": weight, "density": density}
-    yield from over_seeds(setting | {"data": data}, {"name": "lora"}, RATE, seeds=(seed,))
+def _run(seed: int, setting: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from over_seeds(setting, {"name": "lora"}, RATE, seeds=(seed,))

@@ -82,13 +82,13 @@ def test_each_adapter_is_trained_once_for_all_ways(team, jobs, tiny, trained):
     before = Scores.of(tiny, jobs)
     assert merge_measured(team, before, way="base")["seconds"] == 0
     assert trained == []
-    rows = {way: merge_measured(team, before, way=way[0], weight=way[1], density=way[2]) for way in WAYS}
+    rows = [merge_measured(team, before, **way) for way in WAYS]
     assert trained == ["hospital", "law"]
-    base, hospital, law, *merged = rows.values()
+    base, hospital, law, *merged = rows
     assert base["trained_parameters"] == base["english_rise"] == 0
     assert hospital["seconds"] + law["seconds"] == pytest.approx(merged[0]["seconds"], abs=0.02)
     assert {row["trained_parameters"] for row in merged} == {2 * law["trained_parameters"]}
-    assert len({row["english_rise"] for row in rows.values()}) == len(rows)  # no way is another one
+    assert len({row["english_rise"] for row in rows}) == len(rows)  # no way is another one
 
 
 def test_one_adapter_may_learn_both_jobs(team, jobs, tiny, trained):
