@@ -18,6 +18,7 @@ from labkit.tasks.english import general_english
 
 PAIRS = 60  # that are tested
 TEXTS = 16  # of general English
+APART = 100  # between the seeds of hospital and law: with one seed, both adapters would start from the same factor A
 ONE = ("hospital", "law", "both")  # what one adapter learns; "both" from the data of both jobs
 
 
@@ -54,7 +55,7 @@ class Team:
     Attributes:
         base: the model that all of them are trained on.
         jobs: what they learn.
-        method, settings: as for ``finetune``.
+        method, settings: as for ``finetune``. The law firm's seed is another one, as adapters made in two places have.
         runs: of each name, the run and the seconds that it took.
     """
 
@@ -68,7 +69,9 @@ class Team:
         """Return the run that learned a job, and the seconds that its training took."""
         if name not in self.runs:
             began = time.perf_counter()
-            run = finetune(self.base, self.jobs.learned(name), self.method, progress=False, **self.settings)
+            own = {"seed": self.settings["seed"] + APART} if name == "law" else {}
+            job, settings = self.jobs.learned(name), self.settings | own
+            run = finetune(self.base, job, self.method, progress=False, **settings)
             self.runs[name] = run, time.perf_counter() - began
         return self.runs[name]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.comparisons.settings import SEEDS, over_seeds
+from labkit.comparisons.preference_learning import FEW
+from labkit.comparisons.settings import over_seeds
 
 SETTING: dict[str, Any] = {
     "model": "smollm2-135m",
@@ -33,10 +34,10 @@ WAYS: tuple[dict[str, Any], ...] = (
 
 def merges() -> Iterator[dict[str, Any]]:
     """Both adapters of each seed alone and combined in every way, and one that learned both jobs in as many steps."""
-    for seed in SEEDS:
+    for seed in FEW:
         for way in WAYS:
             yield from _run(seed, SETTING | {"data": way})
-    for seed in SEEDS:
+    for seed in FEW:
         yield from _run(seed, SETTING | {"data": {"way": "both"}, "steps": 2 * SETTING["steps"]})
 
 

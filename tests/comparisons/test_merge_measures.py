@@ -5,7 +5,7 @@ from datasets import Dataset
 
 import labkit as lk
 from labkit.comparisons import merge_measures
-from labkit.comparisons.merge_measures import Scores, Team, merge_measured
+from labkit.comparisons.merge_measures import APART, Scores, Team, merge_measured
 from labkit.comparisons.merges import WAYS
 from labkit.comparisons.point import Point
 from labkit.comparisons.two_jobs import Jobs, as_conversations, hospital_job
@@ -61,8 +61,8 @@ def test_a_model_is_measured_as_evaluate_and_score_pairs_measure_it(team, jobs, 
     before = Scores.of(tiny, jobs)
     found = merge_measured(team, before, way="cat", weight=0.5)
     runs = {
-        name: lk.finetune(tiny, jobs.learned(name), lk.LoRA(rank=2), progress=False, **SETTINGS)
-        for name in ("hospital", "law")
+        name: lk.finetune(tiny, jobs.learned(name), lk.LoRA(rank=2), progress=False, **SETTINGS | {"seed": seed})
+        for name, seed in {"hospital": 0, "law": APART}.items()
     }
     model = lk.combine(runs, [0.5, 0.5], how="cat")
     triage, licenses = lk.evaluate(model, jobs.hospital), lk.evaluate(model, jobs.law)

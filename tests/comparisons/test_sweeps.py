@@ -18,7 +18,6 @@ from labkit.tasks.course import TEMPLATES
 PARTS = {"model", "task", "method", "learning_rate", "steps", "batch_size", "seed", "train", "test"}
 SEARCHES = {"lora-rank-rates", "method-rates", "method-rates-smollm2", "data-quality-rates"}
 SEARCHES |= {"instruction-rates", "preference-rates"}
-FIVE = {"qlora", "instructions", "data-quality-smollm2", "merges"}  # seeds on the larger model
 
 
 def key(point):
@@ -68,7 +67,7 @@ def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
     fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1, "data-quality-rates": 2}
     fewer |= {"instruction-rates": 1, "preference-rates": 1}
-    return fewer.get(name, 5 if model == "minilm" or name in FIVE else 3)
+    return fewer.get(name, 5 if model == "minilm" or name in {"qlora", "instructions", "data-quality-smollm2"} else 3)
 
 
 def test_each_setting_has_its_seeds():
