@@ -10,6 +10,8 @@ from datasets import Dataset, concatenate_datasets
 from labkit.tasks.load import load_task
 from labkit.tasks.task import Task
 
+# The commonest categories, told apart in a few steps; of all seven, the model gets a quarter right after as many.
+CATEGORIES = (" limited copyleft", " permissive", " proprietary")
 OPENING = 200  # characters of a licence: whole ones take four times as long
 
 
@@ -53,16 +55,18 @@ def hospital_job(triage: Task, pairs: Task) -> Task:
 
 
 def law_job(train: int, test: int) -> Task:
-    """Return the task ``licenses`` as conversations, each licence cut to its first characters."""
+    """Return the task ``licenses`` as conversations: three categories, and of each licence its first characters."""
 
-    def cut(part: Dataset) -> Dataset:
-        asked = [prompt.rpartition("\n") for prompt in part["prompt"]]
+    def some(part: Dataset, count: int) -> Dataset:
+        rows = [row for row in part if row["completion"] in CATEGORIES][:count]
+        asked = [row["prompt"].rpartition("\n") for row in rows]
         short = [f"{text[:OPENING]}\n{question}" for text, _, question in asked]
-        return part.remove_columns("prompt").add_column("prompt", short)
+        return Dataset.from_list([{**row, "prompt": prompt} for row, prompt in zip(rows, short, strict=True)])
 
-    whole = load_task("licenses", train=train, test=test)
-    short = as_conversations(replace(whole, train=cut(whole.train), test=cut(whole.test)))
-    return replace(short, name="law", train=_conversations(short.train["messages"]))
+    whole = load_task("licenses")
+    short = replace(whole, train=some(whole.train, train), test=some(whole.test, test), labels=CATEGORIES)
+    talks = as_conversations(short)
+    return replace(talks, name="law", train=_conversations(talks.train["messages"]))
 
 
 def as_conversations(task: Task) -> Task:

@@ -1,16 +1,14 @@
+from collections import Counter
+
 import pytest
 
 import labkit as lk
-from labkit.comparisons.two_jobs import OPENING, Jobs, as_conversations, hospital_job, law_job
+from labkit.comparisons.two_jobs import OPENING, Jobs, as_conversations, hospital_job
 
 
 @pytest.fixture(scope="module")
 def jobs():
     return Jobs.of(train=80, test=60, pairs=40)
-
-
-def said(task):
-    return {messages[-1]["content"] for messages in task.train["messages"]}
 
 
 def test_the_hospital_learns_departments_and_plain_words_in_equal_shares(jobs):
@@ -41,11 +39,19 @@ def test_a_conversation_ends_with_the_label(jobs):
         assert row["completion"] == before["completion"]  # which lk.evaluate compares with
 
 
-def test_a_licence_is_its_opening(jobs):
-    whole = lk.load_task("licenses", train=80, test=60)
-    for before, row in zip(whole.test, jobs.law.test, strict=True):
+def test_law_learns_the_openings_of_licences_of_three_categories(jobs):
+    whole = lk.load_task("licenses")
+    counts = Counter(whole.train["completion"][:])
+    assert {label for label, _ in counts.most_common(3)} == {*jobs.law.labels}
+    kept = [row for row in whole.test if row["completion"] in jobs.law.labels][:60]
+    for before, row in zip(kept, jobs.law.test, strict=True):
+        assert row["completion"] == before["completion"]
         assert row["prompt"].endswith("\nCategory:")
         assert before["prompt"].startswith(row["prompt"].removesuffix("\nCategory:"))
         assert len(row["prompt"]) <= OPENING + len("\nCategory:")
-    assert law_job(80, 60).test.to_list() == jobs.law.test.to_list()
-    assert said(jobs.law) == {label.strip() for label in jobs.law.labels}
+        assert row["messages"][0]["content"] == row["prompt"]
+    learned = Counter(messages[-1]["content"] for messages in jobs.law.train["messages"])
+    assert {f" {label}" for label in learned} == {*jobs.law.labels}
+    assert sum(learned.values()) == 80
+    assert max(learned.values()) - min(learned.values()) <= 1
+    assert not {messages[0]["content"] for messages in jobs.law.train["messages"]} & {*jobs.law.test["prompt"]}
