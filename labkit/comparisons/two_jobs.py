@@ -12,7 +12,7 @@ from labkit.tasks.task import Task
 
 # The commonest categories, told apart in a few steps; of all seven, the model gets a quarter right after as many.
 CATEGORIES = (" limited copyleft", " permissive", " proprietary")
-OPENING = 200  # characters of a licence: whole ones take four times as long
+OPENING = 200  # characters of a prompt before its question: whole ones have three times as many tokens
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@ from dataclasses import fields, replace
 
 import pytest
 from datasets import Dataset
+from tiny_sweep import run_all, setting
 
 import labkit as lk
-from labkit.comparisons import merge_measures
+from labkit.comparisons import merge_measures, point
 from labkit.comparisons.merge_measures import APART, Scores, Team, merge_measured
 from labkit.comparisons.merges import WAYS
 from labkit.comparisons.point import Point
@@ -98,3 +99,33 @@ def test_one_adapter_may_learn_both_jobs(team, jobs, tiny, trained):
     assert both["messages"][:] == jobs.hospital.train["messages"][:] + jobs.law.train["messages"][:]
     model = team.runs["both"][0].model
     assert found["trained_parameters"] == sum(f.A.numel() + f.B.numel() for f in factors_of(model, "it").values())
+
+
+@pytest.fixture
+def forgetful():
+    """What points keep for the next ones is forgotten, before and after."""
+
+    def forget():
+        for kept in (point._model, point._team, point._scores):
+            kept.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+def test_stored_rows_are_compared_on_either_task(forgetful, sweep, folder, jobs, tiny, monkeypatch):
+    monkeypatch.setattr(point, "load_model", lambda name: tiny)
+    monkeypatch.setattr(point, "_jobs", lambda *sizes: jobs)
+    chosen = [setting(seed) | {"data": way} for seed in (0, 1) for way in (WAYS[1], WAYS[5])]
+    sweep(*chosen)
+    run_all()
+    rows = lk.results("tiny")
+    groups = {way: part for way, part in rows.groupby("data.way")}
+    assert list(groups) == ["cat", "hospital"]
+    for column in ("triage_hits", "licenses_hits"):
+        table = lk.compare({way: list(part[column]) for way, part in groups.items()}, against="hospital")
+        right = {way: "".join(part[column]).count("1") for way, part in groups.items()}
+        assert table["points"].item() == pytest.approx(100 * (right["cat"] - right["hospital"]) / 10, abs=0.1)
+    assert rows["made"].notna().all()
+    assert lk.repeat(rows.iloc[1])["hits"] == rows["hits"].iloc[1]
