@@ -88,7 +88,7 @@ def _bench(options: argparse.Namespace) -> int:
     from labkit.comparisons.bench import bench
 
     for number, total, row in bench(options.name, options.out, _part(options.part)):
-        settings = {"rate": row["learning_rate"], "seed": row["seed"], **row["method"]}
+        settings = {"rate": row["learning_rate"], "seed": row["seed"], **row["method"], **row.get("data", {})}
         described = " ".join(f"{key}={value}" for key, value in settings.items())
         print(f"{number}/{total}  {row['correct']} of {row['total']}  {described}", flush=True)
     return 0

@@ -113,7 +113,8 @@ def benched(monkeypatch):
     calls = []
     rows = [
         {"learning_rate": 1e-05, "seed": 2, "method": {"name": "full"}, "correct": 7, "total": 9},
-        {"learning_rate": 0.003, "seed": 0, "method": {"name": "lora", "rank": 4}, "correct": 8, "total": 9},
+        {"learning_rate": 0.003, "seed": 0, "method": {"name": "lora", "rank": 4}, "correct": 8, "total": 9}
+        | {"data": {"way": "cat"}},
     ]
 
     def fake(name, folder, part):
@@ -126,7 +127,7 @@ def benched(monkeypatch):
     return calls
 
 
-RUNS = "4/5  7 of 9  rate=1e-05 seed=2 name=full\n5/5  8 of 9  rate=0.003 seed=0 name=lora rank=4\n"
+RUNS = "4/5  7 of 9  rate=1e-05 seed=2 name=full\n5/5  8 of 9  rate=0.003 seed=0 name=lora rank=4 way=cat\n"
 
 
 @pytest.mark.parametrize(

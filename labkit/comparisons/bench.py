@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,8 @@ def bench(
     Args:
         name: of the sweep.
         folder: of the results; the course's own by default.
-        part: ``(2, 3)`` runs the second of three shares, so that three processes can work side by side.
+        part: ``(2, 3)`` runs the second of three shares, so that three processes can work side by side. Runs that
+            share their training stay together.
 
     Raises:
         LabkitError: there is no sweep of that name, or no such part.
@@ -47,7 +49,9 @@ def require_part(part: tuple[int, ...]) -> tuple[int, int]:
 def _bench(name: str, folder: Path | None, part: tuple[int, int]) -> Iterator[tuple[int, int, dict[str, Any]]]:
     path, todo = results_file(name, folder), points(name)
     done = [Point.of_row(row) for row in store(path, name, todo)]
-    for point in [point for point in todo[part[0] - 1 :: part[1]] if point not in done]:
+    together = [list(group) for _, group in itertools.groupby(todo, Point.training)]
+    mine = itertools.chain.from_iterable(together[part[0] - 1 :: part[1]])
+    for point in [point for point in mine if point not in done]:
         found = point.run()
         # A measure named like a setting would take its place, and the row would count as no point of the sweep.
         assert not found.keys() & asdict(point).keys(), found.keys() & asdict(point).keys()

@@ -15,8 +15,10 @@ from labkit.comparisons.chat_measures import chat_measured, losses
 from labkit.comparisons.export_measures import Live, export_measured
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
+from labkit.comparisons.merge_measures import PAIRS, Scores, Team, merge_measured
 from labkit.comparisons.preference_measures import log_probabilities_of, preference_measured
 from labkit.comparisons.reward_measures import Judges, reward_measured
+from labkit.comparisons.two_jobs import Jobs
 from labkit.computer import circumstances
 from labkit.errors import LabkitError
 from labkit.evaluation import text_loss
@@ -47,6 +49,8 @@ class Point:
             ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm`` and
             ``beta`` as ``reward_measured`` takes them. Where the model is exported: ``format`` and ``fault`` as
             ``export_measured`` takes them.
+            For two specialists, whose task is none that is loaded: ``way``, ``weight`` and ``density`` as
+            ``merge_measured`` takes them; ``train`` is for each of their jobs.
     """
 
     model: str
@@ -85,8 +89,14 @@ class Point:
         """Return the settings of the training, as ``finetune`` takes them."""
         return {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
 
+    def training(self) -> Point:
+        """Return what is equal for runs that share their training, which is done once if they follow each other."""
+        return replace(self, data={}) if "way" in self.data else self
+
     def _found(self, base: Model) -> dict[str, Any]:
         settings = self.settings()
+        if "way" in self.data:
+            return self._merge(settings)
         task = _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
@@ -102,6 +112,10 @@ class Point:
             task = altered(task, **self.data, seed=self.seed)
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english, costs=not self.data)
+
+    def _merge(self, settings: dict[str, Any]) -> dict[str, Any]:
+        team = _team(self.model, json.dumps(self.method), tuple(settings.items()), self.train, self.test)
+        return merge_measured(team, _scores(self.model, self.train, self.test), **self.data)
 
     def _rewards(self, base: Model, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
         judges = _judges(self.model, self.task, self.train, self.test, self.held_out)
@@ -173,3 +187,18 @@ def _judges(model: str, task: str, train: int, test: int, held_out: int) -> Judg
 @lru_cache(maxsize=1)
 def _own_words(model: str, task: str, train: int, test: int) -> tuple[Task, int]:
     return in_own_words(_model(model), _task(task, train, test))
+
+
+@lru_cache(maxsize=1)
+def _jobs(train: int, test: int) -> Jobs:
+    return Jobs.of(train, test, PAIRS)
+
+
+@lru_cache(maxsize=1)
+def _scores(model: str, train: int, test: int) -> Scores:
+    return Scores.of(_model(model), _jobs(train, test))
+
+
+@lru_cache(maxsize=1)
+def _team(model: str, method: str, settings: tuple[tuple[str, Any], ...], train: int, test: int) -> Team:
+    return Team(_model(model), _jobs(train, test), get_method(json.loads(method)), dict(settings))

@@ -9,6 +9,7 @@ import pytest
 from tiny_sweep import parts
 
 import labkit as lk
+from labkit.comparisons import merge_measures
 from labkit.comparisons.reward_measures import ASKED
 from labkit.comparisons.sweeps import points
 from labkit.exports.llama_proof import GgufProof, beyond_bounds
@@ -35,12 +36,15 @@ def test_stored_results_are_plausible(path):
     held_out = table.get("held_out", 0 * table["test"])
     tested = held_out.where(held_out > 0, table["test"])
     asked = tested.clip(upper=ASKED) if "won" in table else tested  # where replies are judged, some questions are
-    assert (table["total"] == asked).all()
+    tasks = 2 if "triage_hits" in table else 1
+    assert (table["total"] == tasks * asked).all()
     assert table["correct"].between(0, table["total"]).all()
+    if "data.way" in table:
+        table = table[table["data.way"] != "base"]  # nothing is trained there
     assert (table["trained_parameters"] > 0).all()
     assert table["seconds"].between(0, 3600, inclusive="neither").all()
-    if {"scores", "rose", "won", "proof"} & {*table}:
-        return  # conversations, pairs, rewards and exports: what is measured of them has tests of their own
+    if {"scores", "rose", "won", "proof", "triage_hits"} & {*table}:
+        return  # conversations, pairs, rewards, exports and merges: what is measured of them has tests of their own
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
     for _, row in table.iterrows():
@@ -96,6 +100,23 @@ def test_stored_measures_of_pairs_are_plausible(path):
             assert {len(column) for column in row["course"].values()} == {row["steps"]}
 
 
+MERGED = [path for path in STORED if '"triage_hits"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", MERGED, ids=lambda path: path.stem)
+def test_stored_merges_are_plausible(path):
+    table = lk.results(path.stem)
+    for _, row in table.iterrows():
+        assert row["triage_hits"] + row["licenses_hits"] == row["hits"]
+        assert len(row["triage_hits"]) == len(row["licenses_hits"]) == row["test"]
+        assert len(row["plain_hits"]) == merge_measures.PAIRS
+        assert row["plain_hits"].strip("01") == ""
+        assert -1 < row["english_rise"] < 20
+    base = table[table["data.way"] == "base"]
+    assert base["hits"].nunique() == base["plain_hits"].nunique() == 1  # no seed changes it
+    assert (base[["english_rise", "trained_parameters", "seconds"]] == 0).all(axis=None)
+
+
 DETAILED = [path for path in STORED if '"latency"' in path.read_text(encoding="utf-8")]
 
 
@@ -113,7 +134,8 @@ def test_stored_measurements_agree_with_one_another(path):
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_only_the_seed_leaves_the_number_of_trained_parameters_as_it_is(path):
     table = lk.results(path.stem)
-    counts = table.groupby(["model", "task", table["method"].map(str)])["trained_parameters"]
+    way = table.get("data.way", "")  # of several adapters
+    counts = table.assign(how=table["method"].map(str) + way).groupby(["model", "task", "how"])["trained_parameters"]
     assert (counts.nunique() == 1).all()
 
 

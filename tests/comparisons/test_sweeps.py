@@ -84,7 +84,7 @@ def test_a_point_says_everything_and_names_what_there_is():
         for point in SWEEPS[name]():
             assert PARTS <= set(point) <= PARTS | {"held_out", "data"}
             assert get_asset(point["model"]).kind == "model"
-            assert point["task"] in {*TEMPLATES, "instructions", "preferences"}
+            assert point["task"] in {*TEMPLATES, "instructions", "preferences", "hospital and law"}
 
 
 def test_a_sweep_is_made_anew_each_time():
