@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from labkit.errors import LabkitError, shown
 from labkit.generation.sampling import Sampling
 from labkit.generation.turns import ends_of_turns
 from labkit.models.decoding import Decoding
@@ -66,6 +67,10 @@ class Replies:
         logprobs: bool = False,
         drawn: bool = False,
     ):
+        if not isinstance(sampling, Sampling | None):
+            raise LabkitError(
+                f"sampling is {shown(sampling)}.", "Pass lk.Sampling(…), or None for the likeliest tokens."
+            )
         self.model, self.rows, self.count, self.sampling = model, rows, count, sampling
         self.stop, self.numbers, self.ends = stop, numbers, self.known_ends()
         self.ids: list[list[int]] = [[] for _ in rows]

@@ -197,8 +197,10 @@ def test_wrong_prompts_are_refused(tiny, tiny_encoder):
             lk.generate(tiny, prompts)
     with pytest.raises(lk.LabkitError, match="Conversation 2 ends with a reply already"):
         lk.generate(tiny, [[ASK], [ASK, {"role": "assistant", "content": "Paris."}]])
-    for stop in ("text", [""], [3]):
+    for stop in ("text", [""], [3], None, 3):
         with pytest.raises(lk.LabkitError, match="stop is no list"):
             lk.generate(tiny, PROMPTS, stop=stop)
+    with pytest.raises(lk.LabkitError, match=r"sampling is 0\.7"):
+        lk.generate(tiny, PROMPTS, sampling=0.7)
     with pytest.raises(lk.LabkitError, match="is an encoder"):
         lk.generate(tiny_encoder, PROMPTS)
