@@ -44,9 +44,8 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, problem: RequestValidationError) -> JSONResponse:
         reasons = dict.fromkeys(_reason(error) for error in problem.errors())
-        # Of what is no JSON, the place is a number of characters, and no parameter.
-        places = ["" if e["type"] == "json_invalid" else ".".join(map(str, e["loc"][1:])) for e in problem.errors()]
-        return JSONResponse(body(400, "; ".join(reasons), "invalid_request", places[0] or None), 400)
+        parameter = next((part for part in problem.errors()[0]["loc"][1:] if isinstance(part, str)), None)
+        return JSONResponse(body(400, "; ".join(reasons), "invalid_request", parameter), 400)
 
     @app.exception_handler(PlainHTTPException)
     async def refused(request: Request, problem: PlainHTTPException) -> JSONResponse:
