@@ -145,5 +145,6 @@ def _column(name: str, look: Look, reply: Reply | None) -> str:
     body = f"<div>{'No reply yet.' if reply is None else escape(reply_text(reply))}</div>"
     if reply is not None:
         count = f"{reply.tokens} token{'s' * (reply.tokens != 1)}"
-        body += f"<small>{count}, {'with the one that ends it' if reply.stopped else 'and no end'}</small>"
+        end = "with the one that ends it" if reply.stopped else "and no end"
+        body += f'<div style="margin-top:6px">{count}, {end}</div>'
     return f'<div role="region" aria-label="Reply of {escape(name, quote=True)}" style="{STYLE}">{head}{body}</div>'
