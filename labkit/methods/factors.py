@@ -31,8 +31,10 @@ STARTS = (
     "mica",
 )  # PEFT's initial values that leave the base weights alone
 # Settings of PEFT's that change what a layer computes, and that no tensor in the file shows.
-OTHER = ("use_dora", "use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens")
-OTHER += ("arrow_config", "kasa_config", "monteclora_config")
+OTHER = (
+    *("use_dora", "use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens"),
+    *("arrow_config", "kasa_config", "monteclora_config"),
+)
 
 
 @dataclass(frozen=True)

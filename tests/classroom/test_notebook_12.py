@@ -75,7 +75,7 @@ def in_place(x, W, adapters, chosen):
 
 def scaled_in_place(x, W, adapters, chosen):
     for _, B, s in adapters:
-        B *= s
+        B.mul_(s)
     return RIGHT(x, W, [(A, B, 1) for A, B, _ in adapters], chosen)
 
 
