@@ -22,14 +22,8 @@ from labkit.quant.matrix import sides
 from labkit.storage.records import damaged, read_tensors
 
 CONFIG = "adapter_config.json"
-STARTS = (
-    True,
-    False,
-    "gaussian",
-    "orthogonal",
-    "eva",
-    "mica",
-)  # PEFT's initial values that leave the base weights alone
+# PEFT's initial values that leave the base weights alone.
+STARTS = (True, False, "gaussian", "orthogonal", "eva", "mica")
 # Settings of PEFT's that change what a layer computes, and that no tensor in the file shows.
 OTHER = (
     *("use_dora", "use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens"),
