@@ -58,7 +58,8 @@ class Specialists:
     def using(self, names: str | Sequence[str]) -> Iterator[Model]:
         """Give ``model``, which computes as a specialist does inside the block; with several names, row by row.
 
-        ``lk.evaluate`` and others take it with one name. Other threads wait until the block ends.
+        ``lk.evaluate`` and others take it with one name. Other threads wait until the block ends. What comes in pieces,
+        such as a streamed ``lk.chat``, has to be read inside the block: behind it, the base goes on.
         """
         chosen = self._numbers([names] if isinstance(names, str) else names)
         if not chosen:

@@ -51,7 +51,8 @@ def mixed_batch(answer: Callable[..., torch.Tensor]) -> str:
         raise MistakeError(f"That is the output of one row, and the batch has {len(right)}. Collect them all.")
     if result.shape != right.shape:
         raise MistakeError(f"The output has the shape {tuple(right.shape)}, and yours is {tuple(result.shape)}.")
-    for name, mine, before in (("x", given[0], kept[0]), ("W", given[1], kept[1])):
+    tensors = [[each[0], each[1], *(side for adapter in each[2] for side in adapter[:2])] for each in (given, kept)]
+    for name, mine, before in zip(("x", "W", *["A", "B"] * 3), *tensors, strict=True):
         if not torch.equal(mine, before):
             raise MistakeError(f"Your function changes {name} itself: the next batch would begin with what is left.")
     if not same(result, right):

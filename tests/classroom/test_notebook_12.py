@@ -73,6 +73,12 @@ def in_place(x, W, adapters, chosen):
     return x @ W.T
 
 
+def scaled_in_place(x, W, adapters, chosen):
+    for _, B, s in adapters:
+        B.mul_(s)
+    return RIGHT(x, W, [(A, B, 1) for A, B, _ in adapters], chosen)
+
+
 def piled_up(x, W, adapters, chosen):
     outputs = []
     for row, number in zip(x, chosen, strict=True):
@@ -217,6 +223,7 @@ def test_typical_mistakes_are_explained(require_explained):
             ("mixed_batch", all_at_once, "sum of all"),
             ("mixed_batch", piled_up, "pile up"),
             ("mixed_batch", in_place, "changes W"),
+            ("mixed_batch", scaled_in_place, "changes B"),
             ("mixed_batch", on_outputs, "reads Wx"),
             ("mixed_batch", returns_early, "return too early"),
             ("mixed_batch", lambda *given: RIGHT(*given)[-1], "output of one row"),
