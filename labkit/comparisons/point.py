@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from labkit.comparisons.chat_measures import chat_measured, losses
+from labkit.comparisons.export_measures import Live, export_measured
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
 from labkit.comparisons.merge_measures import PAIRS, Scores, Team, merge_measured
@@ -47,7 +48,8 @@ class Point:
             as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``,
             ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm`` and
             ``beta`` as ``reward_measured`` takes them. For two specialists, whose task is none that is loaded: ``way``,
-            ``weight`` and ``density`` as ``merge_measured`` takes them; ``train`` is for each of their jobs.
+            ``weight`` and ``density`` as ``merge_measured`` takes them; ``train`` is for each of their jobs. Where
+            the model is exported: ``format`` and ``fault`` as ``export_measured`` takes them.
     """
 
     model: str
@@ -86,13 +88,19 @@ class Point:
         """Return what is equal for runs that share their training, which is done once if they follow each other."""
         return replace(self, data={}) if "way" in self.data else self
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the training, as ``finetune`` takes them."""
+        return {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+
     def _found(self, base: Model) -> dict[str, Any]:
-        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        settings = self.settings()
         if "way" in self.data:
             return self._merge(settings)
         task = _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
+        if "format" in self.data:
+            return export_measured(_live(json.dumps(asdict(replace(self, data={})))), task, **self.data)
         if "algorithm" in self.data:
             return self._rewards(base, task, settings)
         if "chosen" in task.train.column_names:
@@ -148,6 +156,14 @@ def _english(name: str) -> float:
 @lru_cache(maxsize=1)
 def _task(name: str, train: int, test: int) -> Task:
     return load_task(name, train=train, test=test)
+
+
+@lru_cache(maxsize=1)
+def _live(point: str) -> Live:
+    """Return the run of a point, written as JSON, which is exported in several formats."""
+    made = Point(**json.loads(point))
+    task = _task(made.task, made.train, made.test)
+    return Live.of(_model(made.model), task, get_method(made.method), made.settings())
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.comparisons.data_quality import data_quality, data_quality_rates, data_quality_smollm2
+from labkit.comparisons.export_measures import exports
 from labkit.comparisons.instruction_tuning import instruction_rates, instructions
 from labkit.comparisons.merges import merges
 from labkit.comparisons.point import Point, all_settings
@@ -92,6 +93,7 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "rl-hacking": hacking,
     "rl-against-dpo": against_pairs,
     "merges": merges,
+    "exports": exports,
 }
 
 
