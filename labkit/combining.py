@@ -8,7 +8,7 @@ from typing import cast
 import torch
 
 from labkit.errors import LabkitError, require_number, require_seed, shown, unknown
-from labkit.methods.adapter import keep_head, require_no_adapter
+from labkit.methods.adapter import keep_head
 from labkit.methods.combinations import WAYS, combined, concatenated
 from labkit.methods.factors import Factors, factors_of
 from labkit.methods.targets import replace_layer
@@ -16,7 +16,7 @@ from labkit.models.model import Model
 from labkit.process import own_random_numbers
 from labkit.quant.layers import LinearLayer
 from labkit.runs import Run
-from labkit.runs.adapters import Source, base_of, factors_on
+from labkit.runs.adapters import Source, base_of, factors_on, require_base
 
 
 def combine(
@@ -51,9 +51,9 @@ def combine(
         raise unknown("way to combine adapters", how, ways)
     kept, seed = _density(density, how), require_seed(seed)
     base = base if base is not None else _first_base(adapters)
+    require_base(base)
     if base.kind != "causal":
         raise LabkitError(f"{base.name} has a classifier for each task.", "Combine adapters of a causal model.")
-    require_no_adapter(base)
     found = {name: factors_on(base, source, name) for name, source in adapters.items()}
     random = torch.Generator().manual_seed(seed)
     tuned = base.copy(share_weights=True)
@@ -70,6 +70,8 @@ def combine(
             else:
                 _require_one_rank(here, path, how)
                 one = combined(list(here.values()), own, how, kept, random)
+            if not (one.A.isfinite().all() and one.B.isfinite().all()):
+                raise LabkitError(f"The weights {shown(shares)} are too large: {path} overflows.", "Try 1 for each.")
             replace_layer(tuned.module, path, one.around(cast(LinearLayer, layer)))
     return tuned
 

@@ -14,12 +14,11 @@ from labkit.generation.mixed import MixedReplies
 from labkit.generation.prompts import Prompts, fitted
 from labkit.generation.replies import Reply
 from labkit.generation.sampling import Sampling, random_numbers
-from labkit.methods.adapter import require_no_adapter
 from labkit.methods.selection import NONE, with_selection
 from labkit.models.decoding import pads
 from labkit.models.model import Model
 from labkit.process import alone
-from labkit.runs.adapters import Source, factors_on
+from labkit.runs.adapters import Source, factors_on, require_base
 
 
 class Specialists:
@@ -42,16 +41,16 @@ class Specialists:
     """
 
     def __init__(self, base: Model, adapters: Mapping[str, Source]):
+        require_base(base)
         if base.kind != "causal":
             raise LabkitError(
                 f"{base.name} is an encoder: it cannot write.", "Use a causal model such as smollm2-135m."
             )
-        require_no_adapter(base)
         if not isinstance(adapters, Mapping) or not adapters:
             raise LabkitError(f"Adapters are needed by name, not {shown(adapters)}.", 'Pass {"hospital": run, …}.')
         for name in adapters:
-            if not isinstance(name, str) or not name or name == base.name:
-                raise LabkitError(f"{shown(name)} cannot name an adapter.", "Use a text other than the base's name.")
+            if not isinstance(name, str) or not _suits(name) or name == base.name:
+                raise LabkitError(f"{shown(name)} cannot name an adapter.", "Use a word other than the base's name.")
         self.base, self.names = base, (base.name, *adapters)
         self.model, self._selection = with_selection(base, [factors_on(base, a, name) for name, a in adapters.items()])
 
@@ -150,3 +149,8 @@ class Specialists:
 
     def __repr__(self) -> str:
         return f"Specialists({', '.join(self.names)})"
+
+
+def _suits(name: str) -> bool:
+    """Return whether a name can be read: it is none of white space, line breaks or characters without a look."""
+    return bool(name) and name.isprintable() and name == name.strip()

@@ -159,6 +159,8 @@ def test_what_cannot_be_combined_is_refused(base, tiny_encoder):
         ({"a": models["a"], "b": LoRA(variant="dora").apply(base)}, [1, 1], {}, "'b' is no plain LoRA"),
         ({"a": LoRA().apply(tiny_encoder)}, [1], {}, "has a classifier for each task"),
         (models, [1, 1], {"base": models["a"]}, "has an adapter already"),
+        (models, [1, 1], {"base": "tiny"}, "The base is 'tiny'"),
+        (models, [1e300, 1], {}, r"weights \[1e\+300, 1\] are too large"),
     ):
         with pytest.raises(lk.LabkitError, match=message):
             lk.combine(given, weights, **settings)

@@ -153,6 +153,17 @@ def test_files_that_peft_wrote_are_read(base, ids, tmp_path):
     assert (logits(twin, ids) - logits(base.module, ids)).abs().max() > 1e-2
 
 
+def test_an_adapter_that_peft_starts_at_minor_components_leaves_the_base_alone(base, ids, tmp_path):
+    config = peft.LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights="mica", task_type="CAUSAL_LM")
+    twin = peft.get_peft_model(copy.deepcopy(base.module), config).eval()
+    for name, parameter in twin.named_parameters():
+        if "lora_A" in name:
+            parameter.data.fill_(0.1)
+    twin.save_pretrained(tmp_path)
+    with lk.Specialists(base, {"theirs": tmp_path}).using("theirs") as model:
+        torch.testing.assert_close(logits(model.module, ids), logits(twin, ids), atol=1e-5, rtol=0)
+
+
 def test_what_measures_a_model_measures_a_chosen_specialist(base, models):
     specialists = lk.Specialists(base, models)
     losses = {}
@@ -181,6 +192,22 @@ def test_adapters_share_a_base_in_4_bits(backend, base, ids):
         assert torch.equal(logits(mixed.module, ids), logits(model.module, ids))
     with pytest.raises(lk.LabkitError, match=r"trained on tiny .*nf4.*base here is tiny .*in floats"):
         lk.Specialists(base, {"law": model})
+    single = lk.quantize_model(base, lk.Quantization(block_size=32, backend=backend, double=False))
+    with pytest.raises(lk.LabkitError, match=r"trained on tiny .*double True.*base here is tiny .*double False"):
+        lk.Specialists(single, {"law": model})
+
+
+def test_a_saved_qlora_is_one_of_the_4_bit_weights(base, colours, tmp_path, ids):
+    """Its run began with floats, which it quantized by itself."""
+    method = lk.QLoRA(block_size=32, backend="labkit")
+    run = lk.finetune(base, colours, method, steps=2, batch_size=4, progress=False)
+    run.save(tmp_path / "run")
+    four = lk.quantize_model(base, method.quantization)
+    for source in (run, tmp_path / "run"):
+        with lk.Specialists(four, {"law": source}).using("law") as mixed:
+            assert torch.equal(logits(mixed.module, ids), logits(run.model.module, ids))
+        with pytest.raises(lk.LabkitError, match=r"trained on tiny .*nf4.*base here is tiny .*in floats"):
+            lk.Specialists(base, {"law": source})
 
 
 def test_products_in_16_bits_are_those_of_each_model_alone(base, models, ids):
@@ -245,6 +272,11 @@ def test_runs_and_their_folders_are_taken(tokenizer, one_thread, colours, tmp_pa
     for source in (run, tmp_path / "colours"):
         with pytest.raises(lk.LabkitError, match=r"'colours' was trained on tiny .*base here is changed"):
             lk.Specialists(other, {"colours": source})
+    record = json.loads((tmp_path / "colours" / "run.json").read_text())
+    for wrong in ("x", None, {}, [1], {"name": "tiny", "fingerprint": "0", "quantization": "x"}):
+        (tmp_path / "colours" / "run.json").write_text(json.dumps(record | {"base": wrong}))
+        with pytest.raises(lk.LabkitError, match=r"run.json cannot be used: it is damaged"):
+            lk.Specialists(base, {"colours": tmp_path / "colours"})
 
 
 # Bad input
@@ -264,8 +296,17 @@ def test_a_batch_must_fit_its_names(base, models, ids):
             pass
     with pytest.raises(lk.LabkitError, match="batch is empty"):
         specialists.start([], [], 2)
-    with specialists.using(["law", "tiny"]) as model, pytest.raises(lk.LabkitError, match="2 rows, and a layer got 3"):
-        logits(model.module, ids)
+    with specialists.using(["law", "tiny"]) as model:
+        for rows in (ids, ids[[0, 1, 0, 1]], ids[:1]):
+            with pytest.raises(lk.LabkitError, match=f"2 rows, and the batch has {len(rows)}"):
+                logits(model.module, rows)
+        with pytest.raises(lk.LabkitError, match="batch has 4"):
+            lk.generate(model, PROMPTS[:4], 2)
+        layer = next(iter(adapters_of(model).values()))
+        with pytest.raises(lk.LabkitError, match="2 rows, and a layer got 3"):
+            layer(torch.ones(3, 1, 32))
+    with specialists.using(["law", "law"]) as model:
+        assert lk.generate(model, PROMPTS, 2) == lk.generate(models["law"], PROMPTS, 2)
     with pytest.raises(lk.LabkitError, match="stop is no list"):
         specialists.generate(PROMPTS, "law", 2, stop="text")
     assert not specialists._selection.groups
@@ -285,7 +326,7 @@ def test_other_adapters_are_refused(base, method, reason, tmp_path):
 
 
 def test_what_is_no_adapter_is_refused(base, models, tiny_encoder, tmp_path):
-    for adapters in (None, {}, [], {"tiny": models["law"]}, {"": models["law"]}, {3: models["law"]}):
+    for adapters in (None, {}, [], *({name: models["law"]} for name in ("tiny", "", 3, " law", "a\nb", "\x1b[31m"))):
         with pytest.raises(lk.LabkitError, match=r"are needed by name|cannot name an adapter"):
             lk.Specialists(base, adapters)
     for source, reason in ((3, "is 3"), (base, "has no adapter"), (lk.merge(models["law"]), "has no adapter")):
@@ -295,6 +336,8 @@ def test_what_is_no_adapter_is_refused(base, models, tiny_encoder, tmp_path):
         lk.Specialists(base, {"law": tmp_path})
     with pytest.raises(lk.LabkitError, match="has an adapter already"):
         lk.Specialists(models["law"], models)
+    with pytest.raises(lk.LabkitError, match=r"The base is 'tiny'.\n.*lk.load_model"):
+        lk.Specialists("tiny", models)
     with pytest.raises(lk.LabkitError, match="is an encoder"):
         lk.Specialists(tiny_encoder, models)
     specialists = lk.Specialists(base, models)
@@ -310,9 +353,13 @@ def test_files_that_are_more_or_less_than_a_lora_are_refused(base, models, tmp_p
     for change, reason in (
         ({"init_lora_weights": "pissa"}, "changed the weights"),
         ({"use_dora": True}, "sets use_dora"),
+        ({"use_bdlora": {"nblocks": 2}}, "sets use_bdlora"),
+        ({"kasa_config": {"beta": 0.1}}, "sets kasa_config"),
+        ({"monteclora_config": {"num_samples": 2}}, "sets monteclora_config"),
         ({"alpha_pattern": {"q_proj": 3}}, "sets alpha_pattern"),
         ({"peft_type": "IA3"}, "says IA3"),
         ({"lora_alpha": "x"}, "lora_alpha must be"),
+        ({"use_rslora": "false"}, "use_rslora is 'false'"),
     ):
         (folder / "adapter_config.json").write_text(json.dumps(config | change))
         with pytest.raises(lk.LabkitError, match=reason):
@@ -322,12 +369,25 @@ def test_files_that_are_more_or_less_than_a_lora_are_refused(base, models, tmp_p
         with pytest.raises(lk.LabkitError, match=r"adapter_config.json cannot be used"):
             lk.Specialists(base, {"law": folder})
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "you/elsewhere"}))
-    with pytest.warns(UserWarning, match=r"says that its base is you/elsewhere. It is put on tiny"):
+    with pytest.warns(UserWarning, match=r"says that its base is 'you/elsewhere'. It is put on tiny"):
         lk.Specialists(base, {"law": folder})
     wide = tiny_model("llama", tokenizer("smollm2-135m"), "wide", hidden_size=64)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(lk.LabkitError, match=r"trained on tiny, does not fit wide: .*32.*64"):
         lk.Specialists(wide, {"law": folder})
+    with pytest.raises(lk.LabkitError, match="holds no adapter"):
+        lk.Specialists(base, {"law": folder / "adapter_config.json"})
     (folder / "adapter_model.safetensors").write_bytes(b"half")
     with pytest.raises(lk.LabkitError, match=re.escape("adapter_model.safetensors cannot be used")):
         lk.Specialists(base, {"law": folder})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_factors_that_are_not_finite_are_refused(value, base, models, tmp_path):
+    """Their replies would be empty, without a word."""
+    next(iter(models["law"].trainable().values())).data[0, 0] = value
+    for source in (models["law"], folders(models, tmp_path)["law"]):
+        with pytest.raises(lk.LabkitError, match=r"'law' holds numbers that are not finite, in model.layers.0"):
+            lk.Specialists(base, {"law": source})
+        with pytest.raises(lk.LabkitError, match="'law' holds numbers that are not finite"):
+            lk.combine({"law": source}, [1], base=base)

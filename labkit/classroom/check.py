@@ -17,6 +17,7 @@ from labkit.classroom.notebook_08 import fault_cost, padding_labels, reply_mask
 from labkit.classroom.notebook_09 import cleaning_gain, jaccard, own_report
 from labkit.classroom.notebook_10 import frozen_reference, ipo_loss, preference_experiment
 from labkit.classroom.notebook_11 import grpo_advantages, honest_reward, reward_experiment
+from labkit.classroom.notebook_12 import merge_search, mixed_batch, ties
 
 __all__ = [
     "absmax_int8",
@@ -40,8 +41,10 @@ __all__ = [
     "jaccard",
     "levers",
     "lora_parameters",
+    "merge_search",
     "merged_ia3",
     "merged_weight",
+    "mixed_batch",
     "other_form",
     "own_data",
     "own_report",
@@ -57,6 +60,7 @@ __all__ = [
     "replication",
     "reply_mask",
     "reward_experiment",
+    "ties",
     "triage_prompt",
     "updates_or_examples",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from labkit.errors import LabkitError, require_count, require_seed, shown
@@ -65,7 +65,11 @@ def generate(
 
 def texts_of(stop: Sequence[str]) -> tuple[str, ...]:
     """Return the texts that end a reply, checked."""
-    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+    if (
+        isinstance(stop, str)
+        or not isinstance(stop, Iterable)
+        or not all(isinstance(text, str) and text for text in stop)
+    ):
         raise LabkitError(f"stop is no list of texts: {shown(stop)}.", r'Pass one, such as ["\n"].')
     return tuple(stop)
 

@@ -22,6 +22,8 @@ class MixedReplies(Replies):
         *others: what ``Replies`` takes from ``rows`` on.
     """
 
+    alike = False
+
     def __init__(self, model: Model, selection: Selection, casts: Casts, chosen: Sequence[int], *others: Any):
         super().__init__(model, *others)
         self._selection, self._casts, self._chosen = selection, casts, list(chosen)

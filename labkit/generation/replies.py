@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from labkit.errors import LabkitError, shown
 from labkit.generation.sampling import Sampling
 from labkit.generation.turns import ends_of_turns
 from labkit.models.decoding import Decoding
@@ -53,6 +54,8 @@ class Replies:
         drawn: with ``sampling``, keep what the tokens were drawn with.
     """
 
+    alike = True  # the model treats all rows in the same way
+
     def __init__(
         self,
         model: Model,
@@ -64,6 +67,10 @@ class Replies:
         logprobs: bool = False,
         drawn: bool = False,
     ):
+        if not isinstance(sampling, Sampling | None):
+            raise LabkitError(
+                f"sampling is {shown(sampling)}.", "Pass lk.Sampling(…), or None for the likeliest tokens."
+            )
         self.model, self.rows, self.count, self.sampling = model, rows, count, sampling
         self.stop, self.numbers, self.ends = stop, numbers, self.known_ends()
         self.ids: list[list[int]] = [[] for _ in rows]
@@ -72,7 +79,7 @@ class Replies:
         self._drawn: list[list[float]] = [[] for _ in rows]
         self._choices: list[list[torch.Tensor]] = [[] for _ in rows]
         self._keeps_drawn = drawn
-        self._decoding, self._steps = Decoding(model, rows), 0
+        self._decoding, self._steps = Decoding(model, rows, once=self.alike), 0
 
     def step(self) -> bool:
         """Add a token to each reply that isn't finished, and return whether any is left.

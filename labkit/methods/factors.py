@@ -22,7 +22,8 @@ from labkit.quant.matrix import sides
 from labkit.storage.records import damaged, read_tensors
 
 CONFIG = "adapter_config.json"
-STARTS = (True, False, "gaussian", "orthogonal", "eva")  # PEFT's initial values that leave the base weights alone
+# PEFT's initial values that leave the base weights alone.
+STARTS = (True, False, "gaussian", "orthogonal", "eva", "mica")
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,20 @@ def read_factors(folder: Path, name: str) -> tuple[dict[str, Factors], str]:
     made = {path.removeprefix(PREFIX): _made(tensors, path, config, folder) for path in paths}
     if tensors or not made:
         raise _not_lora(name, f"{folder / WEIGHTS} holds {next(iter(tensors), 'nothing')}")
-    return made, str(config.get("base_model_name_or_path") or "")
+    trained_on = config.get("base_model_name_or_path")
+    return made, trained_on if isinstance(trained_on, str) else ""
 
 
 def _made(tensors: dict[str, torch.Tensor], path: str, config: dict, folder: Path) -> Factors:
+    rslora = config.get("use_rslora")
     A, B = (tensors.pop(f"{path}.lora_{side}.weight", torch.empty(0)).float() for side in "AB")
+    if rslora not in (None, True, False):
+        raise damaged(folder / CONFIG, f"use_rslora is {shown(rslora)}")
     if A.dim() != 2 or B.dim() != 2 or len(A) != B.shape[1]:
         raise damaged(folder / WEIGHTS, f"{path} has factors of shapes {tuple(A.shape)} and {tuple(B.shape)}")
     rank = require_count("rank", len(A))
     alpha = require_number("lora_alpha", config.get("lora_alpha", 8), above=0)
-    return Factors(A, B, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+    return Factors(A, B, alpha / (math.sqrt(rank) if rslora else rank))
 
 
 def require_fit(factors: Mapping[str, Factors], base: Model, name: str, trained_on: str) -> None:
@@ -122,7 +127,7 @@ def require_fit(factors: Mapping[str, Factors], base: Model, name: str, trained_
 def _config(path: Path) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise LabkitError(
             f"{path.parent} holds no adapter: there is no {path.name}.",
             "Pass a run of LoRA or QLoRA, its model, or a folder that run.save or PEFT wrote.",

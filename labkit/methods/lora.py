@@ -71,7 +71,8 @@ class LoRALinear(MergeableLinear):
 
 
 # Settings of PEFT's that change what a layer computes, that no tensor in a file shows, and that labkit doesn't have.
-OTHER = ("use_qalora", "alpha_pattern", "layer_replication", "alora_invocation_tokens", "arrow_config")
+OTHER = ("use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens", "arrow_config")
+OTHER += ("kasa_config", "monteclora_config")
 VARIANTS: dict[str, type[LoRALinear]] = {"lora": LoRALinear}  # lora_variants.py adds others
 
 

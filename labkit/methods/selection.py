@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -48,6 +48,15 @@ class Selection:
             yield
         finally:
             self.groups, self.size = before
+
+    def require_rows(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Raise a ``LabkitError`` before a network reads other rows than were chosen for, where these differ."""
+        read = inputs[0] if inputs else named.get("input_ids", named.get("inputs_embeds"))
+        if read is not None and len(read) != self.size and any(rows is not None for _, rows in self.groups):
+            raise LabkitError(
+                f"Adapters were chosen for {self.size} rows, and the batch has {len(read)}.",
+                "Choose one for each row, or use generate of lk.Specialists, which makes the batches itself.",
+            )
 
 
 class SelectedLinear(Adapter):
@@ -107,5 +116,7 @@ def with_selection(base: Model, adapters: Sequence[Mapping[str, Factors]]) -> tu
             updates = {number: factors[path] for number, factors in enumerate(adapters) if path in factors}
             if updates:
                 replace_layer(model.module, path, SelectedLinear(cast(LinearLayer, layer), updates, selection))
+    # A layer can't tell: in OPT's, whose inputs have one dimension for rows and tokens, 4 rows look like 2 longer ones.
+    model.module.register_forward_pre_hook(selection.require_rows, with_kwargs=True)
     model.module.requires_grad_(False)
     return model, selection

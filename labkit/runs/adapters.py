@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from labkit.errors import LabkitError, shown
-from labkit.methods.adapter import adapters_of
+from labkit.methods.adapter import adapters_of, require_no_adapter
 from labkit.methods.factors import Factors, factors_of, read_factors, require_fit
 from labkit.methods.targets import replace_layer
 from labkit.models.model import Model
 from labkit.models.truncation import warn
+from labkit.runs.load import read_record
 from labkit.runs.places import place
-from labkit.runs.run import KEYS, Run, describe
+from labkit.runs.run import Run, describe
 from labkit.storage import records
 
 Source: TypeAlias = Run | Model | str | Path
@@ -37,25 +39,41 @@ def factors_on(base: Model, source: Source, name: str) -> dict[str, Factors]:
     if isinstance(source, Run | Model):
         tuned = source.model if isinstance(source, Run) else source
         factors = factors_of(tuned, name)
-        there = base_of(tuned)
-        if not _shares(there, base):
-            _require_same(describe(there), base, name)
+        below = base_of(tuned)
+        if not _shares(below, base):
+            _require_same(describe(below), base, name)
     elif isinstance(source, str | Path):
         folder = place(source, "runs")
         factors, there_name = read_factors(folder, name)
         if (folder / records.FILE).is_file():
-            record = records.read_json(folder / records.FILE, "run", KEYS)
-            _require_same(dict(record["base"]), base, name, old=record.get("version", 0) == 0)
+            record = read_record(folder / records.FILE)
+            stored = record.quantization or getattr(record.method, "quantization", None)  # QLoRA quantizes by itself
+            there = record.base | {"quantization": asdict(stored) if stored else None}
+            _require_same(there, base, name, old=record.version == 0)
             require_fit(factors, base, name, there_name)
         else:
             require_fit(factors, base, name, there_name)
             if there_name and Path(there_name).name != Path(base.name).name:
                 warn(
-                    f"{name} says that its base is {there_name}. It is put on {base.name}: the sizes fit.", UserWarning
+                    f"{name} says that its base is {shown(there_name)}. It is put on {base.name}: the sizes fit.",
+                    UserWarning,
                 )
     else:
         raise LabkitError(f"{name} is {shown(source)}.", "Pass a run, its model, or the folder of a saved adapter.")
+    for path, each in factors.items():
+        if not (each.A.isfinite().all() and each.B.isfinite().all()):
+            raise LabkitError(
+                f"{name} holds numbers that are not finite, in {path}: it would answer nonsense.",
+                "Train it again, at a lower learning rate.",
+            )
     return factors
+
+
+def require_base(base: Model) -> None:
+    """Raise a ``LabkitError`` where ``base`` is no model, or has an adapter."""
+    if not isinstance(base, Model):
+        raise LabkitError(f"The base is {shown(base)}.", "Pass a model, such as lk.load_model returns.")
+    require_no_adapter(base)
 
 
 def base_of(tuned: Model) -> Model:
@@ -82,5 +100,6 @@ def _require_same(there: dict[str, Any], base: Model, name: str, *, old: bool = 
 
 
 def _shown(base: dict[str, Any]) -> str:
-    stored = base.get("quantization") or {}
-    return f"{base['name']} (fingerprint {base['fingerprint']}, {stored.get('format', 'in floats')})"
+    stored = base["quantization"]
+    how = ", ".join(f"{key} {value}" for key, value in stored.items()) if stored else "in floats"
+    return f"{base['name']} (fingerprint {base['fingerprint']}, {how})"

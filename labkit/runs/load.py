@@ -60,7 +60,7 @@ def load_run(name: str | Path, base: Model | None = None, *, force: bool = False
             model, precision or quantization that it was trained on.
     """
     folder = place(name, "runs")
-    record = _read(_find(folder, str(name)))
+    record = read_record(_find(folder, str(name)))
     if base is None:
         base = _load_base(record, folder.name)
     if not force:
@@ -95,7 +95,8 @@ def _find(folder: Path, name: str) -> Path:
     raise unknown("saved run", name, [p.name for p in found if not p.name.startswith(".")])
 
 
-def _read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
+    """Return what is in the file with the record of a run, or raise a ``LabkitError`` where it is damaged."""
     content = records.read_json(path, "run", KEYS)
     try:
         base = dict(content["base"])

@@ -27,7 +27,7 @@ class Credit:
     Attributes:
         advantage: shape (replies, 1), or of PPO (replies, tokens).
         returns: what values should predict, shape (replies, tokens); zeros without a value head.
-        before: what the policy and its value head make of the replies before they change, or None without a head.
+        before: what the policy and its value head make of the replies before they change; None where nothing asks.
         reference: the tokens' log-probabilities under the model before training, or None where there is none.
     """
 
@@ -63,11 +63,13 @@ def credit(
         reference: another model to compare with than the policy, its adapter disabled.
     """
     mask = samples.mask
-    before = score_all(model, samples, size, value_head) if value_head is not None else None
     compared = _compared(model, reference, samples, size)
+    penalised = rl.penalty == "reward" and rl.beta > 0
+    before = score_all(model, samples, size, value_head) if penalised or value_head is not None else None
     penalty = torch.zeros_like(mask)
-    if rl.penalty == "reward" and compared is not None:
-        penalty = rl.beta * (samples.old - compared)
+    if penalised and before is not None and compared is not None:
+        # Not the log-probabilities of drawing: in 16 bits they round otherwise, and that would count as divergence.
+        penalty = rl.beta * (before.logprobs - compared)
     if before is None or before.values is None:
         paid = rewards.to(mask) - (penalty * mask).sum(1)
         return Credit(advantages(rl, paid.view(-1, rl.group)), torch.zeros_like(mask), before, compared)

@@ -50,8 +50,8 @@ def disturb(model):
 def require_same(model, count=10):
     expected = [alone(model, prompt, count) for prompt in PROMPTS]
     assert len(set(expected)) > 1
-    replies = lk.generate(model, PROMPTS, count, batch_size=3)
-    for reply, ids in zip(replies, expected, strict=True):
+    replies = lk.generate(model, [*PROMPTS, *PROMPTS[:2]], count, batch_size=3)  # those are read once, where they meet
+    for reply, ids in zip(replies, [*expected, *expected[:2]], strict=True):
         assert reply.ids == ids[: reply.tokens], model.name
         assert reply.stopped or reply.tokens == count
 
@@ -92,6 +92,14 @@ def test_recurrent_networks_take_part(kind, tokenizer, one_thread):
     assert lengths[0] == 2 < lengths[1]
     require_same(model)
     assert model.generate(prompts[0], 10) == lk.generate(model, prompts, 10)[0].text
+
+
+def test_a_prompt_is_read_once_for_all_its_replies(tiny):
+    shapes = []
+    layer = tiny.module.get_input_embeddings()
+    with layer.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape)):
+        lk.generate(tiny, [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]], 3)
+    assert [rows for rows, _ in shapes] == [2, 4, 4]
 
 
 def test_the_real_model_says_the_same_in_float32():
@@ -189,8 +197,10 @@ def test_wrong_prompts_are_refused(tiny, tiny_encoder):
             lk.generate(tiny, prompts)
     with pytest.raises(lk.LabkitError, match="Conversation 2 ends with a reply already"):
         lk.generate(tiny, [[ASK], [ASK, {"role": "assistant", "content": "Paris."}]])
-    for stop in ("text", [""], [3]):
+    for stop in ("text", [""], [3], None, 3):
         with pytest.raises(lk.LabkitError, match="stop is no list"):
             lk.generate(tiny, PROMPTS, stop=stop)
+    with pytest.raises(lk.LabkitError, match=r"sampling is 0\.7"):
+        lk.generate(tiny, PROMPTS, sampling=0.7)
     with pytest.raises(lk.LabkitError, match="is an encoder"):
         lk.generate(tiny_encoder, PROMPTS)

@@ -107,6 +107,7 @@ CASES = {
     "4 bits": step_of([9], {"algorithm": "rloo", "beta": 0.1}, "qlora", B16, copy=True),
     "prefix": step_of([5, 9], {"algorithm": "grpo"}, "prefix"),
     "sampling": step_of([2], SAMPLED, "lora", **FEW),
+    "reading": step_of([60] * 16, {"group": 2, "max_new_tokens": 8}, "lora", **FEW),  # a prompt once for its replies
     "one token": step_of([9], {"max_new_tokens": 1}, "lora"),
 }
 
@@ -119,7 +120,7 @@ def test_a_real_step_holds_what_was_predicted(name):
 
 def test_the_peak_is_in_whatever_part_it_is():
     assert part_of_peak(simulate(CASES["sampling"])[0]) == "sampling"
-    assert part_of_peak(simulate(step_of([60], SAMPLED, "lora", **FEW))[0]) == "reading"
+    assert part_of_peak(simulate(CASES["reading"])[0]) == "reading"
     assert part_of_peak(simulate(CASES["grpo"])[0]) == "learning"
 
 

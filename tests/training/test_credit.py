@@ -1,5 +1,7 @@
 """The divergence is counted from the model before training, whichever way it is asked."""
 
+from dataclasses import replace
+
 import torch
 from tiny import STRONG, tiny_model
 
@@ -25,3 +27,6 @@ def test_another_model_as_reference_stands_for_the_disabled_adapter(tokenizer, o
     plain = 1.5 * (plain - plain.mean(1, keepdim=True))
     torch.testing.assert_close(itself.advantage.view(2, 3), plain, atol=1e-3, rtol=0)
     assert (copied.advantage - itself.advantage).abs().max() > 0.1
+    # How the tokens' log-probabilities rounded when they were drawn is no divergence.
+    rounded = replace(samples, old=samples.old + 0.05 * torch.randn(samples.old.shape, generator=generator))
+    torch.testing.assert_close(credit(policy, rounded, rewards, rl, 4).advantage, disabled.advantage)
