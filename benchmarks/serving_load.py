@@ -28,6 +28,7 @@ from labkit.models.model import Model
 from labkit.serving import Serving, running
 
 NAMES = ("hospital", "law")
+LONG = 200
 
 
 def adapter(base: Model, seed: int) -> Model:
@@ -71,6 +72,17 @@ async def load(address: str, clients: int, tokens: int, limit: float) -> list[tu
         return await asyncio.gather(*(ask(client, i, names[i % len(names)], tokens) for i in range(clients)))
 
 
+async def behind(address: str, tokens: int, limit: float) -> tuple[float, float, float]:
+    """Return the seconds that a short request took alone, that it took beside a long one, and that this one took."""
+    async with httpx.AsyncClient(base_url=address, timeout=limit, trust_env=False) as client:
+        _, _, alone = await ask(client, 0, NAMES[0], tokens)
+        long = asyncio.create_task(ask(client, 1, NAMES[1], LONG))
+        await asyncio.sleep(1)  # it has begun
+        _, _, beside = await ask(client, 0, NAMES[0], tokens)
+        _, _, whole = await long
+    return alone, beside, whole
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--clients", type=int, default=200)
@@ -89,9 +101,9 @@ def main() -> int:
             answers = asyncio.run(load(address, given.clients, given.tokens, given.limit))
             seconds = time.perf_counter() - begun
             metrics = httpx.get(f"{address}/metrics", trust_env=False).text
-        (batches,) = re.findall(r"^labkit_batches (\S+)$", metrics, re.MULTILINE)
+        (steps,) = re.findall(r"^labkit_steps_total (\S+)$", metrics, re.MULTILINE)
         counts = Counter(status for status, _, _ in answers)
-        print(f"\nqueue of {queue}: {dict(sorted(counts.items()))} in {seconds:.1f} s, {float(batches):.0f} batches")
+        print(f"\nqueue of {queue}: {dict(sorted(counts.items()))} in {seconds:.1f} s, {float(steps):.0f} steps")
         for status in sorted(counts):
             took = [taken for other, _, taken in answers if other == status]
             p50, p95 = np.percentile(took, (50, 95))
@@ -100,6 +112,9 @@ def main() -> int:
         print(f"  {written / seconds:.0f} new tokens a second")
         fine &= counts.keys() <= {200, 503} and max(taken for _, _, taken in answers) < given.limit
         fine &= all(0 < tokens <= given.tokens for status, tokens, _ in answers if status == 200)
+    with running(served, Serving(port=0, timeout=given.limit)) as address:
+        alone, beside, whole = asyncio.run(behind(address, given.tokens, given.limit))
+    print(f"\n{given.tokens} tokens: {alone:.2f} s alone, {beside:.2f} s beside a request for {LONG}, {whole:.2f} s")
     print("\nEach client got 200 or 503 in time." if fine else "\nNot what was promised.")
     return 0 if fine else 1
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which run no 
     from labkit.display.explorer import QuantizationExplorer
     from labkit.display.masks import show_masks
     from labkit.display.planner import MemoryPlanner
+    from labkit.display.side_by_side import SideBySide
     from labkit.display.transcripts import show_replies
     from labkit.errors import LabkitError
     from labkit.evaluation import (
@@ -105,6 +106,7 @@ __all__ = [
     "QuantizationExplorer",
     "Run",
     "Sampling",
+    "SideBySide",
     "Specialists",
     "Task",
     "TrainingConfig",
@@ -170,6 +172,7 @@ _HOMES = {
     "labkit.display.explorer": "QuantizationExplorer",
     "labkit.display.masks": "show_masks",
     "labkit.display.planner": "MemoryPlanner",
+    "labkit.display.side_by_side": "SideBySide",
     "labkit.display.transcripts": "show_replies",
     "labkit.errors": "LabkitError",
     "labkit.evaluation": "compare evaluate forgetting knowledge perplexity score_pairs score_replies text_loss",

@@ -13,7 +13,7 @@ CORE = ("smollm2-135m", "hpo", "factbook")  # what the first notebooks need
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status: 0, or 1 if something needs fixing."""
+    """Run the command line; return its exit status: 0, or 1 if something needs fixing, and then 2 from a server."""
     make_printable()
     parser = argparse.ArgumentParser(prog="labkit", description="Learn fine-tuning by doing it.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         return handlers[options.command](options)
     except LabkitError as problem:
         print(f"labkit: {problem}", file=sys.stderr)
-        return 1
+        return 2 if options.command == "serve" else 1
 
 
 def _fetch(options: argparse.Namespace) -> int:

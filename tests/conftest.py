@@ -1,14 +1,16 @@
 """Fixtures: the real assets for what is about them, and tiny random models for what is about code."""
 
 import gc
+import json
 import os
 from functools import cache
 
 import pytest
 import torch
 from small_models import causal, encoder, mask, model  # noqa: F401
-from tiny import colour_task, tiny_model
-from transformers import AutoTokenizer
+from tiny import TOKENS, colour_task, tiny_model
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import labkit as lk
 from labkit.assets.fetch import ensure
@@ -41,6 +43,21 @@ def tokenizer():
         return loaded
 
     return load
+
+
+@pytest.fixture(scope="session")
+def few_tokens():
+    """SmolLM2's tokenizer with its first tokens alone; texts end with one that llama.cpp does not know by itself."""
+    folder = ensure("smollm2-135m")
+    made = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    rules = made["model"]
+    rules["vocab"] = {text: token for text, token in rules["vocab"].items() if token < TOKENS}
+    rules["merges"] = [pair for pair in rules["merges"] if "".join(pair) in rules["vocab"]]
+    special = {"bos_token": "<|im_start|>", "eos_token": "<jupyter_output>", "pad_token": "<|im_end|>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), **special)
+    tokenizer.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer.padding_side = "right"
+    return tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -70,8 +70,8 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
         (["fastapi"], [], ["serving"]),
         (
             ["ipywidgets"],
-            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer"],
-            ["display.chat", "display.explorer", "display.planner"],
+            ["ChatWidget", "MemoryPlanner", "QuantizationExplorer", "SideBySide"],
+            ["display.chat", "display.explorer", "display.planner", "display.side_by_side"],
         ),
         (
             [*EXTRAS],
@@ -79,6 +79,7 @@ for module in pkgutil.walk_packages(lk.__path__, "labkit.", onerror=lambda name:
                 "ChatWidget",
                 "MemoryPlanner",
                 "QuantizationExplorer",
+                "SideBySide",
                 "plots",
                 "show_episodes",
                 "show_masks",

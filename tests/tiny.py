@@ -21,6 +21,7 @@ SIZES = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
+TOKENS = 1024  # of the small vocabulary of ``few_tokens``
 ALL_HEADS = {"num_key_value_heads": 4}  # of architectures that have as many heads for keys as for queries
 # What the architectures call their sizes, where it is not the name above or one that stands for it.
 CAUSAL = {

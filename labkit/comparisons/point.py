@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from labkit.comparisons.chat_measures import chat_measured, losses
+from labkit.comparisons.export_measures import Live, export_measured
 from labkit.comparisons.held_out import hold_out
 from labkit.comparisons.measures import measured
 from labkit.comparisons.preference_measures import log_probabilities_of, preference_measured
@@ -44,7 +45,8 @@ class Point:
             run's. Such a run is not measured for what it costs. For a task of conversations: ``fault`` and ``replay``
             as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``,
             ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm`` and
-            ``beta`` as ``reward_measured`` takes them.
+            ``beta`` as ``reward_measured`` takes them. Where the model is exported: ``format`` and ``fault`` as
+            ``export_measured`` takes them.
     """
 
     model: str
@@ -79,11 +81,17 @@ class Point:
         base = _model(self.model)
         return self._found(base) | {"made": circumstances(base.device, base.precision)}
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the training, as ``finetune`` takes them."""
+        return {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+
     def _found(self, base: Model) -> dict[str, Any]:
-        settings = {key: getattr(self, key) for key in ("learning_rate", "steps", "batch_size", "seed")}
+        settings = self.settings()
         task = _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
+        if "format" in self.data:
+            return export_measured(_live(json.dumps(asdict(replace(self, data={})))), task, **self.data)
         if "algorithm" in self.data:
             return self._rewards(base, task, settings)
         if "chosen" in task.train.column_names:
@@ -135,6 +143,14 @@ def _english(name: str) -> float:
 @lru_cache(maxsize=1)
 def _task(name: str, train: int, test: int) -> Task:
     return load_task(name, train=train, test=test)
+
+
+@lru_cache(maxsize=1)
+def _live(point: str) -> Live:
+    """Return the run of a point, written as JSON, which is exported in several formats."""
+    made = Point(**json.loads(point))
+    task = _task(made.task, made.train, made.test)
+    return Live.of(_model(made.model), task, get_method(made.method), made.settings())
 
 
 @lru_cache(maxsize=1)

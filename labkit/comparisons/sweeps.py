@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.comparisons.data_quality import data_quality, data_quality_rates, data_quality_smollm2
+from labkit.comparisons.export_measures import exports
 from labkit.comparisons.instruction_tuning import instruction_rates, instructions
 from labkit.comparisons.point import Point, all_settings
 from labkit.comparisons.preference_learning import length_bias, preference_rates, preferences
@@ -90,6 +91,7 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "rl-algorithms": algorithms,
     "rl-hacking": hacking,
     "rl-against-dpo": against_pairs,
+    "exports": exports,
 }
 
 

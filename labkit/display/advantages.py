@@ -25,6 +25,7 @@ PALEST, FULL = 0.1, 0.5  # shares of a colour in the paint of the smallest and o
 LEAST = 0.01  # a smaller share of the largest advantage counts as none: rounding makes such, too
 TINY = 1e-3  # the least that counts as the largest advantage
 LONGEST = 2_000  # characters shown of a text
+WHOLE = 30  # letters of a token that no line's end divides
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,16 @@ class Paint:
         return " ".join([*signs] * (len(signs) == 1) + [" to ".join(dict.fromkeys(ends))])
 
     def html(self, tokens: Sequence[str], values: Sequence[float]) -> str:
-        """Return tokens as HTML; a sign stands where it turns, and each token has its number as a title."""
+        """Return tokens as HTML; a sign stands where it turns, and each token has its number as a title.
+
+        A line ends between tokens, so that the space that most begin with stays with its word.
+        """
         made, before = [], ""
         for place, (text, value) in enumerate(zip(tokens, values, strict=True)):
             sign, share = self.sign(value), abs(value) / self.largest
             made += [f"<b>{sign}</b>"] * (sign != before)
             made.append(painted(shown(text), sign, share, f"token {place}: advantage {_number(value)}"))
-            made += ["<br>"] * ("\n" in text)
+            made.append("<br>" if "\n" in text else "<wbr>")
             before = sign
         return "".join(made)
 
@@ -82,7 +86,8 @@ def painted(text: str, sign: str, share: float, title: str = "") -> str:
     """Return a text as HTML in the colour of its sign, of which it has a share."""
     color, line = LOOKS[sign]
     ground = tinted(color, PALEST + (FULL - PALEST) * share)
-    style = f"background:{ground};color:{INK};border-bottom:{line};margin-right:1px;padding:1px;white-space:pre-wrap"
+    style = f"background:{ground};color:{INK};border-bottom:{line};margin-right:1px;padding:1px;white-space:pre"
+    style += "-wrap" * (len(text) > WHOLE)
     return f'<span style="{style}"' + f' title="{escape(title)}"' * bool(title) + f">{escape(text)}</span>"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from labkit.display.transcript import transcript
-from labkit.errors import LabkitError, require_count, require_seed, shown
+from labkit.errors import LabkitError, first_line, require_count, require_seed, shown
 from labkit.extras import unusable
 from labkit.generation.chat import chat
 from labkit.generation.sampling import Sampling
@@ -89,9 +89,10 @@ class ChatWidget(widgets.VBox):
                 self._state.value = f"{escape(name)} is writing …"
                 notes += [f"<br>{escape(name)}: {escape(note)}" for note in self._answer(name, text)]
             self._state.value = f"Ready.{''.join(notes)}"
-        except Exception as problem:  # an error here would be lost: it belongs to no cell
+        except (Exception, KeyboardInterrupt) as problem:  # an error here would be lost: it belongs to no cell
             self.conversations, self.message.value = before, text
-            self._state.value = f"Nothing was sent. {escape(str(problem))}".replace("\n", "<br>")
+            said = escape(str(problem) or first_line(problem))
+            self._state.value = f"Nothing was sent. {said}".replace("\n", "<br>")
             for name in self._models:
                 self._show(name)
         finally:

@@ -108,16 +108,19 @@ def _line(who: str, text: str) -> str:
 def _table(number: int, group: list[Episode], paint: Paint) -> str:
     # Each cell has its own ground: JupyterLab's dark theme darkens every other row.
     cell = f"background:white;border:1px solid {INK};padding:.4em;text-align:left;vertical-align:top"
-    heads = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in _facts(group[0], paint))
+    # JupyterLab makes all columns equal, and a word that is wider breaks anywhere: not so headings and numbers.
+    fact = f"{cell};overflow-wrap:normal"
+    names = [escape(name).replace("_", "_<wbr>") for name in _facts(group[0], paint)]
+    heads = "".join(f'<th scope="col" style="{fact}">{name}</th>' for name in names)
     rows = ""
     for each in group:
-        facts = "".join(f'<td style="{cell}">{escape(value)}</td>' for value in _facts(each, paint).values())
+        facts = "".join(f'<td style="{fact}">{escape(value)}</td>' for value in _facts(each, paint).values())
         reply = f"<bdi>{paint.html(each.tokens, each.advantages)}</bdi>"
         rows += f'<tr>{facts}<td style="{cell};font-family:monospace;line-height:2">{reply}</td></tr>'
     turns = "".join(
         f'<p style="margin:.6em 0 .2em;white-space:pre-wrap"><b>{escape(who)}:</b> <bdi>{escape(text)}</bdi></p>'
         for who, text in _turns(group[0])
     )
-    style = f"background:white;color:{INK};border-collapse:collapse;font-size:14px;width:100%"
+    style = f"background:white;color:{INK};border-collapse:collapse;font-size:14px;width:100%;table-layout:auto"
     head = f'<thead><tr>{heads}<th scope="col" style="{cell};width:60%">reply</th></tr></thead>'
     return f'{turns}<table aria-label="Replies to prompt {number}" style="{style}">{head}<tbody>{rows}</tbody></table>'

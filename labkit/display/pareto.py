@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.display.alt import describe, listed, number
 from labkit.display.curves import interval
 from labkit.display.looks import looks
 from labkit.display.points import label_points
+from labkit.display.runs import draw_runs, point
 from labkit.display.style import GREY, axes_for, end_at_100, plain_log
 
 if TYPE_CHECKING:
@@ -44,38 +45,20 @@ def pareto(rows: DataFrame, x: str, by: str, *, xlabel: str, log: bool = True, a
         ax: where to draw.
     """
     ax = axes_for(ax, height=4.4)
-    groups = rows.dropna(subset=[x]).groupby(by, sort=False)
-    means = groups[[x, "accuracy"]].mean()
-    lowest, highest = (groups[[x, "accuracy"]].agg(end) for end in ("min", "max"))
-    best = dict(zip(means.index, front(means[x].to_list(), means["accuracy"].to_list()), strict=True))
-    line = means[list(best.values())].sort_values(x)
-    strokes = []
-    ax.step(line[x], 100 * line["accuracy"], where="post", color=GREY, linewidth=1, zorder=0)
-    styles = looks(means.index)
-    for name, look in styles.items():
-        mean = means.loc[name]
-        below, above = mean - lowest.loc[name], highest.loc[name] - mean
-        bars: dict[str, Any] = {
-            "xerr": [[below[x]], [above[x]]],
-            "yerr": [[100 * below["accuracy"]], [100 * above["accuracy"]]],
-            "markerfacecolor": look.ink if best[name] else "white",
-        }
-        ax.errorbar(mean[x], 100 * mean["accuracy"], **bars, **_point(look.marker, look.ink))
-        (left, bottom), (right, top) = tuple(lowest.loc[name]), tuple(highest.loc[name])
-        at, height = tuple(mean)
-        strokes += [(at, 100 * bottom, at, 100 * top), (left, 100 * height, right, 100 * height)]
+    rows = rows.dropna(subset=[x]).assign(accuracy=100 * rows["accuracy"])
+    means = rows.groupby(by, sort=False)[[x, "accuracy"]].mean()
+    best = front(means[x].to_list(), means["accuracy"].to_list())
+    line = means[best].sort_values(x)
+    ax.step(line[x], line["accuracy"], where="post", color=GREY, linewidth=1, zorder=0)
+    draw_runs(ax, rows, x, "accuracy", by, filled=[*line.index])
     if log:
         ax.set_xscale("log")
         plain_log(ax.xaxis, means[x].min(), means[x].max())
     ax.margins(x=0.15, y=0.12)
     end_at_100(ax)
     ax.set(xlabel=xlabel, ylabel="accuracy (%): mean, lowest and highest seed")
-    points = {name: (means.loc[name, x], 100 * means.loc[name, "accuracy"]) for name in means.index}
-    chosen = sorted(points, key=lambda name: not best[name])  # names on the front choose their places first
-    colors = {name: look.text for name, look in styles.items()}
-    label_points(ax, {name: points[name] for name in chosen}, colors, strokes)
-    said = listed(f"{name} {100 * gain:.1f} at {number(cost)}" for name, cost, gain in line.itertuples())
-    beaten = ", ".join(name for name in means.index if not best[name]) or "none"
+    said = listed(f"{name} {gain:.1f} at {number(cost)}" for name, cost, gain in line.itertuples())
+    beaten = ", ".join(name for name in means.index if name not in line.index) or "none"
     describe(ax, f"Dots: mean accuracy (%) over {xlabel}. On the Pareto front: {said} Beaten: {beaten}.")
     return ax
 
@@ -95,7 +78,7 @@ def tradeoff(
     styles = looks(points)
     for (x, evaluation), look in zip(points.values(), styles.values(), strict=True):
         y, (low, high) = 100 * evaluation.accuracy, evaluation.interval
-        ax.errorbar(x, y, [[y - 100 * low], [100 * high - y]], **_point(look.marker, look.ink))
+        ax.errorbar(x, y, [[y - 100 * low], [100 * high - y]], **point(look.marker, look.ink))
     ax.axhline(100 * before.accuracy, color=GREY, linestyle=":")
     ax.axvline(0, color=GREY, linestyle=":")
     ax.margins(x=0.2, y=0.15)
@@ -108,7 +91,3 @@ def tradeoff(
     base = f"Before: {100 * before.accuracy:.0f} at 0."
     describe(ax, f"Dots with 95% intervals: accuracy (%) over {xlabel}. {listed(said)} {base}")
     return ax
-
-
-def _point(marker: str, color: str) -> dict[str, Any]:
-    return {"fmt": marker, "color": color, "markersize": 7, "elinewidth": 1.2, "capsize": 3, "clip_on": False}

@@ -11,11 +11,14 @@ from labkit.display.diagram import diagram
 from labkit.display.grids import grids
 from labkit.display.looks import look_of, looks
 from labkit.display.memory import memory, timeline
+from labkit.display.merging import merging
+from labkit.display.mixed_batch import mixed_batch
 from labkit.display.pareto import pareto, tradeoff
 from labkit.display.parts import Bar, Box, Cells, Matrix
 from labkit.display.quality import amounts, worth
 from labkit.display.shares import shares
 from labkit.display.style import figure
+from labkit.display.two_tasks import two_tasks
 
 __all__ = [
     "Bar",
@@ -40,11 +43,14 @@ __all__ = [
     "look_of",
     "looks",
     "memory",
+    "merging",
+    "mixed_batch",
     "pareto",
     "predictions",
     "shares",
     "sweep",
     "timeline",
     "tradeoff",
+    "two_tasks",
     "worth",
 ]

@@ -38,7 +38,7 @@ class Transcripts:
         blocks = []
         for messages, replies in self.rows:
             said = [(turn["role"], turn["content"]) for turn in messages]
-            said += [(name, _text(reply)) for name, reply in zip(self.names, replies, strict=True)]
+            said += [(name, reply_text(reply)) for name, reply in zip(self.names, replies, strict=True)]
             blocks.append(
                 "\n".join(f"{who:>{width}} │ " + text.replace("\n", "\n" + " " * width + " │ ") for who, text in said)
             )
@@ -56,7 +56,8 @@ class Transcripts:
         body = "".join(
             f'<tr><td style="{cell}">{"".join(_turn(turn) for turn in messages)}</td>'
             + "".join(
-                f'<td style="{cell};background:{tinted(PALETTE["sky blue"])}">{escape(_text(r))}</td>' for r in replies
+                f'<td style="{cell};background:{tinted(PALETTE["sky blue"])}">{escape(reply_text(r))}</td>'
+                for r in replies
             )
             + "</tr>"
             for messages, replies in self.rows
@@ -93,7 +94,8 @@ def show_replies(
     return Transcripts(tuple(replies), tuple(rows))
 
 
-def _text(reply: Reply) -> str:
+def reply_text(reply: Reply) -> str:
+    """Return what is shown of a reply; dots behind it say that it did not end."""
     return reply.text.strip() + ("" if reply.stopped else CUT)
 
 

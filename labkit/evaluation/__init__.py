@@ -1,6 +1,7 @@
 """Evaluate models: accuracy, perplexity, forgetting, latency, and whether a difference is real."""
 
 from labkit.evaluation.bootstrap import bootstrap_interval
+from labkit.evaluation.difference import LogitDifference, logit_difference
 from labkit.evaluation.heads import head_for, zero_shot_head
 from labkit.evaluation.labels import evaluate, label_probabilities
 from labkit.evaluation.latency import latency_ratio
@@ -17,6 +18,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Forgetting",
+    "LogitDifference",
     "PairScores",
     "ReplyScores",
     "bootstrap_interval",
@@ -29,6 +31,7 @@ __all__ = [
     "knowledge",
     "label_probabilities",
     "latency_ratio",
+    "logit_difference",
     "perplexity",
     "score_pairs",
     "score_replies",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import permutations
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import nn
@@ -25,6 +25,8 @@ from labkit.training.inference import Part, infer
 from labkit.training.objectives import logits_at, sentence_vectors
 from labkit.training.sft import has_conversations
 
+Stem: TypeAlias = tuple[int, ...]  # the first tokens of a label
+
 
 def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
     """Predict the likeliest label for each test example and return the accuracy.
@@ -40,10 +42,19 @@ def evaluate(model: Model, task: Task, *, batch_size: int = 32) -> Evaluation:
         )
     if not len(task.test):
         raise LabkitError(f"{task.name} has no test examples.", "Use a task that has some.")
+    scores = label_probabilities(model, tested_prompts(model, task), task.labels, batch_size=batch_size)
+    return scored(task, scores)
+
+
+def tested_prompts(model: Model, task: Task) -> list:
+    """Return the test examples of ``task`` without their labels, as ``model`` reads them: texts or conversations."""
     talks = has_conversations(model, task)
-    prompts = [messages[:-1] for messages in task.test["messages"]] if talks else task.test["prompt"]
-    scores = label_probabilities(model, prompts, task.labels, batch_size=batch_size)
-    predicted = [task.labels[i] for i in scores.argmax(dim=1).tolist()]
+    return [messages[:-1] for messages in task.test["messages"]] if talks else list(task.test["prompt"])
+
+
+def scored(task: Task, probabilities: torch.Tensor) -> Evaluation:
+    """Return the accuracy of taking the likeliest label; ``probabilities`` has the shape (test examples, labels)."""
+    predicted = [task.labels[i] for i in probabilities.argmax(dim=1).tolist()]
     truth = list(task.test["completion"])
     hits = [p == t for p, t in zip(predicted, truth, strict=True)]
     names = {label: label.strip() for label in task.labels}
@@ -87,18 +98,44 @@ def label_probabilities(
         head = head_for(model, labels)
         examples = [Example(ids, 0) for ids in fit(model, rows, model.max_length, "prompt")]
         return F.softmax(infer(model, examples, batch_size, partial(_classes, model, head)), dim=-1)
-    ids_of_labels = _replies(model, labels) if isinstance(given[0], list) else completion_ids(model, labels)
-    require_distinct(model, labels, ids_of_labels)
-    tokens = [tuple(ids) for ids in ids_of_labels]
-    starts = fitted(model, cast(Prompts, given), max(map(len, tokens)))
-    result = torch.ones(len(starts), len(labels))
-    for stem in sorted({label[:n] for label in tokens for n in range(len(label))}):
-        children = sorted({label[len(stem)] for label in tokens if label[: len(stem)] == stem and label != stem})
+    starts, tokens = label_tokens(model, cast(Sequence[str], given), labels)
+
+    def shares(stem: Stem, children: list[int]) -> torch.Tensor:
+        examples = [Example([*start, *stem], 0) for start in starts]
+        return F.softmax(infer(model, examples, batch_size, partial(_next_logits, model, children)), dim=-1)
+
+    return along_tree(tokens, len(starts), shares)
+
+
+def label_tokens(
+    model: Model, prompts: Sequence[str] | Sequence[list[dict]], labels: Sequence[str]
+) -> tuple[list[list[int]], list[Stem]]:
+    """Return the tokens of each prompt, cut so that each label fits behind it, and those of each label with its end.
+
+    Raises:
+        LabkitError: ``model`` cannot tell the labels apart.
+    """
+    ids = _replies(model, labels) if isinstance(prompts[0], list) else completion_ids(model, labels)
+    require_distinct(model, labels, ids)
+    return fitted(model, cast(Prompts, prompts), max(map(len, ids))), [tuple(label) for label in ids]
+
+
+def along_tree(labels: Sequence[Stem], count: int, shares: Callable[[Stem, list[int]], torch.Tensor]) -> torch.Tensor:
+    """Return the probability of each label after each of ``count`` prompts, shape (prompts, labels).
+
+    Args:
+        labels: their tokens, which form a tree.
+        count: how many prompts there are.
+        shares: for a stem and the tokens that may follow it, how these share the probability after each prompt, shape
+            (prompts, tokens); rows sum to 1.
+    """
+    result = torch.ones(count, len(labels))
+    for stem in sorted({label[:n] for label in labels for n in range(len(label))}):
+        children = sorted({label[len(stem)] for label in labels if label[: len(stem)] == stem and label != stem})
         if len(children) < 2:
             continue  # only one continuation: it has probability 1
-        examples = [Example([*start, *stem], 0) for start in starts]
-        share = F.softmax(infer(model, examples, batch_size, partial(_next_logits, model, children)), dim=-1)
-        for column, label in enumerate(tokens):
+        share = shares(stem, children)
+        for column, label in enumerate(labels):
             if label[: len(stem)] == stem and label != stem:
                 result[:, column] *= share[:, children.index(label[len(stem)])]
     return result

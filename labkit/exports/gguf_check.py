@@ -14,6 +14,7 @@ from labkit.errors import shown
 from labkit.exports.errors import ExportError
 from labkit.exports.gguf_model import Type, metadata, stored_type
 from labkit.exports.gguf_weights import named_weights, require_llama
+from labkit.exports.likeness import first_difference
 from labkit.models.model import Model
 
 # What users call the keys whose loss makes an exported model answer badly.
@@ -102,7 +103,10 @@ def _other_metadata(expected: dict[str, Any], found: dict[str, Any]) -> Iterator
             same = here == value or (value == "" and here is None)  # the package writes no empty text
         if not same:
             what = f"{KEYS[key]} ({key})" if key in KEYS else key
-            yield f"{what} is {'missing' if here is None else shown(here)}, not {shown(value)}."
+            if isinstance(value, str) and isinstance(here, str) and len(value) > 60:
+                yield f"{what} has {first_difference(here, value)}."
+            else:
+                yield f"{what} is {'missing' if here is None else shown(here)}, not {shown(value)}."
 
 
 def _error(weight: np.ndarray, value: np.ndarray, kind: gguf.GGMLQuantizationType) -> tuple[float, float]:

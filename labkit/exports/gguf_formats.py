@@ -31,7 +31,7 @@ def writer(kind: str) -> Write:
 
 def prover(kind: str) -> Prove:
     """Return what proves such a file in llama.cpp."""
-    return lambda subject, folder, answer: prove_gguf(subject.model, folder / file_of(kind), kind)
+    return lambda subject, folder, answer: prove_gguf(subject.reference, folder / file_of(kind), kind)
 
 
 def write_ollama(subject: Subject, folder: Path) -> None:
@@ -50,7 +50,7 @@ def prove_adapter(subject: Subject, folder: Path, answer: Answer | None) -> Gguf
     with TemporaryDirectory(dir=folder) as scratch:
         base = Path(scratch) / "base.gguf"
         write_gguf(subject.bare(), base, "f16")
-        return prove_gguf(subject.model, base, "f16", adapter=folder / ADAPTER)
+        return prove_gguf(subject.reference, base, "f16", folder / ADAPTER)
 
 
 FORMATS: dict[str, Write] = {f"gguf-{kind}": writer(kind) for kind in KINDS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from labkit.exports.errors import ExportError
 from labkit.exports.gguf_adapter import check_gguf_adapter
 from labkit.exports.gguf_check import AGAIN, check_gguf
 from labkit.exports.gguf_tokenizer import all_ends, chat_template
+from labkit.exports.likeness import first_difference
 from labkit.exports.llama import LlamaCpp
-from labkit.exports.llama_predictions import alike, greedy, in_float32, predictions
-from labkit.exports.probes import TEXTS, conversations, hard_texts
-from labkit.models.model import Model
+from labkit.exports.llama_predictions import greedy, predictions
+from labkit.exports.probes import conversations, hard_texts
+from labkit.exports.reference import Reference
 
 # Per kind: the smallest share of positions with the same likeliest token, and the largest mean KL divergence in nats.
 # A small model suffers most. SmolLM2-135M had 100%, 95% and 69%, and 0.00003, 0.009 and 0.6 nats.
@@ -62,45 +62,49 @@ class GgufProof:
         )
 
 
-def prove_gguf(
-    model: Model, path: str | Path, kind: str, adapter: str | Path | None = None, texts: Sequence[str] = TEXTS
-) -> GgufProof:
+def prove_gguf(reference: Reference, path: str | Path, kind: str, adapter: str | Path | None = None) -> GgufProof:
     """Compare a model with a GGUF file of it: the file's content, then what llama.cpp makes of it.
 
     Args:
-        model: what was exported. It is compared in float32.
+        reference: what the model says.
         path: the GGUF file; with ``adapter``, that of the base model.
         kind: ``"f16"``, ``"q8_0"`` or ``"q4_0"``.
         adapter: the GGUF file of the model's adapter, which llama.cpp puts on the base.
-        texts: the next token is predicted after each beginning of these.
 
     Raises:
         ExportError: something differs, or differs by more than the kind's bound; the fault is named.
         MissingPackageError: xllamacpp is not installed.
     """
     if adapter is None:
-        errors = check_gguf(model, path, kind)
+        errors = check_gguf(reference.model, path, kind)
     else:
-        errors = {"LoRA": check_gguf_adapter(model, adapter)}
-    proof = replace(measure(model, LlamaCpp(path, adapter), texts), kind=kind, errors=errors)
-    least, most = BOUNDS[kind]
-    if not (proof.agreement >= least and proof.kl <= most):
-        raise _other(
-            path,
-            f"it predicts other tokens: at {proof.positions} positions the likeliest token is the same at "
-            f"{proof.agreement:.1%} (at least {least:.0%} for {kind}), and the KL divergence is {proof.kl:.2g} nats "
-            f"(at most {most:g})",
-        )
+        errors = {"LoRA": check_gguf_adapter(reference.model, adapter)}
+    proof = replace(measure(reference, LlamaCpp(path, adapter)), kind=kind, errors=errors)
+    if fault := beyond_bounds(proof):
+        raise _other(path, fault)
     return proof
 
 
-def measure(model: Model, llama: LlamaCpp, texts: Sequence[str] = TEXTS) -> GgufProof:
+def beyond_bounds(proof: GgufProof) -> str:
+    """Return what a proof measured beyond the bounds of its kind, or "" if there is nothing."""
+    least, most = BOUNDS[proof.kind]
+    if proof.agreement >= least and proof.kl <= most:
+        return ""
+    return (
+        f"it predicts other tokens: at {proof.positions} positions the likeliest token is the same at "
+        f"{proof.agreement:.1%} (at least {least:.0%} for {proof.kind}), and the KL divergence is {proof.kl:.2g} nats "
+        f"(at most {most:g})"
+    )
+
+
+def measure(reference: Reference, llama: LlamaCpp) -> GgufProof:
     """Return what ``prove_gguf`` measures in llama.cpp alone, without bounds.
 
     Raises:
         ExportError: tokens, conversations or what ends a text differ.
     """
-    tokenizer, hard = model.tokenizer, hard_texts()
+    model, hard = reference.model, hard_texts()
+    tokenizer = model.tokenizer
     for text in hard:
         expected = tokenizer(text, add_special_tokens=False)["input_ids"]
         if (found := llama.ids(text)) != expected:
@@ -111,23 +115,16 @@ def measure(model: Model, llama: LlamaCpp, texts: Sequence[str] = TEXTS) -> Gguf
     for messages in asked:
         here, there = render(tokenizer, messages, reply=True), llama.rendered(messages)
         if there != here:
-            raise _other(llama.name, f"its chat template writes {_first_difference(there, here)}")
+            raise _other(llama.name, f"its chat template writes {first_difference(there, here)}")
     ends = all_ends(model)
     for token in sorted(ends):
         if not llama.stops_at(token):
             raise _other(llama.name, f"an answer does not end at {tokenizer.decode([token])!r} (token {token})")
-    rows = [tokenizer(text)["input_ids"] for text in texts]
-    starts = [tokenizer(render(tokenizer, each, reply=True), add_special_tokens=False)["input_ids"] for each in asked]
-    agreement, kl = predictions(exact := in_float32(model), llama, rows)
+    agreement, kl = predictions(reference, llama)
     return GgufProof(
         "", {}, len(hard), len(asked), len(ends), len(agreement), float(np.mean(agreement)), float(np.mean(kl)),
-        greedy(exact, llama, starts or [row[:6] for row in rows]),
+        greedy(reference, llama),
     )  # fmt: skip
-
-
-def _first_difference(found: str, expected: str) -> str:
-    at = alike(found, expected)
-    return f"{shown(found[at : at + 30])} where the tokenizer's writes {shown(expected[at : at + 30])}"
 
 
 def _other(path: str | Path, what: str) -> ExportError:

@@ -23,6 +23,22 @@ TEXTS = (
     "Water boils at 100 degrees Celsius at sea level. On a mountain of 3,000 metres it boils at about 90 degrees.",
     "Once upon a time, a small boat left the harbour of an old town. The wind was cold, and nobody sang.",
     "The capital of France is Paris. The capital of Japan is Tokyo. The capital of Canada is Ottawa.",
+    # Those above are compared in every proof, those below where more positions are asked for.
+    "Dear Ms Okafor,\n\nThank you for your letter of 3 May. We have looked at the bill again, and you are right: the "
+    "second visit was counted twice. We will send 48.50 euros back to your account within ten days.\n\nKind regards",
+    "To make bread, mix 500 g of flour with 350 ml of warm water, a little yeast and two teaspoons of salt. Knead the "
+    "dough for ten minutes, cover it, and let it rest until it has doubled. Bake it at 230 degrees for half an hour.",
+    "SELECT name, COUNT(*) AS visits FROM patients JOIN visits USING (patient_id)\nWHERE visits.year >= 2020\n"
+    "GROUP BY name HAVING COUNT(*) > 3 ORDER BY visits DESC;\n",
+    "The tenant shall pay the rent on the first day of each month. If a payment is late by more than fourteen days, "
+    "the landlord may end this agreement in writing, unless the tenant has paid in the meantime.",
+    "Why is the sky blue? Sunlight holds all colours. Molecules of air scatter blue light, whose waves are short, "
+    "about five times as strongly as red light, so that blue reaches the eye from every side. In the evening the light "
+    "has a longer way through the air, most of the blue is gone, and what is left looks orange and red.",
+    "| item | price | in stock |\n|---|---|---|\n| lamp | 19.90 | yes |\n| chair | 85.00 | no |\n| table | 240.00 | "
+    "yes |\n\nThe table costs almost three times as much as the chair, and twelve times as much as the lamp.",
+    "- Did you hear the news? - Which news? - The old bridge is closed again. They found cracks under the road, and "
+    "nobody knows how long the repair will take. - So we have to go round by the station every morning? - It seems so.",
 )
 
 CONVERSATIONS = (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from labkit.evaluation.difference import compared
 from labkit.exports.child import Answer
 from labkit.exports.errors import not_the_model
 from labkit.exports.files import changed_config, changed_files
@@ -32,6 +33,7 @@ class Proof:
         difference: the largest difference of a logit from the model's that was exported; 0 means the same bits.
         bound: how large it might have been.
         from_live: the largest difference of a logit from the model with its adapter beside the weights.
+        kl: the mean KL divergence from that model's predictions, in nats.
         agreement: the share of tokens after which both have the same likeliest token.
     """
 
@@ -43,6 +45,7 @@ class Proof:
     difference: float
     bound: float
     from_live: float
+    kl: float
     agreement: float
 
     def __str__(self) -> str:
@@ -51,7 +54,9 @@ class Proof:
             if self.difference == 0
             else f"at most {self.difference:.1e} apart (allowed: {self.bound:.1e})"
         )
-        live = f"{self.from_live:.1e} from the live adapter's at most, " if self.from_live != self.difference else ""
+        live = ""
+        if self.from_live != self.difference:
+            live = f"{self.from_live:.1e} from the live adapter's at most, KL divergence {self.kl:.1e} nats, "
         return (
             f"read by {self.reader}. Logits at {self.positions} tokens: {same}; {live}the same likeliest token after "
             f"{self.agreement:.1%}. Equal: the tokens of {self.texts} texts, {self.conversations} conversations as the "
@@ -107,29 +112,21 @@ def _proof(
     """Return the proof, or raise an ``ExportError`` with all faults."""
     difference = float("nan")
     if "error" not in answer.found:
-        difference = apart(answer.logits, wanted)
+        difference = compared(wanted, answer.logits).largest
         if not difference <= bound:
             faults.append(f"logits: up to {difference:.2g} from the model's, where {bound:.2g} is allowed")
     if faults:
         raise not_the_model(subject.model.name, {name: faults})
-    live = subject.live_logits
-    same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in zip(answer.logits, live, strict=True)])
+    live = compared(subject.live_logits, answer.logits)
     return Proof(
         format=name,
         reader=reader,
         texts=len(subject.ids),
         conversations=sum(text is not None for text in subject.rendered),
-        positions=len(same),
+        positions=live.positions,
         difference=difference,
         bound=bound,
-        from_live=apart(answer.logits, live),
-        agreement=same.float().mean().item(),
+        from_live=live.largest,
+        kl=live.kl,
+        agreement=live.agreement,
     )
-
-
-def apart(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
-    """Return the largest difference of two lists of logits; infinite where shapes differ or one is no number."""
-    if [rows.shape for rows in found] != [rows.shape for rows in wanted]:
-        return math.inf
-    largest = max((a - b).abs().max().item() for a, b in zip(found, wanted, strict=True))
-    return math.inf if math.isnan(largest) else largest

@@ -8,27 +8,24 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from labkit.errors import LabkitError, shown
 from labkit.exports import plain
 from labkit.exports.questions import CONVERSATIONS, TEXTS, prompts
+from labkit.exports.reference import POSITIONS, Reference
 from labkit.generation.turns import ends_of_turns
 from labkit.methods import LoRA, Method, merge
 from labkit.methods.adapter import Adapter, adapters_of
+from labkit.methods.exact import SAME, in_float32
 from labkit.methods.lora import LoRALinear
 from labkit.methods.lora_variants import DoRALinear
 from labkit.methods.merging import MergeableLinear
-from labkit.methods.targets import replace_layer
 from labkit.models.generation import end_ids
 from labkit.models.model import Model
 from labkit.process import as_by_default
-from labkit.quant.layers import dequantized, is_4bit
 from labkit.runs.adapters import base_of
 from labkit.runs.run import Run, describe
-
-SAME = ("eager", "sdpa")  # attention that both processes can compute
 
 
 @dataclass
@@ -38,13 +35,15 @@ class Subject:
     Attributes:
         model: as it is used in this process.
         run: what it was trained by, if that is known.
+        positions: at how many the next token is compared in llama.cpp.
     """
 
     model: Model
     run: Run | None = None
+    positions: int = POSITIONS
 
     @classmethod
-    def of(cls, given: object) -> Subject:
+    def of(cls, given: object, positions: int = POSITIONS) -> Subject:
         """Return the subject of a run or a model.
 
         Raises:
@@ -52,7 +51,8 @@ class Subject:
         """
         if not isinstance(given, (Run, Model)):
             raise LabkitError(f"{shown(given)} is neither a run nor a model.", "Pass what lk.finetune returned.")
-        subject = cls(given.model, given) if isinstance(given, Run) else cls(given)
+        tuned, run = (given.model, given) if isinstance(given, Run) else (given, None)
+        subject = cls(tuned, run, positions)
         if isinstance(given, Run):
             given.require_whole()
         model, other = subject.model, "Keep it with run.save, and load it with lk.load_run."
@@ -131,6 +131,11 @@ class Subject:
         """The logits of the prompts with the adapter merged."""
         return self._logits(self.merged)
 
+    @cached_property
+    def reference(self) -> Reference:
+        """What the model says, for the proofs in llama.cpp."""
+        return Reference.of(self.model, self.positions)
+
     @property
     def exact(self) -> bool:
         """Whether PEFT computes the very same numbers.
@@ -172,17 +177,3 @@ class Subject:
     def rendered(self) -> list[str | None]:
         """Conversations as the model's template writes them, closed and up to a reply; None where it refuses."""
         return plain.rendered(self.model.tokenizer, [*CONVERSATIONS])
-
-
-def in_float32(model: Model) -> PreTrainedModel:
-    """Return a model's network with weights of its own, in float32 on the CPU, for inference."""
-    network = model.copy(share_weights=True).module
-    for path, layer in list(network.named_modules()):
-        if is_4bit(layer):
-            replace_layer(network, path, dequantized(layer, torch.float32))
-    network = nn.Module.to(network, "cpu", torch.float32)
-    for parameter in network.parameters():
-        parameter.data = parameter.data.clone()
-    if network.config._attn_implementation not in SAME:
-        network.set_attn_implementation("eager")
-    return network.eval().requires_grad_(False)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, shown
 from labkit.models.model import Model
 from labkit.storage.files import write_text
-from labkit.storage.records import read_tensors
+from labkit.storage.records import damaged, read_tensors
 
 if TYPE_CHECKING:
     from labkit.methods.adapter import Adapter
@@ -65,6 +65,33 @@ def load(adapters: Mapping[str, Adapter], folder: Path, device: torch.device) ->
         adapter.load_adapter_state(state)
     if tensors:
         raise _other_model(folder, f"{next(iter(tensors)).removeprefix(PREFIX)} is not in the model")
+
+
+def require_settings(expected: Mapping, folder: Path, keys: Iterable[str], unknown: Iterable[str]) -> None:
+    """Raise where a saved adapter was made with settings that no tensor shows, and that change what it computes.
+
+    Args:
+        expected: the adapter's configuration as the method would write it.
+        folder: the saved adapter. One without a configuration passes.
+        keys: settings that must be the same.
+        unknown: settings of PEFT's that labkit doesn't have, and that must not be set.
+
+    Raises:
+        LabkitError: a setting differs, or the configuration cannot be read.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return
+    try:
+        there = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as problem:
+        raise damaged(path, f"it is damaged ({type(problem).__name__})") from problem
+    for key in unknown:
+        if there.get(key):
+            raise _other_model(folder, f"its {path.name} sets {key}={shown(there[key])}, which labkit's LoRA lacks")
+    for key in keys:
+        if key in there and there[key] != expected[key]:
+            raise _other_model(folder, f"{key} is {shown(there[key])} there and {shown(expected[key])} here")
 
 
 def _prefix(path: str, adapter: Adapter) -> str:

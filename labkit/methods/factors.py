@@ -14,7 +14,7 @@ from torch import nn
 from labkit.errors import LabkitError, require_count, require_number, shown
 from labkit.methods.adapter import Adapter, adapters_of
 from labkit.methods.adapter_files import PREFIX, WEIGHTS
-from labkit.methods.lora import LoRALinear
+from labkit.methods.lora import OTHER, LoRALinear
 from labkit.methods.lora_variants import PiSSALinear
 from labkit.models.model import Model
 from labkit.quant.layers import LinearLayer
@@ -24,11 +24,6 @@ from labkit.storage.records import damaged, read_tensors
 CONFIG = "adapter_config.json"
 # PEFT's initial values that leave the base weights alone.
 STARTS = (True, False, "gaussian", "orthogonal", "eva", "mica")
-# Settings of PEFT's that change what a layer computes, and that no tensor in the file shows.
-OTHER = (
-    *("use_dora", "use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens"),
-    *("arrow_config", "kasa_config", "monteclora_config"),
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ def read_factors(folder: Path, name: str) -> tuple[dict[str, Factors], str]:
     config = _config(folder / CONFIG)
     if config.get("peft_type") != "LORA":
         raise _not_lora(name, f"{folder / CONFIG} says {config.get('peft_type')}")
-    for key in OTHER:
+    for key in ("use_dora", *OTHER):
         if config.get(key):
             raise _not_lora(name, f"{folder / CONFIG} sets {key}")
     if (start := config.get("init_lora_weights", True)) not in STARTS:

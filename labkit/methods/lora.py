@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from labkit.errors import LabkitError, require_count, require_number, set_checked, unknown
 from labkit.methods.adapter import LayerMethod
+from labkit.methods.adapter_files import require_settings
 from labkit.methods.merging import MergeableLinear
 from labkit.methods.method import register
 from labkit.methods.targets import as_list, find_targets, require_all_linear, stored_as
@@ -68,6 +70,9 @@ class LoRALinear(MergeableLinear):
         return {"weight": self.frozen.float() + self.delta()}
 
 
+# Settings of PEFT's that change what a layer computes, that no tensor in a file shows, and that labkit doesn't have.
+OTHER = ("use_qalora", "use_bdlora", "alpha_pattern", "layer_replication", "alora_invocation_tokens", "arrow_config")
+OTHER += ("kasa_config", "monteclora_config")
 VARIANTS: dict[str, type[LoRALinear]] = {"lora": LoRALinear}  # lora_variants.py adds others
 
 
@@ -133,6 +138,12 @@ class LoRA(LayerMethod):
     def wrap(self, path: str, layer: LinearLayer, model: Model) -> LoRALinear:
         """Return ``layer`` with its low-rank update."""
         return VARIANTS[self.variant](layer, self.rank, self.scale, self.dropout)
+
+    def load(self, base: Model, folder: Path) -> Model:
+        """Return a model over ``base``'s weights with the saved adapter, which must have been made with this scale."""
+        tuned = super().load(base, folder)
+        require_settings(self.peft_config(base), folder, ("lora_alpha", "use_rslora"), OTHER)
+        return tuned
 
     def peft_config(self, model: Model) -> dict:
         """Return the settings as PEFT's ``LoraConfig`` has them."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad
 
+from labkit.models.caches import join_caches
 from labkit.models.encoding import padding_id
 
 if TYPE_CHECKING:
@@ -92,6 +94,21 @@ class Decoding:
             self.cache = None  # a recurrent state can't change its rows: everything is read again, once
         if self.cache is not None:
             self.cache.batch_select_indices(places)
+
+    def join(self, other: Decoding) -> None:
+        """Continue the rows of another batch of the same model, too, behind these; ``alive`` numbers all of them anew.
+
+        Call it when ``append`` was the last call on both. The narrower batch is padded, and columns go that no row
+        needs any more.
+        """
+        both = self, other
+        width = int(max(batch._mask.sum(1).max() for batch in both))
+        if not join_caches(self.cache, other.cache, [batch._ids.shape[1] - 1 for batch in both], width - 1):
+            self.cache = None  # everything is read again, once
+        self._ids = torch.cat([pad(batch._ids, (width - batch._ids.shape[1], 0)) for batch in both])
+        self._mask = torch.cat([pad(batch._mask, (width - batch._mask.shape[1], 0)) for batch in both])
+        self._padded = not self._mask.all()
+        self.alive = list(range(len(self._ids)))
 
 
 def pads(model: Model) -> bool:

@@ -26,6 +26,8 @@ from labkit.serving.scheduler import Scheduler
 from labkit.serving.schemas import ChatRequest, CompletionRequest
 from labkit.serving.settings import LOOPBACK, Serving
 
+FRESH = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # a proxy is to pass each piece on at once
+
 
 def make_app(served: Served, settings: Serving) -> FastAPI:
     """Return the app that answers with ``served``; its scheduler runs as long as the app does."""
@@ -38,9 +40,10 @@ def make_app(served: Served, settings: Serving) -> FastAPI:
             yield
 
     def keyed(request: Request) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        wanted = settings.api_key
-        if wanted is not None and not secrets.compare_digest(given.encode(), wanted.encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if settings.api_key is None:
+            return
+        if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), settings.api_key.encode()):
             raise refusal(401, "The API key is missing or wrong.", "invalid_api_key")
 
     app = FastAPI(title="labkit serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -89,7 +92,8 @@ def make_app(served: Served, settings: Serving) -> FastAPI:
         first = await anext(progress)  # what fails before the first token gets a status of its own, in a stream too
         made = Answer(job.name, len(job.ids), isinstance(asked, ChatRequest))
         if asked.stream:
-            return StreamingResponse(stream(made, first, progress, asked.with_usage), media_type="text/event-stream")
+            events = stream(made, first, progress, asked.with_usage)
+            return StreamingResponse(events, media_type="text/event-stream", headers=FRESH)
         return JSONResponse(made.whole(first.text, first.finish or "", first.tokens))
 
     return app

@@ -49,7 +49,7 @@ class Alone:
 
 
 class Batch(Replies):
-    """The replies to jobs, which grow together and end one by one.
+    """The replies to jobs, which grow together, end one by one, and are joined by others between two steps.
 
     Args:
         served: whose adapters.
@@ -57,12 +57,29 @@ class Batch(Replies):
         casts: of the served model.
     """
 
-    alike = False  # two jobs may ask different adapters the same
+    alike = False  # two adapters read the same prompt in their own ways
 
     def __init__(self, served: Served, jobs: Sequence[Job], casts: Casts):
         super().__init__(served.model, [job.ids for job in jobs], max(job.count for job in jobs))
         self.served, self.jobs, self.casts = served, list(jobs), casts
-        self.sent = [""] * len(self.jobs)
+        self.sent = [0] * len(self.jobs)  # characters
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Of each reply that isn't finished, the tokens so far, the prompt's included, and the most that may follow."""
+        return [
+            (len(self.rows[row]) + len(self.ids[row]), self.jobs[row].count - len(self.ids[row]))
+            for row in self._decoding.alive
+        ]
+
+    def join(self, other: Batch) -> None:
+        """Go on with the replies of another batch, too; those that are finished leave this one.
+
+        Call it when ``step`` has just returned True on both.
+        """
+        for name in ("rows", "ids", "stopped", "jobs", "sent"):
+            setattr(self, name, [getattr(part, name)[row] for part in (self, other) for row in part._decoding.alive])
+        self._decoding.join(other._decoding)
 
     def step(self) -> bool:
         """Add a token to each reply that isn't finished, report them, and return whether any is left."""
@@ -101,8 +118,8 @@ class Batch(Replies):
             return
         text, tokens = self.text(row), len(self.ids[row])
         ready = text if whole else text[: _settled(text, job.stop)]
-        piece = ready[len(self.sent[row]) :] if ready.startswith(self.sent[row]) else ""
-        self.sent[row] += piece
+        piece = ready[self.sent[row] :]
+        self.sent[row] += len(piece)
         if whole:
             job.finish(Progress(piece, "stop" if self.stopped[row] else "length", tokens))
         elif piece:
@@ -111,7 +128,8 @@ class Batch(Replies):
 
 def _settled(text: str, stops: Sequence[str]) -> int:
     """Return how much of a text stays, whatever comes: no half character, no beginning of a text that ends it."""
-    sure = len(text.rstrip(UNFINISHED))
+    text = text.rstrip(UNFINISHED)  # the character to come may belong to a text that ends the reply, too
+    sure = len(text)
     for stop in stops:
         for length in range(min(len(stop) - 1, len(text)), 0, -1):
             if text.endswith(stop[:length]):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from labkit.serving.jobs import Job
 from labkit.serving.scheduler import Scheduler
@@ -10,7 +14,7 @@ from labkit.serving.scheduler import Scheduler
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 
-class Metrics:
+class Metrics(Collector):
     """Counters of one endpoint, in a registry of its own.
 
     Args:
@@ -18,20 +22,22 @@ class Metrics:
     """
 
     def __init__(self, scheduler: Scheduler):
-        self.registry = registry = CollectorRegistry()
-        self.requests = Counter("labkit_requests", "Requests answered.", ["path", "status"], registry=registry)
-        self.tokens = Counter("labkit_tokens", "Tokens read and written.", ["model", "kind"], registry=registry)
+        self.scheduler, self.registry = scheduler, CollectorRegistry()
+        self.requests = Counter("labkit_requests", "Requests answered.", ["path", "status"], registry=self.registry)
+        self.tokens = Counter(
+            "labkit_tokens", "Tokens read and written, of whole replies.", ["model", "kind"], registry=self.registry
+        )
         self.seconds = Histogram(
             "labkit_request_seconds", "From a request's first byte to its answer's last.", ["path"],
-            registry=registry, buckets=BUCKETS,
+            registry=self.registry, buckets=BUCKETS,
         )  # fmt: skip
-        shown = {
-            "waiting": ("Requests in the queue.", lambda: scheduler.waiting),
-            "running": ("Requests in the batch at work.", lambda: scheduler.running),
-            "batches": ("Batches begun since the start.", lambda: scheduler.batches),
-        }
-        for name, (meaning, value) in shown.items():
-            Gauge(f"labkit_{name}", meaning, registry=registry).set_function(value)
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what the scheduler knows itself, as Prometheus' client asks collectors for it."""
+        yield GaugeMetricFamily("labkit_requests_waiting", "Requests in the queue.", self.scheduler.waiting)
+        yield GaugeMetricFamily("labkit_requests_running", "Requests being answered.", self.scheduler.running)
+        yield CounterMetricFamily("labkit_steps", "How often the model was run.", self.scheduler.steps)
 
     def count(self, job: Job, written: int) -> None:
         """Count the tokens of a finished job."""

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as PlainHTTPException
 
 RETRY = {"Retry-After": "2"}  # seconds
+ONCE = {"x-should-retry": "false"}  # OpenAI's client would ask twice more, for just as long
 CLOSING, TIMEOUT = "closing", "timeout"
 
 
@@ -30,7 +31,7 @@ def failed(problem: str, started: bool) -> HTTPException:
     """Return the exception for a job that ended with an error."""
     if problem == TIMEOUT:
         if started:
-            return refusal(504, "The reply took too long. Ask for fewer tokens.", TIMEOUT)
+            return refusal(504, "The reply took too long. Ask for fewer tokens.", TIMEOUT, headers=ONCE)
         return refusal(503, "The request waited too long. Ask again later.", "overloaded", headers=RETRY)
     if problem == CLOSING:
         return refusal(503, "The server is closing.", "unavailable", headers=RETRY)
@@ -43,7 +44,8 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, problem: RequestValidationError) -> JSONResponse:
         reasons = dict.fromkeys(_reason(error) for error in problem.errors())
-        places = [".".join(map(str, error["loc"][1:])) for error in problem.errors()]
+        # Of what is no JSON, the place is a number of characters, and no parameter.
+        places = ["" if e["type"] == "json_invalid" else ".".join(map(str, e["loc"][1:])) for e in problem.errors()]
         return JSONResponse(body(400, "; ".join(reasons), "invalid_request", places[0] or None), 400)
 
     @app.exception_handler(PlainHTTPException)
@@ -61,6 +63,8 @@ def add_handlers(app: FastAPI) -> None:
 def _reason(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"The body is no JSON: {error['ctx']['error']}"
+    if error["loc"] == ("body",) and error["type"] != "value_error":
+        return "The body is no JSON object: send one with the header Content-Type: application/json."
     place = ".".join(str(part) for part in error["loc"][1:])
     said = error["msg"].removeprefix("Value error, ")
     return f"{place}: {said}" if place else said

@@ -11,7 +11,7 @@ from labkit.conversations.templates import chat_ids
 from labkit.errors import MOST, LabkitError, unknown
 from labkit.generation.prompts import asked
 from labkit.generation.sampling import Sampling, random_numbers
-from labkit.models.encoding import prompt_ids
+from labkit.models.encoding import known_ids, prompt_ids
 from labkit.models.model import Model
 from labkit.serving.batch import Served
 from labkit.serving.jobs import Job, Progress
@@ -73,7 +73,8 @@ def require_name(served: Served, name: str) -> str:
 
 
 def _chat(model: Model, request: ChatRequest) -> list[int]:
-    return chat_ids(model.tokenizer, asked([message.plain() for message in request.messages]), reply=True)
+    ids = chat_ids(model.tokenizer, asked([message.plain() for message in request.messages]), reply=True)
+    return known_ids(model, [ids])[0]
 
 
 def _text(model: Model, request: CompletionRequest) -> list[int]:

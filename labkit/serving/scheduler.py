@@ -1,4 +1,4 @@
-"""One thread that runs the model: it takes what waits as a batch, answers it token by token, and takes the next."""
+"""One thread that runs the model: it answers a batch token by token, and takes in what waits between two tokens."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ class QueueFullError(LabkitError):
 
 
 class Scheduler:
-    """Answers jobs in batches, first come, first served. Use it in a ``with`` block, which starts and ends its thread.
+    """Answers jobs together, first come, first served. Use it in a ``with`` block, which starts and ends its thread.
+
+    A job that arrives reads its prompt at once, beside the replies that are growing, and then grows with them
+    (continuous batching: Yu et al., 2022, "Orca", OSDI). Where prompts can't be padded, as in recurrent networks, it
+    waits until these are finished.
 
     Args:
         served: the model and its adapters.
         settings: how many requests wait and are answered together.
 
     Attributes:
-        running: how many jobs the batch at work still has.
-        batches: how many batches there were.
+        steps: how often the model was run.
     """
 
     def __init__(self, served: Served, settings: Serving):
-        self.served, self.settings = served, settings
-        self.running = self.batches = 0
+        self.served, self.settings, self.steps = served, settings, 0
         self._waiting: deque[Job] = deque()
+        self._started: list[Job] = []
         self._changed, self._open = threading.Condition(), True
         self._thread = threading.Thread(target=self._run, name="labkit-serving", daemon=True)
 
@@ -67,6 +70,11 @@ class Scheduler:
         """How many jobs wait."""
         return len(self._waiting)
 
+    @property
+    def running(self) -> int:
+        """How many jobs are being answered."""
+        return sum(not job.over for job in self._started)
+
     def submit(self, job: Job) -> None:
         """Put a job into the queue; raise a ``QueueFullError`` where that is full or closed."""
         with self._changed:
@@ -83,50 +91,55 @@ class Scheduler:
                 self._waiting.remove(job)
 
     def _run(self) -> None:
-        casts, padded = Casts(self.served.model), pads(self.served.model)
-        while jobs := self._next(padded):
-            self.batches += 1
-            try:
-                self._answer(Batch(self.served, jobs, casts), jobs)
-            except Exception as problem:  # the next batch may go well
-                LOG.exception("a batch failed")
-                for job in jobs:
-                    job.fail(f"The model failed: {first_line(problem)}")
-            self.running = 0
+        batch: Batch | None = None
+        try:
+            casts, padded = Casts(self.served.model), pads(self.served.model)
+            while self._open:
+                arrived = self._arrivals(batch, padded)
+                begun = self._step(Batch(self.served, arrived, casts)) if arrived else None
+                batch = self._step(batch, begun) if batch else begun
+        finally:  # even where the thread itself fails, nobody waits in vain
+            self.close()
+            for job in [*self._started, *self._waiting]:
+                job.fail("closing")
 
-    def _answer(self, batch: Batch, jobs: list[Job]) -> None:
-        more = True
-        while more:
-            more = batch.step()
-            self.running = sum(not job.over for job in jobs)
-            if not self._open:
-                for job in jobs:
-                    job.fail("closing")
-                return
+    def _step(self, batch: Batch, begun: Batch | None = None) -> Batch | None:
+        """Return a batch, and another one with it, after the next token of each; None where nothing is left to do."""
+        try:
+            if begun:
+                batch.join(begun)
+            self.steps += 1
+            return batch if batch.step() else None
+        except Exception as problem:  # others may go well
+            LOG.exception("a step failed")
+            for job in [*batch.jobs, *(begun.jobs if begun else ())]:
+                job.fail(f"The model failed: {first_line(problem)}")
+            return None
 
-    def _next(self, padded: bool) -> list[Job]:
-        """Wait for jobs and return those of the next batch; none once the scheduler is closed."""
+    def _arrivals(self, batch: Batch | None, padded: bool) -> list[Job]:
+        """Return the jobs that may start now; where no batch is at work, wait for one."""
         with self._changed:
-            if not self._waiting:
+            if not batch and not self._waiting:
                 self._changed.wait_for(lambda: self._waiting or not self._open)
                 self._changed.wait_for(lambda: not self._open, timeout=GATHER)
-            if not self._open:
-                while self._waiting:
-                    self._waiting.popleft().fail("closing")
-                return []
-            jobs: list[Job] = []
-            for job in list(self._waiting):
+            sizes, arrived = batch.sizes if batch else [], list[Job]()
+            for job in list(self._waiting) if self._open and (padded or not batch) else ():
                 if job.late:
                     self._waiting.remove(job)
                     job.fail("timeout")
-                elif self._suits(job, jobs, padded):
+                elif self._fits(job, sizes, padded):
                     self._waiting.remove(job)
-                    jobs.append(job)
+                    arrived.append(job)
+                    sizes.append((len(job.ids), job.count))
                     job.started = True
-            self.running = len(jobs)
-        return jobs or self._next(padded)
+                elif padded:  # nobody overtakes: a large request might wait for ever
+                    break
+            self._started = [job for job in self._started if not job.over] + arrived
+        return arrived
 
-    def _suits(self, job: Job, jobs: list[Job], padded: bool) -> bool:
-        longest = [max(sizes) for sizes in zip(*((len(each.ids), each.count) for each in [*jobs, job]), strict=True)]
-        fits = not jobs or (len(jobs) + 1) * sum(longest) <= self.settings.batch_tokens
-        return fits and len(jobs) < self.settings.batch_size and (padded or len(job.ids) == longest[0])
+    def _fits(self, job: Job, sizes: list[tuple[int, int]], padded: bool) -> bool:
+        if not sizes:
+            return True
+        read, left = (max(counts) for counts in zip(*sizes, (len(job.ids), job.count), strict=True))
+        small = len(sizes) < self.settings.batch_size and (len(sizes) + 1) * (read + left) <= self.settings.batch_tokens
+        return small and (padded or len(job.ids) == read)

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -39,7 +39,7 @@ def serve(served: Served | Model, settings: Serving | None = None, ready: Callab
         LabkitError: the model is an encoder, or the port is taken.
     """
     server, listener = _prepare(served, settings or Serving())
-    with listener:
+    with listener, suppress(KeyboardInterrupt):  # uvicorn raises it again when everything has ended
         if ready:
             ready(_address(listener))
         server.run(sockets=[listener])
@@ -74,20 +74,23 @@ def _prepare(served: Served | Model, settings: Serving) -> tuple[uvicorn.Server,
     config = uvicorn.Config(
         make_app(made, settings), log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False
     )
-    return _Server(config), _listener(settings)
+    return _Server(config), listen(settings)
 
 
-def _listener(settings: Serving) -> socket.socket:
+def listen(settings: Serving) -> socket.socket:
+    """Return a socket that listens at the address of the settings; raise a ``LabkitError`` where none can."""
     place = f"{settings.host}:{settings.port}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), backlog=1024)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     except OSError as problem:
+        reason = (problem.strerror or str(problem)).partition(" (")[0]  # without the address once more
         raise LabkitError(
-            f"Nothing can listen at {place}: {problem.strerror or problem}.",
+            f"Nothing can listen at {place}: {reason}.",
             "Another program may have taken the port: choose another one, or 0 for a free one.",
         ) from problem
 
 
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

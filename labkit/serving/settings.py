@@ -48,10 +48,17 @@ class Serving:
         )
         if not isinstance(self.host, str) or not self.host:
             raise LabkitError(f"host is an address, not {self.host!r}.", f"Try {LOOPBACK[0]!r}.")
-        if self.api_key is not None and not (isinstance(self.api_key, str) and self.api_key.strip()):
-            raise LabkitError("The API key is empty.", "Give a text that is hard to guess, or None.")
+        if self.api_key is not None and not _fits_header(self.api_key):
+            raise LabkitError(
+                "The API key is empty, or has spaces or characters that no HTTP header can carry.",
+                "Give a text of letters and digits that is hard to guess, or None.",
+            )
         if self.host not in LOOPBACK and self.api_key is None:
             raise LabkitError(
                 f"At {self.host}, other computers could use the model, and no API key is set.",
                 "Set the environment variable LABKIT_API_KEY, or listen at 127.0.0.1.",
             )
+
+
+def _fits_header(key: object) -> bool:
+    return isinstance(key, str) and key != "" and all("!" <= character <= "~" for character in key)

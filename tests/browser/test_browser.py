@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -29,7 +30,7 @@ which.reveal("No")
 how_many.reveal(3)
 """
 # Two models that say nonsense at once.
-CHAT = """
+MODELS = """
 import torch
 import labkit as lk
 from labkit.assets.fetch import ensure
@@ -42,9 +43,33 @@ for name, seed in {"before": 0, "after": 1}.items():
     network = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, max_position_embeddings=80)).eval()
     models[name] = lk.Model("tiny", network, reader, "causal", torch.float32)
 ---
+"""
+CHAT = f"""{MODELS}
 lk.ChatWidget(models, system="Be brief.", max_new_tokens=12)
 """
-WRITTEN = {"questions": QUESTIONS, "chat": CHAT}
+SPECIALISTS = f"""{MODELS}
+adapters = {{name: lk.LoRA(rank=2).apply(models["before"]) for name in ("hospital", "law")}}
+for model in adapters.values():
+    for weight in model.trainable().values():
+        torch.nn.init.normal_(weight)
+prompts = ["Finding: <b>high</b> fever\\nDepartment:", "License: as you like\\nCategory:"]
+lk.SideBySide(lk.Specialists(models["before"], adapters), prompts)
+"""
+EPISODES = """
+import labkit as lk
+from labkit.generation.replies import Reply
+from labkit.training.episodes import Episode
+def episode(prompt, asked, tokens, advantages, rewards, stopped=True):
+    reply = Reply("".join(tokens), len(tokens), stopped, tuple(range(len(tokens))))
+    return Episode(prompt, asked, reply, tuple(tokens), tuple(advantages), sum(rewards.values()), rewards)
+asked = [{"role": "system", "content": "Answer with yes or no."}, {"role": "user", "content": "Is 1 < 2?"}]
+lk.show_episodes([
+    episode(1, asked, ["Yes", ",", " it", " is", ".\\n"] + [" Really"] * 30, [0.75] * 35, {"right": 1, "short": -0.25}),
+    episode(1, asked, ["No"], [-0.75], {"right": 0, "short": 0.0}, stopped=False),
+    episode(2, "Go on:", [" a", " b", "c" * 90, " d"], [0.25, 1.0, -0.5, 0.001], {"right": 1.0}),
+])
+"""
+WRITTEN = {"questions": QUESTIONS, "chat": CHAT, "specialists": SPECIALISTS, "episodes": EPISODES}
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +196,52 @@ def test_a_message_is_answered_by_two_models_side_by_side(open_lab):
     require_accessible(lab, "chat")
     lab.page.get_by_role("button", name="Reset").click()
     expect(logs[0]).not_to_contain_text("Why?")
+
+
+def test_a_prompt_is_continued_by_all_specialists_side_by_side(open_lab):
+    from playwright.sync_api import expect
+
+    lab = open_lab("specialists.ipynb")
+    lab.run_all()
+    regions = [lab.page.get_by_role("region", name=f"Reply of {name}") for name in ("tiny", "hospital", "law")]
+    boxes = [region.bounding_box() for region in regions]
+    assert all(one["x"] + one["width"] <= other["x"] for one, other in pairwise(boxes))
+    assert len({box["y"] for box in boxes}) == 1
+    prompt, ask = lab.page.get_by_role("textbox", name="prompt"), lab.page.get_by_role("button", name="Ask all")
+    example = lab.page.get_by_role("combobox", name="example")
+    prompt.fill(" ")
+    expect(example).to_have_value("(your own)")
+    ask.click()
+    expect(lab.page.get_by_text("Write a prompt first.")).to_be_visible()
+    example.select_option(label="Finding: <b>high</b> fever ⏎ Department:")
+    expect(prompt).to_have_value("Finding: <b>high</b> fever\nDepartment:")
+    example.focus()
+    for control in (prompt, ask):  # by keyboard
+        lab.page.keyboard.press("Tab")
+        expect(control).to_be_focused()
+    lab.page.keyboard.press("Enter")
+    expect(lab.page.get_by_text("3 replies in one batch")).to_be_visible()
+    for region in regions:
+        expect(region).to_contain_text("24 tokens")
+    assert len({region.text_content() for region in regions}) == 3
+    expect(ask).to_be_enabled()
+    require_accessible(lab, "specialists")
+
+
+def test_sampled_replies_with_their_rewards_can_be_read(open_lab):
+    lab = open_lab("episodes.ipynb")
+    lab.run_all()
+    assert lab.page.get_by_role("table").count() == 2
+    figure = lab.page.get_by_role("figure", name="Rewards of 3 replies to 2 prompts")
+    assert figure.evaluate("it => it.scrollWidth <= it.clientWidth")
+    whole = "all => all.map(it => it.getClientRects().length)"
+    tokens = figure.locator("span[title]").evaluate_all(whole)
+    assert len(tokens) == 40
+    assert sum(lines > 1 for lines in tokens) == 1  # the one that is longer than a line
+    lines = """all => all.map(it => {
+        const text = document.createRange()
+        text.selectNodeContents(it)
+        return text.getClientRects().length
+    })"""
+    assert {*figure.get_by_role("columnheader").evaluate_all(lines)} == {1}
+    require_accessible(lab, "episodes")

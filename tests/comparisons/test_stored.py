@@ -11,6 +11,7 @@ from tiny_sweep import parts
 import labkit as lk
 from labkit.comparisons.reward_measures import ASKED
 from labkit.comparisons.sweeps import points
+from labkit.exports.llama_proof import GgufProof, beyond_bounds
 from labkit.storage import cache
 
 # Files named gpu-CARD.json are make gpu's: test_gpu_dry.py looks at them.
@@ -38,8 +39,8 @@ def test_stored_results_are_plausible(path):
     assert table["correct"].between(0, table["total"]).all()
     assert (table["trained_parameters"] > 0).all()
     assert table["seconds"].between(0, 3600, inclusive="neither").all()
-    if {"scores", "rose", "won"} & {*table}:
-        return  # conversations, pairs and rewards: what is measured of them has tests of their own
+    if {"scores", "rose", "won", "proof"} & {*table}:
+        return  # conversations, pairs, rewards and exports: what is measured of them has tests of their own
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
     for _, row in table.iterrows():
@@ -161,3 +162,18 @@ def test_stored_runs_on_rewards_are_plausible(path):
         if row["data.algorithm"] != "dpo":
             assert not any(row["course"]["clipped"])  # with one update a step, each ratio is 1
             assert row["course"]["kl"][0] == 0
+
+
+def test_stored_exports_are_the_model_within_the_bounds_and_a_lost_scale_is_not():
+    table = lk.results("exports").set_index(["data.format", "data.fault"])
+    live = table.loc[("live", "")]
+    assert (live["proof"], live["same"], live["file_bytes"]) == ({}, live["total"], 0)
+    for (format, fault), row in table.drop(("live", "")).iterrows():
+        proof = GgufProof(**row["proof"])
+        assert (proof.positions, proof.strings, proof.conversations) == (500, 1000, 4)
+        assert bool(beyond_bounds(proof)) == bool(fault), format
+        assert row["same"] <= row["total"]
+        alike = sum(a == b for a, b in zip(row["hits"], live["hits"], strict=True))
+        assert row["same"] <= alike  # the same label is the same hit
+    sizes = [table.loc[(f"gguf-{kind}", ""), "file_bytes"] for kind in ("f16", "q8_0", "q4_0")]
+    assert sizes == sorted(sizes, reverse=True)

@@ -77,6 +77,21 @@ def test_what_goes_wrong_is_said_and_the_message_kept(pair):
     assert len(widget.conversations["after <1>"]) == 8  # what is shown stays
 
 
+def test_a_message_that_was_stopped_can_be_sent_again(one, monkeypatch):
+    def stopped(*message, **settings):
+        yield "some"
+        raise KeyboardInterrupt
+
+    widget = lk.ChatWidget(one, max_new_tokens=5)
+    with monkeypatch.context() as patch:
+        patch.setattr("labkit.display.chat.chat", stopped)
+        sent(widget, "First")
+    assert widget.children[-1].value == "Nothing was sent. KeyboardInterrupt"
+    assert (widget.message.value, widget.conversations) == ("First", {one.name: []})
+    widget.send.click()
+    assert [turn["role"] for turn in widget.conversations[one.name]] == ["user", "assistant"]
+
+
 def test_a_model_that_writes_nothing_can_be_asked_again(tiny):
     end = tiny.tokenizer.eos_token_id
     handle = tiny.module.register_forward_hook(lambda m, a, output: output.logits[..., end].add_(1000) and None)

@@ -78,6 +78,7 @@ STEP = report(
     update=98,
 )
 CURVES = {name: (range(1, 10), [place / (1 + x) for x in range(9)]) for place, name in enumerate(SHORT)}
+TASKS = {"xlabel": "accuracy on one (%)", "ylabel": "accuracy on the other (%)"}
 HARD = {
     "accuracy": lambda: lk.plots.accuracy({n: evaluation(50 * (i % 2)) for i, n in enumerate(LONG)}, 0.02),
     "accuracy, few": lambda: lk.plots.accuracy({"before": evaluation(50)}, 0.99),
@@ -100,6 +101,8 @@ HARD = {
     "history, one": lambda: lk.plots.history([{"step": 1, "loss": 1e4}]),
     "memory": lambda: lk.plots.memory({name: STEP for name in LONG}),
     "memory, large": lambda: lk.plots.memory({"full": MemoryReport(10**12, *[10**11] * 7)}, unit="GB"),
+    "merging": lambda: lk.plots.merging({name: [1.0, -2.0, 0.1] * 6 for name in SHORT[:4]})[0],
+    "merging, one": lambda: lk.plots.merging({LONG[0]: [1e-9]}, density=0.01)[0],
     "pareto": lambda: lk.plots.pareto(runs(SHORT, 1), "cost", "label", xlabel="cost (s)"),
     "pareto, equal": lambda: lk.plots.pareto(runs(SHORT, 0), "cost", "label", xlabel="cost (s)", log=False),
     "pareto, long": lambda: lk.plots.pareto(runs(LONG[:6], 2), "cost", "label", xlabel="cost (s)"),
@@ -117,8 +120,15 @@ HARD = {
     "tradeoff": lambda: lk.plots.tradeoff(
         {name: (0.01 * n, evaluation(50)) for n, name in enumerate(SHORT)}, xlabel="loss", before=evaluation(0)
     ),
+    "two_tasks": lambda: lk.plots.two_tasks(runs(SHORT, 1).assign(other=0.5), "other", "accuracy", "label", **TASKS),
+    "two_tasks, equal": lambda: lk.plots.two_tasks(
+        runs(SHORT, 0).assign(other=1.0), "other", "accuracy", "label", goal=("full", "head"), **TASKS
+    ),
+    "two_tasks, long": lambda: lk.plots.two_tasks(
+        runs(LONG[:6], 2).assign(other=lambda rows: 1 - rows["accuracy"]), "accuracy", "other", "label", **TASKS
+    ),
 }
-DRAWINGS = {"block", "decisions", "diagram"}  # of concepts, not of data: they have tests of their own
+DRAWINGS = {"block", "decisions", "diagram", "mixed_batch"}  # of concepts, not of data: they have tests of their own
 NOT_DRAWN = {"Bar", "Box", "Cells", "Matrix", "alt_text", "describe", "figure", "look_of", "looks"}
 
 
@@ -136,7 +146,7 @@ def test_every_figure_is_looked_at():
 def test_every_figure_can_be_read_and_heard_whatever_the_data(name):
     ax = HARD[name]()
     assert faults(ax.figure) == []
-    if name.startswith(("accuracy", "pareto", "sweep", "tradeoff")):
+    if name.startswith(("accuracy", "pareto", "sweep", "tradeoff", "two_tasks")):
         low, high = ax.get_xlim() if name.startswith("accuracy") else ax.get_ylim()
         assert 0 <= low < high <= 100
     words = lk.plots.alt_text(ax.figure)

@@ -1,23 +1,18 @@
 """Small models and runs, and an export that was proved in a process of its own."""
 
-import json
 import shutil
 from contextlib import contextmanager
 
 import pytest
 import torch
-from tiny import STRONG, colour_task, tiny_model
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
+from tiny import STRONG, TOKENS, colour_task, tiny_model
 
 import labkit as lk
-from labkit.assets.fetch import ensure
 from labkit.evaluation.results import Forgetting, score
 from labkit.exports import child
 
 SETTINGS = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
 TUNED = score([True, True, False], ["a", "a", "b"], ["a", "b"], ["a", "a", "a"])
-TOKENS = 1024
 
 
 @contextmanager
@@ -62,21 +57,6 @@ def made(run, tmp_path_factory):
 def old(made, tmp_path):
     """A folder with an earlier export."""
     return shutil.copytree(made[0].folder, tmp_path / "old")
-
-
-@pytest.fixture(scope="session")
-def few_tokens():
-    """SmolLM2's tokenizer with its first tokens alone; texts end with one that llama.cpp does not know by itself."""
-    folder = ensure("smollm2-135m")
-    made = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    rules = made["model"]
-    rules["vocab"] = {text: token for text, token in rules["vocab"].items() if token < TOKENS}
-    rules["merges"] = [pair for pair in rules["merges"] if "".join(pair) in rules["vocab"]]
-    special = {"bos_token": "<|im_start|>", "eos_token": "<jupyter_output>", "pad_token": "<|im_end|>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), **special)
-    tokenizer.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    tokenizer.padding_side = "right"
-    return tokenizer
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf_faults import FAULTS, plant
+from gguf_faults import FOUND
 from tiny import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 import labkit as lk
 from labkit.exports.errors import ExportError
+from labkit.exports.faults import FAULTS, SCALE, plant
 from labkit.exports.gguf_adapter import check_gguf_adapter, write_gguf_adapter
 from labkit.exports.gguf_check import check_gguf
 from labkit.exports.gguf_model import metadata, new_gguf, write_gguf
@@ -131,12 +132,25 @@ def test_what_no_file_can_hold_is_refused_and_the_old_file_stays(small, tokenize
     assert path.read_text() == "old"
 
 
-@pytest.mark.parametrize(("change", "tied", "named"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_planted_faults_are_named(small, tmp_path, change, tied, named):
-    model = small(tie_word_embeddings=tied)
-    check_gguf(model, plant(model, tmp_path / "good.gguf", lambda *_: None), "f16")
+@pytest.mark.parametrize(("fault", "tied", "named"), FOUND)
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_planted_faults_are_named(small, tmp_path, fault, tied, named, kind):
+    model, good = small(tie_word_embeddings=tied), tmp_path / "good.gguf"
+    write_gguf(model, good, kind)
+    check_gguf(model, good, kind)
     with pytest.raises(ExportError, match=named):
-        check_gguf(model, plant(model, tmp_path / "bad.gguf", change), "f16")
+        check_gguf(model, plant(fault, good, tmp_path / "bad.gguf"), kind)
+    check_gguf(model, good, kind)
+
+
+def test_a_file_gets_one_of_its_own_faults_alone(small, tmp_path, monkeypatch):
+    write_gguf(small(), tmp_path / "a.gguf")
+    monkeypatch.setitem(FAULTS, "none", lambda *content: None)
+    assert plant("none", tmp_path / "a.gguf", tmp_path / "b.gguf").read_bytes() == (tmp_path / "a.gguf").read_bytes()
+    for fault, cause in ((SCALE, "has no 'adapter.lora.alpha'"), ("wrong tempalte", "no fault called")):
+        with pytest.raises(lk.LabkitError, match=cause):
+            plant(fault, tmp_path / "a.gguf", tmp_path / "c.gguf")
+    assert not (tmp_path / "c.gguf").exists()
 
 
 def test_other_weights_and_damaged_files_are_named(small, tmp_path):
@@ -169,16 +183,15 @@ def test_an_adapter_and_its_scale_are_read_back(tuned, tmp_path):
     assert np.array_equal(halves, q.lora_B.detach())
 
 
-@pytest.mark.parametrize(("alpha", "scale"), [(None, "1 "), (8.0, "2 ")], ids=["lost", "not rank-stabilized"])
-def test_a_forgotten_scale_of_an_adapter_is_named(tuned, tmp_path, monkeypatch, alpha, scale):
-    def meta(path, made):
-        made = {key: value for key, value in made.items() if key != "adapter.lora.alpha"}
-        return new_gguf(path, made | ({"adapter.lora.alpha": alpha} if alpha else {}))
-
-    monkeypatch.setattr("labkit.exports.gguf_adapter.new_gguf", meta)
+def test_a_forgotten_scale_of_an_adapter_is_named(tuned, tmp_path, monkeypatch):
     write_gguf_adapter(tuned, tmp_path / "a.gguf")
-    with pytest.raises(ExportError, match=f"is scaled with {scale}instead of 4"):
-        check_gguf_adapter(tuned, tmp_path / "a.gguf")
+    plant(SCALE, tmp_path / "a.gguf", tmp_path / "lost.gguf")
+    plain = lambda path, made: new_gguf(path, made | {"adapter.lora.alpha": 8.0})  # noqa: E731
+    monkeypatch.setattr("labkit.exports.gguf_adapter.new_gguf", plain)
+    write_gguf_adapter(tuned, tmp_path / "not rank-stabilized.gguf")
+    for name, scale in (("lost", "1 "), ("not rank-stabilized", "2 ")):
+        with pytest.raises(ExportError, match=f"is scaled with {scale}instead of 4"):
+            check_gguf_adapter(tuned, tmp_path / f"{name}.gguf")
 
 
 def test_adapters_that_are_no_product_of_two_matrices_are_refused(small, tmp_path):

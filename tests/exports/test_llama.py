@@ -5,21 +5,24 @@ import sys
 
 import pytest
 import torch
-from gguf_faults import FAULTS, plant
+from gguf_faults import FOUND
 from tokenizers import pre_tokenizers
 
+from labkit.errors import LabkitError
 from labkit.exports import llama_proof
 from labkit.exports.errors import ExportError
+from labkit.exports.faults import SCALE, plant
 from labkit.exports.gguf_adapter import write_gguf_adapter
-from labkit.exports.gguf_model import KINDS, new_gguf, write_gguf
+from labkit.exports.gguf_model import KINDS, write_gguf
 from labkit.exports.llama import LlamaCpp
 from labkit.exports.llama_predictions import divergence
 from labkit.exports.llama_proof import BOUNDS, measure, prove_gguf
 from labkit.exports.probes import hard_texts
+from labkit.exports.reference import Reference
 from labkit.extras import MissingPackageError
 
 NEEDED = 'needs the extra llama: pip install -e ".[llama]"'
-TEXTS = ("The wind was cold, and nobody sang; the boat left.", "def mean(x):\n    return sum(x) / len(x)")
+POSITIONS = 40  # of the first text; few, to be quick
 
 
 @pytest.fixture
@@ -45,59 +48,74 @@ def test_a_file_that_is_none_is_refused(llama_cpp, tmp_path):
 def test_the_same_model_answers_in_llama_cpp(llama_cpp, small, tmp_path, tied):
     model = small(tie_word_embeddings=tied)
     write_gguf(model, tmp_path / "a.gguf")
-    proof = prove_gguf(model, tmp_path / "a.gguf", "f16", texts=TEXTS)
-    assert (proof.strings, proof.conversations, proof.ends) == (1000, 4, 2)
-    assert proof.positions == sum(len(model.tokenizer(text)["input_ids"]) for text in TEXTS)
+    proof = prove_gguf(Reference.of(model), tmp_path / "a.gguf", "f16")
+    assert (proof.strings, proof.conversations, proof.ends, proof.positions) == (1000, 4, 2, 150)
     print(proof)
     assert 0 <= proof.kl < 1e-4
     assert proof.greedy > 0.9
 
 
+def test_what_is_compared_is_what_the_model_says(small):
+    model = small()
+    reference = Reference.of(model, 500)
+    assert sum(map(len, reference.rows)) == 500
+    with torch.no_grad():
+        row = torch.tensor(reference.rows[3:4])
+        torch.testing.assert_close(reference.logits[3], model.module(row).logits[0], atol=1e-4, rtol=0)
+        start, answer = reference.starts[1], reference.answers[1]
+        for token in answer:
+            assert int(model.module(torch.tensor([start])).logits[0, -1].argmax()) == token
+            start = [*start, token]
+    with pytest.raises(LabkitError, match="not for 100000"):
+        Reference.of(model, 100_000)
+
+
 def test_fewer_bits_predict_worse_and_a_bound_is_held(llama_cpp, small, tmp_path, monkeypatch):
     monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
     model, kl = small(), []
+    reference = Reference.of(model, POSITIONS)
     for kind in KINDS:
         write_gguf(model, tmp_path / f"{kind}.gguf", kind)
-        kl.append(measure(model, llama_cpp(tmp_path / f"{kind}.gguf"), TEXTS[:1]).kl)
+        kl.append(measure(reference, llama_cpp(tmp_path / f"{kind}.gguf")).kl)
     print(kl)
     assert kl == sorted(kl)
     assert kl[1] < BOUNDS["q8_0"][1]
     monkeypatch.setitem(BOUNDS, "q4_0", (0.0, kl[2] / 2))
     with pytest.raises(ExportError, match=r"predicts other tokens: .* KL divergence is"):
-        prove_gguf(model, tmp_path / "q4_0.gguf", "q4_0", texts=TEXTS[:1])
+        prove_gguf(reference, tmp_path / "q4_0.gguf", "q4_0")
 
 
 def test_llama_cpp_puts_the_adapter_on_the_base(llama_cpp, small, tuned, tmp_path, monkeypatch):
     monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
     write_gguf(small(), tmp_path / "base.gguf")
     write_gguf_adapter(tuned, tmp_path / "adapter.gguf")
-    proof = prove_gguf(tuned, tmp_path / "base.gguf", "f16", tmp_path / "adapter.gguf", TEXTS)
+    reference = Reference.of(tuned, POSITIONS)
+    proof = prove_gguf(reference, tmp_path / "base.gguf", "f16", tmp_path / "adapter.gguf")
     assert proof.kl < 1e-4
-    assert measure(tuned, llama_cpp(tmp_path / "base.gguf"), TEXTS[:1]).kl > 100 * proof.kl
-    without = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 0.0}
-    monkeypatch.setattr("labkit.exports.gguf_adapter.new_gguf", lambda path, meta: new_gguf(path, without))
-    write_gguf_adapter(tuned, tmp_path / "scaleless.gguf")
-    assert (
-        measure(tuned, llama_cpp(tmp_path / "base.gguf", tmp_path / "scaleless.gguf"), TEXTS[:1]).kl > BOUNDS["f16"][1]
-    )
+    assert measure(reference, llama_cpp(tmp_path / "base.gguf")).kl > 100 * proof.kl
+    forgotten = plant(SCALE, tmp_path / "adapter.gguf", tmp_path / "scaleless.gguf")
+    scaleless = measure(reference, llama_cpp(tmp_path / "base.gguf", forgotten))
+    assert scaleless.kl > BOUNDS["f16"][1]
 
 
-@pytest.mark.parametrize(("change", "tied", "named"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_planted_faults_show_in_llama_cpp_too(llama_cpp, small, tmp_path, monkeypatch, change, tied, named):
+@pytest.mark.parametrize(("fault", "tied", "named"), FOUND)
+def test_planted_faults_show_in_llama_cpp_too(llama_cpp, small, tmp_path, monkeypatch, fault, tied, named):
     monkeypatch.setattr(llama_proof, "hard_texts", lambda: hard_texts(10))
     model = small(tie_word_embeddings=tied)
-    llama = llama_cpp(plant(model, tmp_path / "bad.gguf", change))
-    said = {"other_template": "its chat template writes", "no_end": "does not end at '<jupyter_output>'"}
-    if change.__name__ in said:
-        with pytest.raises(ExportError, match=said[change.__name__]):
-            measure(model, llama, TEXTS)
+    write_gguf(model, tmp_path / "good.gguf")
+    llama = llama_cpp(plant(fault, tmp_path / "good.gguf", tmp_path / "bad.gguf"))
+    reference = Reference.of(model, POSITIONS)
+    said = {"wrong template": "its chat template writes", "missing end token": "does not end at '<jupyter_output>'"}
+    if fault in said:
+        with pytest.raises(ExportError, match=said[fault]):
+            measure(reference, llama)
     else:
-        assert measure(model, llama, TEXTS).kl > BOUNDS["f16"][1]
+        assert measure(reference, llama).kl > BOUNDS["f16"][1]
 
 
 def test_all_tokens_of_smollm2_are_split_alike(llama_cpp, tiny, tmp_path):
     write_gguf(tiny, tmp_path / "a.gguf", "q8_0")
-    proof = measure(tiny, llama_cpp(tmp_path / "a.gguf"), TEXTS[:1])
+    proof = measure(Reference.of(tiny, 10), llama_cpp(tmp_path / "a.gguf"))
     assert (proof.strings, proof.conversations, proof.ends) == (1000, 4, 1)
 
 

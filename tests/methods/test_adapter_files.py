@@ -158,6 +158,9 @@ def test_a_missing_tensor_is_named(tiny, tmp_path, name):
         (LoRA(variant="dora"), LoRA(), r"_proj\.lora_magnitude_vector is not in the model"),
         (LoRA(target_modules="k_proj"), LoRA(), r"layers\.0\.self_attn\.q_proj\.lora_A\.weight is missing there"),
         (LoRA(), LoRA(target_modules="q_proj"), r"_proj\.lora_[AB]\.weight is not in the model"),
+        (LoRA(alpha=16), LoRA(alpha=8), "lora_alpha is 16 there and 8 here"),
+        (LoRA(), LoRA(rslora=True), "use_rslora is False there and True here"),
+        (LoRA(variant="pissa", rank=4), LoRA(rank=8), "lora_alpha is 32.0 there and 16 here"),
     ],
 )
 def test_an_adapter_of_other_settings_is_refused(tiny, tmp_path, saved, loaded, message):
@@ -166,6 +169,19 @@ def test_an_adapter_of_other_settings_is_refused(tiny, tmp_path, saved, loaded, 
         loaded.load(tiny, tmp_path)
     assert "settings" in caught.value.remedy
     assert not adapters_of(tiny)
+
+
+def test_scales_for_each_layer_are_refused(tiny, tmp_path):
+    """PEFT's alpha_pattern shows in no tensor: such an adapter would load, and answer wrongly."""
+    LoRA().save(LoRA().apply(tiny), tmp_path)
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"alpha_pattern": {"q_proj": 32}}))
+    with pytest.raises(lk.LabkitError, match=r"sets alpha_pattern=\{'q_proj': 32\}, which labkit's LoRA lacks"):
+        LoRA().load(tiny, tmp_path)
+    path.write_text("[")
+    with pytest.raises(lk.LabkitError, match="is damaged"):
+        LoRA().load(tiny, tmp_path)
 
 
 def test_an_unknown_tensor_is_named(tiny, tmp_path):

@@ -28,7 +28,7 @@ IDLE |= {"export"}  # it compares in float32 on purpose
 COMPOSED = {"repeat", "Ledger"}
 # These are run in a test of their own.
 REWARDED = {"reinforce", "reward_model", "sample_episodes", "score_pairs"}
-SEVERAL = {"Specialists", "combine"}
+SEVERAL = {"SideBySide", "Specialists", "combine"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
 METHOD_CLASSES |= {"HeadOnly"}
 
@@ -154,6 +154,9 @@ def test_nor_where_several_adapters_share_a_model(models):
     with Products16() as seen:
         specialists = lk.Specialists(causal, adapters)
         assert len(specialists.generate([text] * 3, ["a", causal.name, "b"], 3)) == 3
+        widget = lk.SideBySide(specialists, [text], max_new_tokens=3)
+        widget.ask.click()
+        assert len(widget.replies) == 3
         for how in ("ties", "dare", "cat"):
             lk.generate(lk.combine(adapters, [0.5, 1], how=how), [text], 3)
     assert not seen.counts

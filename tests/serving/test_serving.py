@@ -4,100 +4,24 @@ import json
 import logging
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 import torch
-from tiny import STRONG, tiny_model
+from tiny import tiny_model
 
 import labkit as lk
-from labkit import cli
 from labkit.process import alone
 
-NEEDED = 'needs the extras serve and test: pip install -e ".[serve,test]"'
 for package in ("fastapi", "prometheus_client", "uvicorn", "openai", "httpx"):
-    pytest.importorskip(package, reason=NEEDED)
+    pytest.importorskip(package, reason='needs the extras serve and test: pip install -e ".[serve,test]"')
 
 import httpx  # noqa: E402
 import openai  # noqa: E402
-from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+from asking import ASK, CHAT, TEXT, client, number, post, wait_until  # noqa: E402
 
 from labkit.serving import Serving, running  # noqa: E402
-from labkit.serving.batch import _settled  # noqa: E402
-
-ASK = [{"role": "user", "content": "What is the capital of France?"}]
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-
-
-@pytest.fixture
-def base(tokenizer, one_thread):
-    reader = tokenizer("smollm2-135m")
-    sizes = {"vocab_size": len(reader), "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2}
-    return tiny_model("llama", reader, "tiny", **STRONG | sizes)
-
-
-@pytest.fixture
-def both(base):
-    """The base and two adapters that do something."""
-    tuned = {}
-    for seed, name in enumerate(("hospital", "law")):
-        tuned[name] = lk.LoRA(rank=4).apply(base)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in tuned[name].trainable().values():
-            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return lk.Specialists(base, tuned)
-
-
-class Held:
-    """What is served, but each step waits until the test lets it go; afterwards the steps run freely."""
-
-    def __init__(self, served):
-        self.names, self.model, self.served = served.names, served.model, served
-        self.steps, self.seen = threading.Semaphore(0), []
-
-    @contextmanager
-    def using(self, names):
-        self.seen.append(list(names))
-        assert self.steps.acquire(timeout=120)
-        with self.served.using(names):
-            yield
-
-    def free(self):
-        self.steps.release(100_000)
-
-
-@pytest.fixture
-def held(both):
-    held = Held(both)
-    yield held
-    held.free()
-
-
-def client(address, key="none", **options):
-    http = openai.DefaultHttpxClient(trust_env=False)
-    return openai.OpenAI(
-        base_url=f"{address}/v1", api_key=key, http_client=http, **{"max_retries": 0, "timeout": 120} | options
-    )
-
-
-def post(address, path=TEXT, **parameters):
-    given = {"model": "tiny", **({"messages": ASK} if path == CHAT else {"prompt": "The sky"})} | parameters
-    return httpx.post(f"{address}{path}", json=given, timeout=120, trust_env=False)
-
-
-def number(address, name, **labels):
-    page = httpx.get(f"{address}/metrics", trust_env=False).text
-    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
-    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-
-def wait_until(true):
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+from labkit.serving.batch import Batch, _settled  # noqa: E402
 
 
 def test_each_name_answers_as_its_own_model(both):
@@ -154,9 +78,14 @@ def test_requests_for_several_models_share_a_batch(both):
                 pool.submit(post, address, prompt=p, model=n, max_tokens=c, temperature=0)
                 for p, n, c in zip(prompts, names, limits, strict=True)
             ]
-            wait_until(lambda: number(address, "labkit_waiting") + number(address, "labkit_running") == len(names))
+            wait_until(
+                lambda: (
+                    number(address, "labkit_requests_waiting") + number(address, "labkit_requests_running")
+                    == len(names)
+                )
+            )
         assert [each.result().json()["choices"][0]["text"] for each in asked] == wanted
-        assert number(address, "labkit_batches") <= 2
+        assert number(address, "labkit_steps_total") <= 11 < sum(limits), "the first waited alone for one step at most"
 
 
 def test_drawing_is_as_asked(both):
@@ -188,6 +117,38 @@ def test_what_may_still_change_is_held_back():
     assert _settled("abcE", ["END", "CEX"]) == 3
     assert _settled("abc", ["END"]) == 3
     assert _settled("ab\ufffd", []) == 2
+    assert _settled("abEN\ufffd", ["ENé"]) == 2, "the character that isn't whole may complete the text that ends it"
+
+
+def force(monkeypatch, tokens):
+    """Have the model say these tokens."""
+    said = lambda batch, logits, alive: torch.tensor([tokens[len(batch.ids[row])] for row in alive])  # noqa: E731
+    monkeypatch.setattr(Batch, "next_tokens", said)
+
+
+def test_characters_of_several_tokens_are_sent_whole(both, monkeypatch):
+    text = "Oh 日本é ND 語 𝄞 x"
+    tokens = both.base.tokenizer(text)["input_ids"]
+    starts = [both.base.tokenizer.decode(tokens[:count]) for count in range(len(tokens))]
+    assert any(start.endswith("ND \ufffd") for start in starts), "half a character stands behind half a stop text"
+    force(monkeypatch, tokens)
+    asked = {"model": "tiny", "prompt": "a", "max_tokens": len(tokens)}
+    with running(both) as address:
+        ai = client(address)
+        for stop, wanted in ((None, text), ("ND 語", "Oh 日本é "), ("𝄞", "Oh 日本é ND 語 ")):
+            pieces = [chunk.choices[0].text for chunk in ai.completions.create(**asked, stop=stop, stream=True)]
+            assert "".join(pieces) == wanted
+            assert not any("\ufffd" in piece for piece in pieces)
+            assert ai.completions.create(**asked, stop=stop).choices[0].text == wanted
+
+
+def test_nothing_is_lost_where_a_later_token_changes_the_text(both, monkeypatch):
+    """Some tokenizers take the space before a full stop away again."""
+    monkeypatch.setattr(Batch, "text", lambda batch, row: ["", "So ", "So.", "So. Yes", "So. Yes"][len(batch.ids[row])])
+    with running(both) as address:
+        asked = {"model": "tiny", "prompt": "a", "max_tokens": 4, "temperature": 0}
+        pieces = [chunk.choices[0].text for chunk in client(address).completions.create(**asked, stream=True)]
+        assert "".join(pieces) == "So  Yes"
 
 
 REFUSED = [
@@ -246,10 +207,23 @@ def test_what_cannot_be_honoured_is_refused_by_name(both):
             answer = httpx.post(f"{address}{TEXT}", content=content, headers=json_type, trust_env=False)
             assert answer.status_code == 400, content
             assert answer.json()["error"]["message"]
+            assert answer.json()["error"]["param"] in (None, "prompt", "temperature"), content
+        plain = httpx.post(f"{address}{TEXT}", content='{"model": "tiny", "prompt": "a"}', trust_env=False)
+        assert "Content-Type: application/json" in plain.json()["error"]["message"]
         for method, path, status in (("GET", TEXT, 405), ("GET", "/v1/nothing", 404), ("GET", "/v1/models/x", 404)):
             answer = httpx.request(method, f"{address}{path}", trust_env=False)
             assert answer.status_code == status
             assert answer.json()["error"]["message"]
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(tokenizer, one_thread):
+    reader = tokenizer("smollm2-135m")
+    model = tiny_model("llama", reader, "tiny", vocab_size=300)
+    with running(model) as address:
+        for path in (CHAT, TEXT):
+            answer = post(address, path)
+            assert answer.status_code == 400
+            assert "knows 300 only" in answer.json()["error"]["message"]
 
 
 def test_an_unknown_model_is_a_404_with_the_list(both):
@@ -290,6 +264,9 @@ def test_only_who_has_the_key_gets_answers(both):
             with pytest.raises(openai.AuthenticationError, match="API key is missing or wrong"):
                 client(address, key).models.list()
         assert post(address).status_code == 401
+        for given, status in (("sesame", 401), ("Basic sesame", 401), ("bearer sesame", 200)):
+            answer = httpx.get(f"{address}/v1/models", headers={"Authorization": given}, trust_env=False)
+            assert answer.status_code == status
         assert httpx.get(f"{address}/metrics", trust_env=False).status_code == 401
         assert httpx.get(f"{address}/health", trust_env=False).json() == {"status": "ok"}
         assert client(address, "sesame").completions.create(model="law", prompt="a", max_tokens=1).choices
@@ -304,9 +281,9 @@ def test_a_web_page_under_another_name_is_turned_away(both):
 def test_a_full_queue_says_503_and_when_to_come_back(held):
     with running(held, Serving(port=0, queue=2)) as address, ThreadPoolExecutor() as pool:
         first = pool.submit(post, address, max_tokens=2)
-        wait_until(lambda: number(address, "labkit_running") == 1)
+        wait_until(lambda: number(address, "labkit_requests_running") == 1)
         waiting = [pool.submit(post, address, max_tokens=2) for _ in range(2)]
-        wait_until(lambda: number(address, "labkit_waiting") == 2)
+        wait_until(lambda: number(address, "labkit_requests_waiting") == 2)
         for stream in (False, True):
             refused = post(address, stream=stream)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
@@ -323,20 +300,21 @@ def test_a_client_that_hangs_up_frees_its_place(held):
         wait_until(lambda: len(held.seen) == 6)
         with pytest.raises(openai.APITimeoutError):  # it waits behind the other
             client(address, timeout=0.5).completions.create(model="tiny", prompt="a")
-        wait_until(lambda: number(address, "labkit_waiting") == 0)
+        wait_until(lambda: number(address, "labkit_requests_waiting") == 0)
         streaming.close()
         wait_until(lambda: number(address, "labkit_requests_total", path=TEXT) == 2)
         held.steps.release(1)
-        wait_until(lambda: number(address, "labkit_running") == 0)
+        wait_until(lambda: number(address, "labkit_requests_running") == 0)
     assert held.seen == [["law"]] * 6, "no other step was made for them"
 
 
 def test_what_takes_too_long_ends(held):
     with running(held, Serving(port=0, timeout=1, batch_size=1)) as address, ThreadPoolExecutor() as pool:
         started = pool.submit(post, address)
-        wait_until(lambda: number(address, "labkit_running") == 1)
+        wait_until(lambda: number(address, "labkit_requests_running") == 1)
         waiting = pool.submit(post, address)
         assert (started.result().status_code, waiting.result().status_code) == (504, 503)
+        assert started.result().headers["x-should-retry"] == "false", "OpenAI's client would ask twice more"
         held.free()
 
 
@@ -365,19 +343,15 @@ def test_a_server_that_is_told_to_end_doesnt_wait_for_long_replies(held):
     with ThreadPoolExecutor() as pool:
         with running(held) as address:
             long = pool.submit(post, address, max_tokens=200)
-            wait_until(lambda: number(address, "labkit_running") == 1)
+            wait_until(lambda: number(address, "labkit_requests_running") == 1)
             threading.Timer(1, held.free).start()
         assert long.result().status_code in (200, 503)
 
 
-def test_a_port_that_is_taken_and_a_model_that_cannot_write_are_named(both, tiny_encoder, capsys):
+def test_a_port_that_is_taken_and_a_model_that_cannot_write_are_named(both, tiny_encoder):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(lk.LabkitError, match=f"Nothing can listen at 127.0.0.1:{port}: ."):
             running(both, Serving(port=port)).__enter__()
     with pytest.raises(lk.LabkitError, match="is an encoder"):
         running(tiny_encoder).__enter__()
-    assert cli.main(["serve", "--adapter", "nameless"]) == 1
-    assert "--adapter nameless is not NAME=FOLDER" in capsys.readouterr().err
-    assert cli.main(["serve", "--queue", "0"]) == 1
-    assert "queue must be a whole number from 1 up" in capsys.readouterr().err

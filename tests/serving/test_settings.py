@@ -24,6 +24,6 @@ def test_other_computers_are_let_in_with_a_key_alone():
     with pytest.raises(lk.LabkitError, match="no API key is set"):
         Serving(host="0.0.0.0")
     assert "sesame" not in repr(Serving(host="0.0.0.0", api_key="sesame"))
-    for key in ("", " ", 3):
+    for key in ("", " ", "two words", "schlüssel", "line\n", 3):
         with pytest.raises(lk.LabkitError, match="API key"):
             Serving(api_key=key)
