@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from labkit.comparisons.settings import SMOLLM2, over_seeds
+from labkit.comparisons.settings import SHORT, over_seeds
 from labkit.evaluation import evaluate
 from labkit.evaluation.results import Evaluation
 from labkit.experiment import finetune
@@ -32,11 +32,10 @@ LIVE = "live"  # not exported
 
 def exports() -> Iterator[dict[str, Any]]:
     """One LoRA on the causal model: as it is here, as each GGUF format, and as an adapter whose scale got lost."""
-    setting = SMOLLM2 | {"steps": 20, "batch_size": 8}
     formats = [LIVE, *(f"gguf-{kind}" for kind in KINDS), "gguf-adapter"]
     for format, fault in [*((format, "") for format in formats), ("gguf-adapter", SCALE)]:
         data = {"format": format, "fault": fault}
-        yield from over_seeds(setting | {"data": data}, {"name": "lora"}, 1e-3, seeds=(0,))
+        yield from over_seeds(SHORT | {"data": data}, {"name": "lora"}, 1e-3, seeds=(0,))
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,10 @@ class Live:
         began = time.perf_counter()
         run = finetune(base, task, method, progress=False, **settings)
         return cls(run, time.perf_counter() - began, evaluate(run.model, task))
+
+    def same(self, other: Evaluation) -> int:
+        """Return on how many examples another evaluation has the label of this one."""
+        return sum(a == b for a, b in zip(other.predictions, self.evaluation.predictions, strict=True))
 
 
 def export_measured(live: Live, task: Task, format: str, fault: str = "") -> dict[str, Any]:
@@ -86,7 +89,7 @@ def export_measured(live: Live, task: Task, format: str, fault: str = "") -> dic
         "correct": score.correct,
         "total": score.total,
         "hits": score.hits,
-        "same": sum(a == b for a, b in zip(score.predictions, live.evaluation.predictions, strict=True)),
+        "same": live.same(score),
         "trained_parameters": live.run.trained_parameters,
         "seconds": round(live.seconds, 2),
         "file_bytes": size,

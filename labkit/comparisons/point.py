@@ -18,6 +18,7 @@ from labkit.comparisons.measures import measured
 from labkit.comparisons.merge_measures import PAIRS, Scores, Team, merge_measured
 from labkit.comparisons.preference_measures import log_probabilities_of, preference_measured
 from labkit.comparisons.reward_measures import Judges, reward_measured
+from labkit.comparisons.rounding_measures import rounding_measured
 from labkit.comparisons.two_jobs import Jobs
 from labkit.computer import circumstances
 from labkit.errors import LabkitError
@@ -48,7 +49,8 @@ class Point:
             as ``chat_measured`` takes them, and ``words``, "given" or the model's "own". For pairs: ``loss``, ``beta``,
             ``sft`` and ``pairs`` as ``preference_measured`` takes them. For learning from rewards: ``algorithm`` and
             ``beta`` as ``reward_measured`` takes them. Where the model is exported: ``format`` and ``fault`` as
-            ``export_measured`` takes them.
+            ``export_measured`` takes them. Where the adapter is brought into weights: ``base`` and ``way`` as
+            ``rounding_measured`` takes them.
             For two specialists, whose task is none that is loaded: ``way``, ``weight`` and ``density`` as
             ``merge_measured`` takes them; ``train`` is for each of their jobs.
     """
@@ -95,13 +97,15 @@ class Point:
 
     def _found(self, base: Model) -> dict[str, Any]:
         settings = self.settings()
-        if "way" in self.data:
+        if "way" in self.data and "base" not in self.data:
             return self._merge(settings)
         task = _task(self.task, self.train, self.test)
         if self.held_out:
             task = hold_out(task, self.held_out)
         if "format" in self.data:
-            return export_measured(_live(json.dumps(asdict(replace(self, data={})))), task, **self.data)
+            return export_measured(self._live(), task, **self.data)
+        if "base" in self.data:
+            return rounding_measured(self._live(), base, task, **self.data)
         if "algorithm" in self.data:
             return self._rewards(base, task, settings)
         if "chosen" in task.train.column_names:
@@ -112,6 +116,9 @@ class Point:
             task = altered(task, **self.data, seed=self.seed)
         english = _english(self.model) if base.kind == "causal" else None
         return measured(base, task, get_method(self.method), settings, english, costs=not self.data)
+
+    def _live(self) -> Live:
+        return _live(json.dumps(asdict(replace(self, data={}))))
 
     def _merge(self, settings: dict[str, Any]) -> dict[str, Any]:
         team = _team(self.model, json.dumps(self.method), tuple(settings.items()), self.train, self.test)
@@ -161,7 +168,7 @@ def _task(name: str, train: int, test: int) -> Task:
 
 @lru_cache(maxsize=1)
 def _live(point: str) -> Live:
-    """Return the run of a point, written as JSON, which is exported in several formats."""
+    """Return the run of a point, written as JSON, of which several things are made."""
     made = Point(**json.loads(point))
     task = _task(made.task, made.train, made.test)
     return Live.of(_model(made.model), task, get_method(made.method), made.settings())

@@ -22,6 +22,7 @@ SMOLLM2: dict[str, Any] = {
     "train": 1000,
     "test": 300,
 }
+SHORT: dict[str, Any] = SMOLLM2 | {"steps": 20, "batch_size": 8}  # for one run, of which many things are made
 
 
 def over_seeds(

@@ -13,6 +13,7 @@ from labkit.comparisons.merges import merges
 from labkit.comparisons.point import Point, all_settings
 from labkit.comparisons.preference_learning import length_bias, preference_rates, preferences
 from labkit.comparisons.reinforcement_learning import against_pairs, algorithms, hacking
+from labkit.comparisons.rounding_measures import rounding
 from labkit.comparisons.settings import MINILM, SMOLLM2, over_seeds
 from labkit.comparisons.showdown import method_rates, method_rates_smollm2, methods
 from labkit.errors import unknown
@@ -94,6 +95,7 @@ SWEEPS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "rl-against-dpo": against_pairs,
     "exports": exports,
     "merges": merges,
+    "rounding": rounding,
 }
 
 

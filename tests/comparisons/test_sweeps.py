@@ -66,7 +66,7 @@ def test_the_points_of_a_sweep_differ():
 def seeds_of(name, model):
     """How many seeds a setting has: fewer where a rate is only looked for, more where small differences matter."""
     fewer = {"lora-rank-rates": 2, "method-rates": 2, "method-rates-smollm2": 1, "data-quality-rates": 2}
-    fewer |= {"instruction-rates": 1, "preference-rates": 1, "exports": 1}
+    fewer |= {"instruction-rates": 1, "preference-rates": 1, "exports": 1, "rounding": 1}
     return fewer.get(name, 5 if model == "minilm" or name in {"qlora", "instructions", "data-quality-smollm2"} else 3)
 
 
