@@ -17,7 +17,7 @@ from labkit.methods.targets import find_targets, replace_layer
 from labkit.models.model import Model
 from labkit.models.precision import store_linear_weights
 from labkit.quant.absmax import quantize_absmax
-from labkit.quant.matrix import sides
+from labkit.quant.matrix import is_linear, sides
 
 # (the model with its adapter, the model as loaded) → one that computes the same, but for rounding
 Way: TypeAlias = Callable[[Model, Model], Model]
@@ -50,7 +50,7 @@ def beside(tuned: Model, base: Model) -> Model:
         raise LabkitError(f"{tuned.name} has no adapter.", "Pass the model of a LoRA or QLoRA run: run.model.")
     made = base.copy(share_weights=True)
     made.module.requires_grad_(False)
-    layers = find_targets(made.module, "all-linear")
+    layers = {path: layer for path, layer in made.module.named_modules() if is_linear(layer)}
     for path, adapter in adapters.items():
         if path not in layers or sides(layers[path]) != sides(adapter.base):
             raise LabkitError(

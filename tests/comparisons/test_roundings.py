@@ -108,6 +108,8 @@ def test_the_adapter_beside_another_base_is_what_its_sum_is(base, tuned):
     assert logit_difference(tuned["lora"], beside(tuned["lora"], base), PROMPTS).largest == 0
     again = beside(tuned["qlora"], lk.quantize_model(base))
     assert logit_difference(tuned["qlora"], again, PROMPTS).largest == 0
+    few = trained(base, lk.LoRA(rank=2, target_modules=["q_proj", "lm_head"]))
+    assert logit_difference(few, beside(few, base), PROMPTS).largest == 0
 
 
 def test_both_models_stay_as_they_were(base, tuned):
