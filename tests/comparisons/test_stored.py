@@ -43,8 +43,8 @@ def test_stored_results_are_plausible(path):
         table = table[table["data.way"] != "base"]  # nothing is trained there
     assert (table["trained_parameters"] > 0).all()
     assert table["seconds"].between(0, 3600, inclusive="neither").all()
-    if {"scores", "rose", "won", "proof", "triage_hits"} & {*table}:
-        return  # conversations, pairs, rewards, exports and merges: what is measured of them has tests of their own
+    if {"scores", "rose", "won", "proof", "triage_hits", "largest"} & {*table}:
+        return  # conversations, pairs, rewards, exports, merges and roundings have tests of their own
     assert (table["parameter_bytes"] >= 4 * table["trained_parameters"]).all()
     assert (table["peak_bytes"] > table["parameter_bytes"] + 8 * table["trained_parameters"]).all()
     for _, row in table.iterrows():
@@ -199,3 +199,27 @@ def test_stored_exports_are_the_model_within_the_bounds_and_a_lost_scale_is_not(
         assert row["same"] <= alike  # the same label is the same hit
     sizes = [table.loc[(f"gguf-{kind}", ""), "file_bytes"] for kind in ("f16", "q8_0", "q4_0")]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_stored_roundings_are_in_the_order_of_what_they_lose():
+    table = lk.results("rounding").set_index(["data.base", "data.way"])
+    assert table["positions"].nunique() == 1  # the same prompts for all
+    for (base, way), row in table.iterrows():
+        live = table.loc[(base, "live")]
+        assert row["same"] <= sum(a == b for a, b in zip(row["hits"], live["hits"], strict=True)) <= row["total"]
+        assert row["seconds"] == live["seconds"]
+        if way == "live":
+            assert (row["largest"], row["kl"], row["agreement"], row["same"]) == (0, 0, 1, row["total"])
+        else:
+            assert row["largest"] > 0
+            assert 0 < row["kl"] < 20
+            assert 0.3 < row["agreement"] <= 1
+    kl = table["kl"]
+    for base in ("lora", "qlora"):
+        assert kl[base, "float32"] < kl[base, "bfloat16"] / 100
+    assert kl["lora", "bfloat16"] < kl["lora", "int8-blocks"] < kl["lora", "int8-matrix"] < kl["lora", "nf4"]
+    assert kl["lora", "live-on-nf4"] > 100 * kl["lora", "bfloat16"]
+    # The adapter beside another base is as far off as the sum with it, and far more than any rounding to 16 bits.
+    originals = [kl["qlora", way] for way in ("live-on-original", "original-float32", "original-bfloat16")]
+    assert originals == pytest.approx([originals[0]] * 3, rel=0.1)
+    assert min(originals) > 100 * kl["qlora", "bfloat16"]
