@@ -100,6 +100,18 @@ def test_the_ways_differ_from_the_live_model_in_the_order_of_their_rounding(base
     assert min(*originals, kl["qlora", "nf4-again"]) > 100 * kl["qlora", "bfloat16"]
 
 
+def test_a_fine_update_is_lost_where_the_weights_sit_on_the_levels_and_elsewhere_kept_on_average(base, tuned):
+    for name, way, low, high in (("lora", "nf4", 0.5, 1.5), ("qlora", "nf4-again", -0.1, 0.1)):
+        with torch.no_grad():
+            for each in adapters_of(tuned[name]).values():
+                each.lora_B *= 0.01
+        start, found = weights(base), weights(WAYS[name][way](tuned[name], base))
+        change = updates(tuned[name])
+        moved = {path: found[path] - nf4(start[path]) for path in change}
+        kept = sum((moved[path] * change[path]).sum() for path in change)
+        assert low < kept / sum(each.square().sum() for each in change.values()) < high
+
+
 def test_the_adapter_beside_another_base_is_what_its_sum_is(base, tuned):
     for name in METHODS:
         moved = beside(tuned[name], base)
