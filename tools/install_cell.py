@@ -54,8 +54,10 @@ def install_cell(address: str = "", commit: str = "", notebook: str = "") -> str
     Both go into a line that IPython and a shell read, so nothing but a plain address and a full hash may enter.
     """
     extras = EXTRAS + MORE.get(notebook[:2], "")
-    # Wrapped as the formatter does it where the line is too long.
-    opening = OPENING if extras == EXTRAS else OPENING.replace(COURSE, f"[\n        {COURSE[1:-1]}\n    ]")
+    # Wrapped as the formatter does it where the line is too long, and again where it still is.
+    parts = re.split(r" (?=for |if )", COURSE[1:-1])
+    wrapped = (" " if len(extras) < 24 else "\n        ").join(parts)
+    opening = OPENING if extras == EXTRAS else OPENING.replace(COURSE, f"[\n        {wrapped}\n    ]")
     if not address:
         return (opening + LOCAL_ONLY).replace("[EXTRAS]", f"[{extras}]")
     if not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+", address, re.ASCII):

@@ -10,6 +10,7 @@ import torch
 
 from labkit.errors import LabkitError
 from labkit.generation.prompts import Prompts, fitted
+from labkit.memory.free import return_freed_memory
 from labkit.methods.exact import in_float32
 from labkit.models.model import Model
 from labkit.process import alone
@@ -61,7 +62,9 @@ def logit_difference(model: Model, other: Model, prompts: Prompts) -> LogitDiffe
     rows = fitted(other, fitted(model, prompts, 1), 1)
     if not rows:
         raise LabkitError("There are no prompts.", "Pass at least one.")
-    return compared(_logits(model, rows), _logits(other, rows))
+    found = compared(_logits(model, rows), _logits(other, rows))
+    return_freed_memory()
+    return found
 
 
 def compared(wanted: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> LogitDifference:

@@ -24,6 +24,7 @@ from labkit.exports.proofs import Proof
 from labkit.exports.reference import POSITIONS
 from labkit.exports.subject import Subject
 from labkit.extras import unusable
+from labkit.memory.free import return_freed_memory
 from labkit.models.model import Model
 from labkit.runs.places import new_place
 from labkit.runs.run import Run
@@ -112,6 +113,8 @@ def export(
             "proofs": {name: asdict(proof) for name, proof in proofs.items()},
         }
         records.write_record(new, "export", content)
+        del subject  # and its copies of the model
+        return_freed_memory()
         for path in [new, *new.rglob("*")]:  # readable by all: temporary folders are the owner's alone
             path.chmod(0o755 if path.is_dir() else 0o644)
     return Exported(final, proofs)

@@ -89,7 +89,9 @@ def test_each_adapter_is_trained_once_for_all_ways(team, jobs, tiny, trained):
     assert base["trained_parameters"] == base["english_rise"] == 0
     assert hospital["seconds"] + law["seconds"] == pytest.approx(merged[0]["seconds"], abs=0.02)
     assert {row["trained_parameters"] for row in merged} == {2 * law["trained_parameters"]}
-    assert len({row["english_rise"] for row in rows}) == len(rows)  # no way is another one
+    assert len({(row["english_rise"], row["hits"], row["plain_hits"]) for row in rows}) == len(rows), (
+        rows
+    )  # no way is another one
 
 
 def test_one_adapter_may_learn_both_jobs(team, jobs, tiny, trained):
