@@ -21,14 +21,14 @@ IDLE |= {"general_english", "load_task", "methods.get_method", "plan", "relative
 IDLE |= {"results", "spread", "load_model", "Model", "Every"}
 IDLE |= {"check_masks", "score_replies", "show_masks", "show_replies", "Sampling"}
 IDLE |= {"Preference", "disable_adapter"}
-IDLE |= {"compare", "evaluation.bootstrap_interval", "guess", "inspect"}
+IDLE |= {"compare", "evaluation.bootstrap_interval", "evaluation.wilson", "guess", "inspect"}
 IDLE |= {"RL", "show_episodes"}
-IDLE |= {"export"}  # it compares in float32 on purpose
+IDLE |= {"export", "exports.find_faults"}  # they compare in float32 on purpose
 # Each of these only calls what is run below.
-COMPOSED = {"repeat", "Ledger"}
+COMPOSED = {"repeat", "Ledger", "serving.running"}
 # These are run in a test of their own.
 REWARDED = {"reinforce", "reward_model", "sample_episodes", "score_pairs"}
-SEVERAL = {"SideBySide", "Specialists", "combine"}
+SEVERAL = {"SideBySide", "Specialists", "combine", "evaluation.logit_difference"}
 METHOD_CLASSES = {"FullFineTuning", "LoRA", "QLoRA", "BottleneckAdapters", "IA3", "PrefixTuning", "PromptTuning"}
 METHOD_CLASSES |= {"HeadOnly"}
 
@@ -159,4 +159,5 @@ def test_nor_where_several_adapters_share_a_model(models):
         assert len(widget.replies) == 3
         for how in ("ties", "dare", "cat"):
             lk.generate(lk.combine(adapters, [0.5, 1], how=how), [text], 3)
+        lk.evaluation.logit_difference(adapters["a"], lk.merge(adapters["a"]), [text])
     assert not seen.counts
