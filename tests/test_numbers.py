@@ -66,6 +66,7 @@ def calls(tiny, tiny_encoder, colours):
         "compare": lambda **given: lk.compare(runs, runs, **given),
         "describe": lambda **given: lk.describe(colours, tiny, **given),
         "evaluate": lambda **given: lk.evaluate(tiny, colours, **given),
+        "export": lambda **given: lk.export(adapted, "nowhere", **given),
         "generate": lambda **given: lk.generate(tiny, ["a"], **{"max_new_tokens": 2} | given),
         "general_english": lk.general_english,
         "evaluation.label_probabilities": lambda **given: label_probabilities(tiny, ["a"], [" b", " c"], **given),

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = "lab,quant,peft"
 # What only these notebooks need, by their first two digits.
-MORE = {"08": ",trade", "09": ",curation", "10": ",trade", "11": ",trade", "12": ",serve,llama"}
+MORE = {"08": ",trade", "09": ",curation", "10": ",trade", "11": ",trade", "12": ",serve,llama,trade"}
 BLOCK = re.compile(r"^try:\n    import labkit as lk\nexcept ImportError.*?\n    import labkit as lk$", re.M | re.S)
 COURSE = """[f"{file.parent}[EXTRAS]" for file in files if b'name = "finetune-labkit"' in file.read_bytes()]"""
 OPENING = """\

@@ -36,19 +36,19 @@ def test_a_pair_is_a_question_and_two_answers(jobs):
         ]
 
 
-def test_plain_words_are_preferred_where_they_are_likelier(jobs, small):
+def test_plain_words_are_preferred_where_they_are_likelier(jobs, tiny):
     """The reference reads each text by itself."""
     hits = ""
     for row in jobs.pairs.test:
-        prompt = small.tokenizer(row["prompt"])["input_ids"]
+        prompt = tiny.tokenizer(row["prompt"])["input_ids"]
         sums = []
         for reply in (row["chosen"], row["rejected"]):
-            ids = [*prompt, *small.tokenizer(reply)["input_ids"], small.tokenizer.eos_token_id]
+            ids = [*prompt, *tiny.tokenizer(reply)["input_ids"], tiny.tokenizer.eos_token_id]
             with torch.no_grad():
-                logps = small.module(torch.tensor([ids])).logits[0].log_softmax(-1)
+                logps = tiny.module(torch.tensor([ids])).logits[0].log_softmax(-1)
             sums.append(sum(logps[at - 1, ids[at]].item() for at in range(len(prompt), len(ids))))
         hits += str(int(sums[0] > sums[1]))
-    assert prefers_plain(small, jobs.pairs).hits == hits
+    assert prefers_plain(tiny, jobs.pairs).hits == hits
     assert {*hits} == {"0", "1"}
 
 

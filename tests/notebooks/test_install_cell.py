@@ -43,11 +43,14 @@ def test_every_lesson_begins_with_the_cell_that_the_command_writes():
         found = re.search("git\\+.*@([0-9a-f]{40})", path.read_text(encoding="utf-8"))
         cell = tool.install_cell(tool.repository(), found[1] if found else "", path.name)
         assert tool.rewritten(path, cell) == path.read_text(encoding="utf-8"), path.name
-        assert len(cell.splitlines()) <= 16
+        assert len(cell.splitlines()) <= (
+            18 if path.name.startswith("12") else 16
+        )  # its extras need a line of their own
 
 
 def test_a_notebook_installs_every_extra_whose_packages_it_imports():
     brings = {"trl": "trade", "datasketch": "curation", "sklearn": "curation", "peft": "peft", "bitsandbytes": "quant"}
+    brings |= {"openai": "trade"}
     for path in tool.lessons():
         source = "".join(
             "".join(cell["source"])
