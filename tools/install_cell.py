@@ -55,8 +55,9 @@ def install_cell(address: str = "", commit: str = "", notebook: str = "") -> str
     """
     extras = EXTRAS + MORE.get(notebook[:2], "")
     # Wrapped as the formatter does it where the line is too long, and again where it still is.
-    parts = re.split(r" (?=for |if )", COURSE[1:-1])
-    wrapped = (" " if len(extras) < 24 else "\n        ").join(parts)
+    wrapped = COURSE[1:-1]
+    if len(wrapped.replace("EXTRAS", extras)) > 120 - 8:  # a line, less its indentation
+        wrapped = re.sub(r" (?=for |if )", "\n        ", wrapped)
     opening = OPENING if extras == EXTRAS else OPENING.replace(COURSE, f"[\n        {wrapped}\n    ]")
     if not address:
         return (opening + LOCAL_ONLY).replace("[EXTRAS]", f"[{extras}]")
