@@ -89,3 +89,10 @@ def colour_task(train=24, test=12):
         for thing, colour in pairs.items()
     ]
     return lk.load_task(Dataset.from_list(rows), train=train, test=test)
+
+
+def disturb(model, seed=1, size=0.3):
+    """Give trained parameters values that matter."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.trainable().values():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * size)

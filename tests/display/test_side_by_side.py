@@ -4,8 +4,7 @@ import re
 from html import unescape
 
 import pytest
-import torch
-from tiny import STRONG, tiny_model
+from tiny import STRONG, disturb, tiny_model
 
 import labkit as lk
 from labkit.generation.replies import Reply
@@ -21,9 +20,7 @@ def specialists(tokenizer, one_thread):
     adapters = {}
     for seed, name in enumerate(NAMES[1:]):
         adapters[name] = lk.LoRA(rank=2).apply(base)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in adapters[name].trainable().values():
-            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        disturb(adapters[name], seed, 0.2)
     return lk.Specialists(base, adapters)
 
 

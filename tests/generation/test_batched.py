@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import CAUSAL, STRONG, tiny_model
+from tiny import CAUSAL, STRONG, disturb, tiny_model
 
 import labkit as lk
 from labkit.generation.casts import Casts
@@ -38,13 +38,6 @@ def alone(model, prompt, count):
     for _ in range(count):
         ids = torch.cat([ids, model.module(input_ids=ids).logits[:, -1:].argmax(-1)], 1)
     return tuple(ids[0, start:].tolist())
-
-
-def disturb(model):
-    """Give trained parameters values that matter."""
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.trainable().values():
-        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
 def require_same(model, count=10):

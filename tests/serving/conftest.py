@@ -1,8 +1,7 @@
 """What the endpoint answers with in tests: a tiny base with two adapters."""
 
 import pytest
-import torch
-from tiny import STRONG, tiny_model
+from tiny import STRONG, disturb, tiny_model
 
 import labkit as lk
 
@@ -20,9 +19,7 @@ def both(base):
     tuned = {}
     for seed, name in enumerate(("hospital", "law")):
         tuned[name] = lk.LoRA(rank=4).apply(base)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in tuned[name].trainable().values():
-            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        disturb(tuned[name], seed, 0.1)
     return lk.Specialists(base, tuned)
 
 
