@@ -37,13 +37,15 @@ def over_examples(methods: Sequence[np.ndarray], draws: int, seed: int) -> list[
         draws, seed: how many, and of which random numbers.
     """
     total = methods[0].shape[1]
-    shares = np.stack([hits.mean(axis=0) for hits in methods], axis=1)  # of the runs that got an example right
+    # Sums of whole numbers are exact. With rounded shares, two equal methods would differ by the order of a sum, which
+    # processors choose differently: whether a draw lies on the other side of 0 would then depend on the machine.
+    right = np.stack([hits.sum(axis=0) for hits in methods], axis=1).astype(np.float64)  # by how many runs
     rng = np.random.default_rng(seed)
     chunks = []
     for start in range(0, draws, CHUNK):
         examples = rng.multinomial(total, np.full(total, 1 / total), size=min(CHUNK, draws - start))
-        chunks.append(examples @ shares / total)
-    return list(np.concatenate(chunks).T)
+        chunks.append(examples @ right)
+    return list(np.concatenate(chunks).T / [[hits.size] for hits in methods])
 
 
 def over_runs(methods: Sequence[np.ndarray], draws: int, seed: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 
 import labkit as lk
 from labkit.evaluation import Comparison, bootstrap_interval, wilson
-from labkit.evaluation.bootstrap import over_runs, variance_of_runs
+from labkit.evaluation.bootstrap import over_examples, over_runs, variance_of_runs
 from labkit.evaluation.significance import holm
 
 
@@ -118,6 +118,14 @@ def test_draws_depend_on_the_seed_alone():
     assert one == same
     assert one != other
     assert bootstrap_interval(FIRST) == bootstrap_interval(FIRST)
+
+
+def test_a_draw_counts_answers_exactly_so_that_ties_are_ties_on_every_processor():
+    methods = [np.random.default_rng(seed).integers(0, 2, (5, 601)) for seed in range(6)]
+
+    for hits, drawn in zip(methods, over_examples(methods, draws=2000, seed=0), strict=True):
+        answers = np.rint(drawn * hits.size)
+        assert np.array_equal(drawn, answers / hits.size)
 
 
 def test_a_column_of_a_table_can_be_compared():
