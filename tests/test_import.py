@@ -1,6 +1,5 @@
 """``import labkit`` and ``labkit --help`` are light, and every name is there when it is first used."""
 
-import ast
 import importlib
 import pkgutil
 import pydoc
@@ -114,13 +113,14 @@ def test_a_thread_that_needs_what_another_is_importing_waits_for_it(monkeypatch,
             sys.modules.pop(name, None)
 
 
-def test_the_list_of_names_the_table_and_what_editors_read_agree():
-    tree = ast.parse(Path(lk.__file__).read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    homes = {alias.name: statement.module for statement in block.body for alias in statement.names}
-    assert sorted(lk.__all__) == sorted(homes) == sorted(dir(lk))
-    table = {name: module for module, names in lk._HOMES.items() for name in names.split()}
-    assert table == homes
+def test_every_name_is_the_one_that_editors_read_of():
+    space = {}
+    stub = Path(lk.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    exec(stub, space)
+    named = {name: value for name, value in space.items() if not name.startswith("__")}
+    assert sorted(lk.__all__) == sorted(dir(lk)) == sorted(named)
+    for name, value in named.items():
+        assert getattr(lk, name) is value, name
 
 
 def test_all_names_are_found_by_star_imports_and_by_help():
